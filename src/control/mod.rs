@@ -1,0 +1,3 @@
+//! The desired state: configuration, what is published to the workers, and reports.
+//!
+//! Never reaches into a worker: it publishes snapshots and reads counters.

@@ -1,0 +1,97 @@
+//! Why a frame was dropped: a closed list, one counter each.
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// Why a frame was not forwarded.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum DropReason { $($(#[$doc])* $variant,)* }
+
+        impl DropReason {
+            /// Every reason, in the order of their counters.
+            pub const ALL: &[DropReason] = &[$(DropReason::$variant,)*];
+
+            /// The name in reports and metrics.
+            pub const fn name(self) -> &'static str {
+                match self { $(DropReason::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// Shorter than its headers say, or than an Ethernet header.
+    Truncated = "truncated",
+    /// A header field that contradicts itself: IHL, total length, data offset, UDP length.
+    BadHeader = "bad_header",
+    /// The IPv4 header checksum is wrong.
+    BadChecksum = "bad_checksum",
+    /// Neither IPv4 nor a VLAN tag in front of it.
+    NotIp = "not_ip",
+    /// IPv6, which is not forwarded yet.
+    Ipv6 = "ipv6",
+    /// A transport protocol that is not forwarded.
+    Protocol = "protocol",
+    /// An IP fragment.
+    Fragment = "fragment",
+    /// An ICMP message.
+    Icmp = "icmp",
+    /// The TTL ended here.
+    TtlExpired = "ttl_expired",
+    /// Larger than the MTU towards its next hop.
+    TooBig = "too_big",
+    /// The way out needs another VLAN tag than the frame came with.
+    Vlan = "vlan",
+    /// Neither a connection nor a service matches.
+    NoService = "no_service",
+    /// A service, but no connection, and the packet may not open one.
+    NoConnection = "no_connection",
+    /// The scheduler found no server that may take the connection.
+    NoServer = "no_server",
+    /// The connection's server has been removed.
+    ServerGone = "server_gone",
+    /// Every slot of the connection table is taken.
+    TableFull = "table_full",
+    /// Both index buckets of the connection are full.
+    BucketFull = "bucket_full",
+    /// Another flow of the same server already has the tuple that its replies would have.
+    TupleTaken = "tuple_taken",
+    /// No route to the next station.
+    NoRoute = "no_route",
+    /// A route, but no MAC address for its next hop.
+    Unresolved = "unresolved",
+    /// The transmit ring of the outgoing interface is full.
+    TransmitFull = "transmit_full",
+}
+
+/// Drops counted by reason; one owner writes, anybody may copy.
+#[derive(Clone, Debug)]
+pub struct Drops([u64; DropReason::ALL.len()]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self([0; DropReason::ALL.len()])
+    }
+}
+
+impl Drops {
+    /// Counts one frame.
+    pub fn count(&mut self, reason: DropReason) {
+        self.0[reason as usize] += 1;
+    }
+
+    /// Frames dropped for `reason`.
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// Every reason that occurred, with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().map(|&r| (r, self.get(r))).filter(|&(_, n)| n > 0)
+    }
+
+    /// All frames dropped.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}

@@ -1,0 +1,3 @@
+//! Forwarding: from a connection and a direction to a rewrite recipe, and the recipe applied to bytes.
+
+pub mod hops;

@@ -1,0 +1,4 @@
+//! AF_XDP: UMEM and owned frames, sockets and rings, the steering program and its maps.
+//!
+//! The only home of `unsafe` for I/O. Must not know what a service or a connection is: the steering
+//! program is told keys, the rings carry frames.
