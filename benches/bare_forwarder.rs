@@ -3,6 +3,7 @@
 //! Every frame that arrives at one interface gets new MAC addresses and leaves by the other. Runs until
 //! SIGINT or SIGTERM, then prints what it counted.
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -103,7 +104,8 @@ fn main() -> anyhow::Result<()> {
         .collect::<Result<Vec<_>, _>>()?;
     let _attached = (0..2)
         .map(|port| {
-            let sockets: Vec<_> = opened.iter().map(|(_, ports)| &ports[port]).collect();
+            let sockets: Vec<_> =
+                opened.iter().map(|(_, ports)| (ports[port].queue(), ports[port].as_raw_fd())).collect();
             redirect::redirect_all(&arguments.interfaces[port], &sockets)
         })
         .collect::<anyhow::Result<Vec<_>>>()?;

@@ -1,23 +1,22 @@
 //! The XDP program of tests and benches: everything that arrives goes to the sockets.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::RawFd;
 
 use aya::maps::XskMap;
 use aya::programs::{Xdp, XdpMode};
 use aya::{Ebpf, include_bytes_aligned};
-use xvs::xdp::socket::PortSocket;
 
 static PROGRAM: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect_all.o"));
 
 /// Attached for as long as it lives.
 pub struct Redirect(#[allow(dead_code, reason = "its drop detaches")] Ebpf);
 
-/// Redirects all frames of one interface to `sockets`, each bound to another queue of it.
-pub fn redirect_all(interface: &str, sockets: &[&PortSocket]) -> anyhow::Result<Redirect> {
+/// Redirects all frames of one interface to `sockets`: a queue of it and the socket bound to that.
+pub fn redirect_all(interface: &str, sockets: &[(u32, RawFd)]) -> anyhow::Result<Redirect> {
     let mut program = Ebpf::load(PROGRAM)?;
     let mut map = XskMap::try_from(program.map_mut("sockets").expect("the program has this map"))?;
-    for socket in sockets {
-        map.set(socket.queue(), socket.as_raw_fd(), 0)?;
+    for &(queue, socket) in sockets {
+        map.set(queue, socket, 0)?;
     }
     attach(program, "redirect_all", interface)
 }

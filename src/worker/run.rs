@@ -29,7 +29,7 @@ use super::spawn::WorkerSetup;
 
 const _: () = assert!(engine::BATCH == frame::BATCH, "a batch received is a batch processed");
 
-/// How often the kernel's own counters are read.
+/// How often the kernel's own counters are read and the sockets are asked whether they still stand.
 const STATISTICS_EVERY: Duration = Duration::from_secs(1);
 /// How long a worker that was told to stop forwards what has arrived and waits for its completions.
 const DRAIN_MAX: Duration = Duration::from_millis(200);
@@ -96,7 +96,7 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
             let now = self.clock.read();
             let work = self.turn(now)?;
             if self.idle.may_sleep(work, now) {
-                self.sleep()?;
+                self.sleep();
             }
         }
         Ok(())
@@ -122,6 +122,7 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
         self.turns.turns += 1;
         if now >= self.statistics_due {
             self.statistics_due = now + STATISTICS_EVERY;
+            self.ports.iter().try_for_each(PortSocket::check)?;
             self.read_statistics();
         }
         if work {
@@ -190,7 +191,7 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
     }
 
     /// Waits for a frame at any interface, for a bounded time.
-    fn sleep(&mut self) -> Result<(), XdpError> {
+    fn sleep(&mut self) {
         self.processor.rest();
         self.publish();
         let unsent = self.ports.iter().any(PortSocket::has_unsent);
@@ -198,16 +199,7 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
             self.ports.iter().map(|port| PollFd::new(port.as_fd(), PollFlags::POLLIN)).collect();
         let ready = poll(&mut fds, if unsent { RETRY_MS } else { SLEEP_MAX_MS }).unwrap_or(0);
         self.turns.sleeps += 1;
-        if ready > 0 {
-            self.turns.wakeups += 1;
-            let broken = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
-            for (port, fd) in self.ports.iter().zip(&fds) {
-                if fd.revents().is_some_and(|events| events.intersects(broken)) {
-                    return Err(port.why_lost());
-                }
-            }
-        }
-        Ok(())
+        self.turns.wakeups += u64::from(ready > 0);
     }
 
     /// Forwards what has arrived, then waits for the kernel to transmit it, both together for a bounded time.

@@ -292,13 +292,16 @@ impl PortSocket {
         reaped
     }
 
-    /// The error of a socket that poll found broken.
-    pub fn why_lost(&self) -> XdpError {
-        let source = match getsockopt(self, sockopt_of_nix::SocketError) {
-            Ok(0) | Err(_) => io::Error::from_raw_os_error(libc::ENETDOWN),
-            Ok(errno) => io::Error::from_raw_os_error(errno),
-        };
-        self.lost(source)
+    /// Whether the socket still stands: its interface may have vanished, which poll does not tell.
+    ///
+    /// # Errors
+    /// [`XdpError::PortLost`].
+    pub fn check(&self) -> Result<(), XdpError> {
+        match getsockopt(self, sockopt_of_nix::SocketError) {
+            Ok(0) => Ok(()),
+            Ok(errno) => Err(self.lost(io::Error::from_raw_os_error(errno))),
+            Err(error) => Err(self.lost(error.into())),
+        }
     }
 
     fn lost(&self, source: io::Error) -> XdpError {
