@@ -5,4 +5,6 @@
 pub mod drops;
 pub mod engine;
 pub mod forward;
+pub mod sched;
+pub mod service;
 pub mod time;
