@@ -2,6 +2,7 @@
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
+pub mod conn;
 pub mod drops;
 pub mod engine;
 pub mod forward;
