@@ -7,5 +7,6 @@ pub mod drops;
 pub mod engine;
 pub mod forward;
 pub mod sched;
+pub mod server;
 pub mod service;
 pub mod time;
