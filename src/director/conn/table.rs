@@ -39,8 +39,10 @@ pub struct Table {
 pub struct NewConnection {
     /// The client's packets: their key, what happens to them, and where they go.
     pub client: (FlowKey, Recipe, Way),
-    /// The server's packets, if they come through the director.
-    pub server: Option<(FlowKey, Recipe, Way)>,
+    /// The server's packets, likewise.
+    pub server: (FlowKey, Recipe, Way),
+    /// True if the server's packets come through the director and are looked up by their key.
+    pub replies: bool,
     /// The state after the first packet.
     pub status: Status,
     /// The server it was given to.
@@ -192,9 +194,7 @@ impl Table {
         }
         for direction in [Direction::In, Direction::Out] {
             let key = slot.key(direction);
-            if key != FlowKey::default() {
-                self.index.remove(self.hash(&key), id, direction == Direction::Out);
-            }
+            self.index.remove(self.hash(&key), id, direction == Direction::Out);
         }
         slot.set_linked(false);
         self.live.fetch_sub(1, Ordering::Relaxed);
@@ -238,8 +238,8 @@ impl Timer {
         let slot = table.slot(id);
         let (key, recipe, way) = &new.client;
         slot.set_side(Direction::In, key, *recipe, *way);
-        let (reply_key, recipe, way) = new.server.unwrap_or((FlowKey::default(), *recipe, *way));
-        slot.set_side(Direction::Out, &reply_key, recipe, way);
+        let (reply_key, recipe, way) = &new.server;
+        slot.set_side(Direction::Out, reply_key, *recipe, *way);
         slot.set_server_id(new.server_id);
         slot.learn(new.learned.0, new.learned.1);
         slot.seen(new.tick);
@@ -261,8 +261,8 @@ impl Timer {
             self.reserve.put_back(&table.slots, id);
             return Err(refused);
         }
-        if new.server.is_some()
-            && let Err(refused) = enter(&reply_key, true)
+        if new.replies
+            && let Err(refused) = enter(reply_key, true)
         {
             slot.set_status(Status { removed: true, ..new.status });
             table.index.remove(table.hash(key), id, false);
@@ -274,8 +274,8 @@ impl Timer {
         // Another worker may have found the connection by its first key and unlinked it before it had
         // its second.
         let gone = slot.status().removed;
-        if gone && new.server.is_some() {
-            table.index.remove(table.hash(&reply_key), id, true);
+        if gone && new.replies {
+            table.index.remove(table.hash(reply_key), id, true);
         }
         self.wheel.arm(&table.slots[..], id, if gone { 0 } else { deadline });
         Ok(id)
@@ -325,10 +325,11 @@ mod tests {
 
     fn new(client: u32, server: u32) -> NewConnection {
         let recipe = Recipe { rewrite: Rewrite::Tuple, l3: Delta(0), l4: Delta(0) };
-        let way = Way { hop: None, generation: 0 };
+        let way = Way { route: crate::director::forward::hops::Route::Unknown, generation: 0 };
         NewConnection {
             client: (FlowKey::v4(6, client, 1, 4711 << 16 | 80), recipe, way),
-            server: Some((FlowKey::v4(6, server, client, 80 << 16 | 4711), recipe, way)),
+            server: (FlowKey::v4(6, server, client, 80 << 16 | 4711), recipe, way),
+            replies: true,
             status: STATUS,
             server_id: 0,
             learned: ([0; 6], 0),
@@ -346,7 +347,7 @@ mod tests {
         let mut timer = Timer::new(&table, 0);
         let conn = new(7, 9);
         let id = timer.insert(&table, &conn, 10).unwrap();
-        let (client, server) = (conn.client.0, conn.server.unwrap().0);
+        let (client, server) = (conn.client.0, conn.server.0);
         assert_eq!(find(&table, &client), Some(Found { slot: id, direction: Direction::In }));
         assert_eq!(find(&table, &server), Some(Found { slot: id, direction: Direction::Out }));
         assert!(matches!(timer.insert(&table, &conn, 10), Err(Refused::Exists(_))));

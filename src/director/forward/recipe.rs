@@ -4,7 +4,7 @@
 //! addresses and ports need no room here: a packet that came with one key of its connection leaves with the
 //! reverse of the other. Being plain data, a recipe can be carried out by another engine too.
 
-use super::hops::HopId;
+use super::hops::{HopId, Route};
 use crate::packet::checksum::Delta;
 
 /// What happens to addresses and ports.
@@ -43,32 +43,39 @@ impl Recipe {
     }
 }
 
-/// Where the packets of one direction go: a next hop, and the generation of routes it was looked up in.
+/// Where the packets of one direction go, and the generation of routes that said so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
-    /// The next hop, or none where the routing table had no answer.
-    pub hop: Option<HopId>,
+    /// The routing table's answer.
+    pub route: Route,
     /// [`NextHops::generation`](super::hops::NextHops::generation) at the time.
     pub generation: u32,
 }
 
 impl Way {
-    const NO_HOP: u32 = u32::MAX;
+    const UNKNOWN: u32 = u32::MAX;
+    const UNREACHABLE: u32 = u32::MAX - 1;
 
     /// As it is stored in a connection.
     pub fn to_word(self) -> u64 {
-        u64::from(self.hop.map_or(Self::NO_HOP, |h| h.0)) | u64::from(self.generation) << 32
+        let route = match self.route {
+            Route::Via(hop) => hop.0,
+            Route::Unknown => Self::UNKNOWN,
+            Route::Unreachable => Self::UNREACHABLE,
+        };
+        u64::from(route) | u64::from(self.generation) << 32
     }
 
     /// As it was stored.
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "halves of the word")]
     pub const fn from_word(word: u64) -> Self {
-        let hop = word as u32;
-        Self {
-            hop: if hop == Self::NO_HOP { None } else { Some(HopId(hop)) },
-            generation: (word >> 32) as u32,
-        }
+        let route = match word as u32 {
+            Self::UNKNOWN => Route::Unknown,
+            Self::UNREACHABLE => Route::Unreachable,
+            hop => Route::Via(HopId(hop)),
+        };
+        Self { route, generation: (word >> 32) as u32 }
     }
 }
 
@@ -82,8 +89,8 @@ mod tests {
             let recipe = Recipe { rewrite, l3: Delta(0xfeff), l4: Delta(0x1234) };
             assert_eq!(Recipe::from_word(recipe.to_word()), recipe);
         }
-        for hop in [None, Some(HopId(0)), Some(HopId(65_535))] {
-            let way = Way { hop, generation: 7 };
+        for route in [Route::Unknown, Route::Unreachable, Route::Via(HopId(0)), Route::Via(HopId(65_535))] {
+            let way = Way { route, generation: 7 };
             assert_eq!(Way::from_word(way.to_word()), way);
         }
     }
