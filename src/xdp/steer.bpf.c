@@ -277,7 +277,7 @@ INLINE enum outcome judge_ipv6(void *network, void *end)
 	__builtin_memcpy(packet.source.address, &ip->saddr, sizeof(ip->saddr));
 	__builtin_memcpy(packet.destination.address, &ip->daddr, sizeof(ip->daddr));
 	protocol = ip->nexthdr;
-	for (int i = 0; i < MAX_EXTENSIONS; i++) {
+	for (int seen = 0; seen <= MAX_EXTENSIONS; seen++) {
 		__u32 len;
 
 		if (protocol != IPPROTO_HOPOPTS && protocol != IPPROTO_ROUTING && protocol != IPPROTO_DSTOPTS &&

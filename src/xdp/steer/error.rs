@@ -56,7 +56,9 @@ pub enum SteerError {
         limit: usize,
     },
     /// Only protocols with ports can be steered.
-    #[error("IP protocol {protocol} of {address} cannot be steered: only TCP (6), UDP (17) and SCTP (132) can")]
+    #[error(
+        "IP protocol {protocol} of {address} cannot be steered: only TCP (6), UDP (17) and SCTP (132) can"
+    )]
     Protocol {
         /// The protocol number.
         protocol: u8,

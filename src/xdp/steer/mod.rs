@@ -21,10 +21,10 @@ use aya::{Ebpf, EbpfError};
 pub use attach::{Require, XdpMode};
 pub use error::SteerError;
 pub use outcome::Outcome;
-use rules::{Key, address_key, endpoint_key};
 pub use rules::{
     Endpoint, MAX_HOST_ADDRESSES, MAX_NAT_SERVERS, MAX_PORTS, MAX_QUEUES, MAX_SERVICES, MAX_VIPS, Rules,
 };
+use rules::{Key, address_key, endpoint_key};
 pub use trial::{Arrival, Verdict, bare_socket};
 
 /// The program as `build.rs` compiled it.
@@ -138,10 +138,11 @@ impl Steering {
     pub fn counters(&self) -> Result<[(Outcome, u64); Outcome::COUNT], SteerError> {
         let mut counters = Outcome::ALL.map(|outcome| (outcome, 0));
         for (outcome, frames) in &mut counters {
-            let per_cpu = self
-                .counters
-                .get(&(*outcome as u32), 0)
-                .map_err(|source| SteerError::Map { map: "counters", act: "read", source })?;
+            let per_cpu = self.counters.get(&(*outcome as u32), 0).map_err(|source| SteerError::Map {
+                map: "counters",
+                act: "read",
+                source,
+            })?;
             *frames = per_cpu.iter().sum();
         }
         Ok(counters)
@@ -157,9 +158,7 @@ impl Steering {
 
 /// Takes the map `name` out of the loaded object as the type its user expects.
 fn take<M: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, SteerError> {
-    ebpf.take_map(name)
-        .and_then(|map| M::try_from(map).ok())
-        .ok_or(SteerError::Incomplete { part: name })
+    ebpf.take_map(name).and_then(|map| M::try_from(map).ok()).ok_or(SteerError::Incomplete { part: name })
 }
 
 fn keys(map: &KeyMap) -> Result<HashSet<Key>, MapError> {

@@ -35,25 +35,16 @@ impl Steering {
     /// The frame comes from queue 0 of the loopback interface unless `arrival` says otherwise.
     ///
     /// # Errors
-    /// If the kernel cannot run it, as for a frame larger than a page or an `arrival` that does not exist.
+    /// If the kernel cannot run it: for a frame shorter than an Ethernet header (14 bytes) or about as long
+    /// as a page (4096 bytes), and for an `arrival` that does not exist.
     pub fn try_frame(&mut self, frame: &[u8], arrival: Option<Arrival>) -> Result<Verdict, SteerError> {
-        // Kernels want 14 bytes of input at least; what precedes the frame counts as metadata, which lets
-        // even shorter frames through. Metadata comes in units of four bytes.
-        const METADATA_LEN: usize = 16;
-        let mut input = vec![0; METADATA_LEN];
-        input.extend_from_slice(frame);
         let (interface, queue) = arrival.map_or((0, 0), |arrival| (arrival.interface, arrival.queue));
-        let input_len = u32::try_from(input.len()).unwrap_or(u32::MAX);
-        let context: Vec<u8> = [METADATA_LEN as u32, input_len, 0, interface, queue, 0]
-            .into_iter()
-            .flat_map(u32::to_ne_bytes)
-            .collect();
-
-        let options = TestRunOptions {
-            data_in: Some(&input),
-            ctx_in: Some(&context),
-            ..TestRunOptions::default()
-        };
+        let frame_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context: Vec<u8> =
+            [0, frame_len, 0, interface, queue, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
+        let options =
+            TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), ..TestRunOptions::default() };
         let result = self.program()?.test_run(options).map_err(SteerError::Trial)?;
         Ok(match result.return_value {
             2 => Verdict::Pass,
