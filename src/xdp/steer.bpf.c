@@ -68,37 +68,19 @@ struct service {
  * Elements are allocated as they are added, by system calls only; without preallocation a removed element
  * is not reused while a packet on another CPU may still be reading it.
  */
-struct {
-	MAP_NUMBER(type, BPF_MAP_TYPE_HASH);
-	MAP_NUMBER(map_flags, BPF_F_NO_PREALLOC);
-	MAP_NUMBER(max_entries, OLD_AND_NEW(MAX_SERVICES));
-	MAP_TYPE(key, struct key);
-	MAP_TYPE(value, struct service);
-} services SEC(".maps");
+#define KEY_MAP(name, value_type, limit)                            \
+	struct {                                                    \
+		MAP_NUMBER(type, BPF_MAP_TYPE_HASH);                \
+		MAP_NUMBER(map_flags, BPF_F_NO_PREALLOC);           \
+		MAP_NUMBER(max_entries, OLD_AND_NEW(limit));        \
+		MAP_TYPE(key, struct key);                          \
+		MAP_TYPE(value, value_type);                        \
+	} name SEC(".maps")
 
-struct {
-	MAP_NUMBER(type, BPF_MAP_TYPE_HASH);
-	MAP_NUMBER(map_flags, BPF_F_NO_PREALLOC);
-	MAP_NUMBER(max_entries, OLD_AND_NEW(MAX_NAT_SERVERS));
-	MAP_TYPE(key, struct key);
-	MAP_TYPE(value, __u32);
-} nat_servers SEC(".maps");
-
-struct {
-	MAP_NUMBER(type, BPF_MAP_TYPE_HASH);
-	MAP_NUMBER(map_flags, BPF_F_NO_PREALLOC);
-	MAP_NUMBER(max_entries, OLD_AND_NEW(MAX_VIPS));
-	MAP_TYPE(key, struct key);
-	MAP_TYPE(value, __u32);
-} vips SEC(".maps");
-
-struct {
-	MAP_NUMBER(type, BPF_MAP_TYPE_HASH);
-	MAP_NUMBER(map_flags, BPF_F_NO_PREALLOC);
-	MAP_NUMBER(max_entries, OLD_AND_NEW(MAX_HOST_ADDRESSES));
-	MAP_TYPE(key, struct key);
-	MAP_TYPE(value, __u32);
-} host_addresses SEC(".maps");
+KEY_MAP(services, struct service, MAX_SERVICES);
+KEY_MAP(nat_servers, __u32, MAX_NAT_SERVERS);
+KEY_MAP(vips, __u32, MAX_VIPS);
+KEY_MAP(host_addresses, __u32, MAX_HOST_ADDRESSES);
 
 /* Interface index to the place of its queue 0 in `sockets`: one program and one map serve all interfaces. */
 struct {
@@ -110,7 +92,7 @@ struct {
 
 struct {
 	MAP_NUMBER(type, BPF_MAP_TYPE_XSKMAP);
-	MAP_NUMBER(max_entries, MAX_PORTS *MAX_QUEUES);
+	MAP_NUMBER(max_entries, MAX_PORTS * MAX_QUEUES);
 	MAP_TYPE(key, __u32);
 	MAP_TYPE(value, __u32);
 } sockets SEC(".maps");

@@ -14,7 +14,10 @@ use super::{MAX_PORTS, MAX_QUEUES};
 #[derive(Debug, Error)]
 pub enum SteerError {
     /// The process lacks capabilities.
-    #[error("not permitted to {act}: run as root, or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF")]
+    #[error(
+        "not permitted to {act}: run as root, or with CAP_NET_ADMIN, CAP_NET_RAW (for the sockets), CAP_BPF and \
+         CAP_PERFMON (headers of variable length)"
+    )]
     NotPermitted {
         /// What was tried.
         act: &'static str,
@@ -140,19 +143,23 @@ impl SteerError {
     }
 }
 
-/// The number of the system error at the bottom of a failed load, except the verifier's (EACCES from there
-/// means a rejected program, not a missing privilege).
+/// The number of the system error at the bottom of a failed load. The verifier's EACCES is left out, as it means
+/// a rejected program, unless it says that only the lack of CAP_PERFMON makes it so.
 fn load_errno(error: &EbpfError) -> Option<i32> {
     match error {
         EbpfError::MapError(MapError::CreateError { io_error, .. }) => io_error.raw_os_error(),
         EbpfError::MapError(MapError::SyscallError(error)) => error.io_error.raw_os_error(),
         EbpfError::ProgramError(ProgramError::LoadError { io_error, verifier_log })
-            if verifier_log.to_string().is_empty() =>
+            if log_blames_privileges(&verifier_log.to_string()) =>
         {
             io_error.raw_os_error()
         }
         _ => None,
     }
+}
+
+fn log_blames_privileges(verifier_log: &str) -> bool {
+    verifier_log.is_empty() || verifier_log.contains("prohibited for !root")
 }
 
 fn is_socket_map(error: &EbpfError) -> bool {
