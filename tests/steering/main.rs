@@ -90,6 +90,18 @@ fn each_sample_has_its_outcome_untagged_and_tagged() {
 }
 
 #[test]
+fn padding_behind_the_packet_changes_nothing() {
+    let mut steering = steering(&rules());
+    for net in nets() {
+        for (name, frame, expected) in samples(&net) {
+            let name = format!("{name} ({}) with padding", net.vip);
+            let padded = [&frame[..], &[0; 18]].concat();
+            assert_eq!(outcome(&mut steering, &name, &padded), expected, "{name}");
+        }
+    }
+}
+
+#[test]
 fn whatever_is_truncated_passes() {
     let mut steering = steering(&rules());
     for net in nets() {

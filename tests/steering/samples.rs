@@ -153,6 +153,7 @@ fn ipv6_samples(client: IpAddr, vip: IpAddr) -> Vec<Sample> {
     let on_its_way: &[u8] = &edited(at_its_end, 3, 1);
     let around_a_whole: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 1];
     let too_long: &[u8] = &[0, 200, 0, 0, 0, 0, 0, 0];
+    let padded = with_extensions(&plain, &[(HOP_BY_HOP, &edited(&[0; 24], 1, 2))]);
     let labelled = Ipv6Header {
         traffic_class: 0xff,
         flow_label: Ipv6FlowLabel::try_new(0xf_ffff).unwrap(),
@@ -185,6 +186,10 @@ fn ipv6_samples(client: IpAddr, vip: IpAddr) -> Vec<Sample> {
             Outcome::Fragment,
         ),
         ("options beyond the packet", behind(&[(HOP_BY_HOP, too_long)]), Outcome::PassMalformed),
+        ("options cut short", edited(&padded, NETWORK + 5, 7), Outcome::PassMalformed),
+        ("too short for ports behind options", edited(&padded, NETWORK + 5, 27), Outcome::PassMalformed),
+        // The transport header that would be found is outside the packet, but inside the frame.
+        ("options into what follows the packet", edited(&padded, NETWORK + 5, 16), Outcome::PassMalformed),
         ("no next header", edited(&plain, NETWORK + 6, 59), Outcome::PassNotOurs),
         ("an authentication header", edited(&plain, NETWORK + 6, 51), Outcome::PassNotOurs),
         ("class and flow label all ones", ethernet(&labelled, &plain[NETWORK + 40..]), Outcome::Service),
