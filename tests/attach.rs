@@ -141,6 +141,18 @@ fn require_native_refuses_the_fallback() {
 }
 
 #[test]
+fn a_refusal_with_a_known_cause_names_the_cure() {
+    let _namespace = Namespace::with_veth(1);
+    for interface in ["va", "vb"] {
+        run(&["ip", "link", "set", "dev", interface, "mtu", "9000"]);
+    }
+    let message = load().attach("va", 0, Require::Native).unwrap_err().to_string();
+    assert!(message.contains("`ip link set dev va mtu 1500`"), "{message}");
+    run(&["ip", "link", "set", "dev", "vb", "mtu", "1500"]);
+    assert_eq!(load().attach("va", 0, Require::Native).unwrap(), XdpMode::Native);
+}
+
+#[test]
 fn a_second_program_is_refused_in_any_mode_and_the_message_says_how_to_see_it() {
     let _namespace = Namespace::with_veth(1);
     let (mut first, mut second) = (load(), load());

@@ -152,7 +152,8 @@ INLINE int is_vip(struct packet *packet)
 
 /*
  * A fragment after the first has no ports, so all fragments of a datagram go the same way: by address. Only
- * those of protocols that can be a service: a large ping to the VIP stays the kernel's.
+ * those of protocols that can be a service: a large ping to the VIP stays the kernel's. By address alone a NAT
+ * server's replies cannot be told from its other traffic, so its fragments are the kernel's, the first too.
  */
 INLINE enum outcome judge_fragment(struct packet *packet, __u8 protocol)
 {

@@ -76,6 +76,7 @@ pub fn samples(net: &Net) -> Vec<Sample> {
         ("ssh from a NAT server", tcp(server, 22, client, CLIENT_PORT), PassNotOurs),
         ("UDP from a TCP NAT server", udp(server, BACKEND, client, CLIENT_PORT), PassNotOurs),
         ("a fragment to the host", fragment(client, host, UDP, 185, true), PassNotOurs),
+        ("a fragment from a NAT server", fragment(server, client, TCP, 0, true), PassNotOurs),
         ("a fragment to another address", fragment(client, other, UDP, 0, true), PassNotOurs),
         ("VRRP to the host", ip(client, host, VRRP, &[0x21; 20]), PassNotOurs),
         ("VRRP to a VIP", ip(client, vip, VRRP, &[0x21; 20]), PassNotOurs),
@@ -186,6 +187,11 @@ fn ipv6_samples(client: IpAddr, vip: IpAddr) -> Vec<Sample> {
             Outcome::Fragment,
         ),
         ("options beyond the packet", behind(&[(HOP_BY_HOP, too_long)]), Outcome::PassMalformed),
+        (
+            "a fragment header cut short",
+            edited(&behind(&[(FRAGMENT, around_a_whole)]), NETWORK + 5, 7),
+            Outcome::PassMalformed,
+        ),
         ("options cut short", edited(&padded, NETWORK + 5, 7), Outcome::PassMalformed),
         ("too short for ports behind options", edited(&padded, NETWORK + 5, 27), Outcome::PassMalformed),
         // The transport header that would be found is outside the packet, but inside the frame.

@@ -93,7 +93,7 @@ fn link(
 ) -> Result<(FdLink, XdpMode), SteerError> {
     let native = match link_in_mode(program, interface, index, AyaMode::Driver)? {
         Ok(link) => return Ok((link, XdpMode::Native)),
-        Err(refusal) => attach_reason(&refusal),
+        Err(refusal) => attach_reason(interface, &refusal),
     };
     if require == Require::Native {
         return Err(SteerError::NativeRefused { interface: interface.to_owned(), reason: native });
@@ -103,7 +103,7 @@ fn link(
         Err(refusal) => Err(SteerError::Refused {
             interface: interface.to_owned(),
             native,
-            generic: attach_reason(&refusal),
+            generic: attach_reason(interface, &refusal),
         }),
     }
 }

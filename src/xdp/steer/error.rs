@@ -166,21 +166,24 @@ fn is_socket_map(error: &EbpfError) -> bool {
     matches!(error, EbpfError::MapError(MapError::CreateError { name, .. }) if name == "sockets")
 }
 
-/// What the kernel said to an attempt to attach, with what that number often means for XDP.
-pub(super) fn attach_reason(error: &io::Error) -> String {
+/// What the kernel said to an attempt to attach to `interface`, with what that number often means for XDP.
+pub(super) fn attach_reason(interface: &str, error: &io::Error) -> String {
     /// The kernel's own "not supported", which has no name in user space (include/linux/errno.h).
     const ENOTSUPP: i32 = 524;
-    let meaning = match error.raw_os_error() {
-        Some(libc::EOPNOTSUPP | ENOTSUPP) => {
-            "the driver has none, or not together with an offload that is on (`ethtool -K DEV lro off`)"
-        }
-        Some(libc::EINVAL | libc::ERANGE | libc::EMSGSIZE) => {
-            "often an MTU too large for the driver's XDP (`ip link set dev DEV mtu 1500`)"
-        }
-        Some(libc::ENOSPC | libc::ENOMEM | libc::EBUSY) => {
-            "often more queues than the driver can serve with XDP (`ethtool -l DEV`, `ethtool -L`)"
-        }
+    let (meaning, cure) = match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP | ENOTSUPP) => (
+            "the driver has none, or none beside an offload that is on",
+            format!("ethtool -K {interface} lro off"),
+        ),
+        Some(libc::EINVAL | libc::ERANGE | libc::EMSGSIZE) => (
+            "often the MTU is too large for the driver's XDP",
+            format!("ip link set dev {interface} mtu 1500"),
+        ),
+        Some(libc::ENOSPC | libc::ENOMEM) => (
+            "often there are more queues than the driver can serve with XDP",
+            format!("ethtool -l {interface}` shows them, `ethtool -L {interface}"),
+        ),
         _ => return error.to_string(),
     };
-    format!("{error}: {meaning}")
+    format!("{error}: {meaning} (`{cure}`)")
 }
