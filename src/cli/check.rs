@@ -32,6 +32,7 @@ pub struct Args {
 /// The file is not usable.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (config, warnings) = Config::load(&args.config)?;
+    tracing::debug!(file = %args.config.display(), "configuration read");
     print_warnings(&warnings);
     for warning in foreign_cores(&config) {
         writeln!(stderr(), "{}: warning: {warning}", warnings.name())?;

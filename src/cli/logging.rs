@@ -57,9 +57,11 @@ fn checked(value: &str) -> Result<String, String> {
 /// a slip such as `inof` would silence everything else.
 fn filter(value: &str) -> Result<EnvFilter, String> {
     for word in value.split(',').filter(|w| !w.contains('=')) {
-        word.trim().parse::<LevelFilter>().map_err(|_| {
-            format!("`{word}` is not a level: use off, error, warn, info, debug or trace, or MODULE=LEVEL")
-        })?;
+        if word.is_empty() || word.parse::<LevelFilter>().is_err() {
+            return Err(format!(
+                "`{word}` is not a level: use off, error, warn, info, debug or trace, or MODULE=LEVEL"
+            ));
+        }
     }
     EnvFilter::try_new(value).map_err(|error| error.to_string())
 }

@@ -12,18 +12,13 @@ use crate::director::service::Method;
 ///
 /// One NAT server may stand in several services: the connection tells whose reply it is.
 pub(super) fn check(services: &[Draft], problems: &mut Problems) {
-    if services.is_empty() {
-        problems
-            .warning(None, "there is no service: every packet is left to the kernel")
-            .cure("add a [[service]]");
-    }
     same_service(services, problems);
     let vips: HashMap<IpAddr, Span> =
         services.iter().filter_map(|s| s.address.as_ref()).map(|a| (a.get_ref().ip(), a.span())).collect();
     for service in services {
         idle(service, problems);
         same_server(service, problems);
-        for server in &service.servers {
+        for server in service.servers.iter().flatten() {
             reachable(service, server, &vips, problems);
         }
     }
@@ -48,7 +43,7 @@ fn same_service(services: &[Draft], problems: &mut Problems) {
 
 fn same_server(service: &Draft, problems: &mut Problems) {
     let mut seen: HashMap<_, Span> = HashMap::new();
-    for address in service.servers.iter().filter_map(|s| s.address.as_ref()) {
+    for address in service.servers.iter().flatten().filter_map(|s| s.address.as_ref()) {
         match seen.entry(*address.get_ref()) {
             Entry::Vacant(free) => drop(free.insert(address.span())),
             Entry::Occupied(first) => {
@@ -91,14 +86,15 @@ fn idle(service: &Draft, problems: &mut Problems) {
         (Some(protocol), Some(address)) => format!("service {protocol} {}", address.get_ref()),
         _ => "this service".to_owned(),
     };
-    if service.servers.is_empty() {
+    let Some(servers) = &service.servers else { return };
+    if servers.is_empty() {
         problems
             .warning(
                 service.span.clone(),
                 format!("{name} has no servers: every connection to it is refused"),
             )
             .cure("add a [[service.server]]");
-    } else if service.servers.iter().all(|s| s.weight == Some(0)) {
+    } else if servers.iter().all(|s| s.weight == Some(0)) {
         problems
             .warning(
                 service.span.clone(),

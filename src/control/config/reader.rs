@@ -86,7 +86,7 @@ impl<'t, 'p> Table<'t, 'p> {
                 read(Table::new(name, span, entries, self.problems))
             }
             Some(Field { value, span, .. }) => {
-                let message = format!("`{key}` is {}: it is a table", kind(value));
+                let message = format!("`{key}` is {}, but it is a table", kind(value));
                 self.problems.error(span, message).cure(format!("write one `{name}` header for it"));
                 None
             }
@@ -101,35 +101,37 @@ impl<'t, 'p> Table<'t, 'p> {
         }
     }
 
-    /// All sub-tables `[[key]]` in the order of the file, read by `read`; empty if there are none.
+    /// All sub-tables `[[key]]` in the order of the file, read by `read`; `None` if they are not tables,
+    /// which has been reported.
     pub fn tables<T>(
         &mut self,
         key: &'static str,
         read: impl FnOnce(Vec<(Span, &'t DeTable<'t>)>, &mut Problems) -> Vec<T>,
-    ) -> Vec<T> {
+    ) -> Option<Vec<T>> {
         let name = header(key);
-        let mut found = Vec::new();
-        if let Some(field) = self.ask(key) {
-            if let DeValue::Array(items) = field.value {
-                for item in items {
-                    match item.get_ref() {
-                        DeValue::Table(entries) => found.push((item.span(), entries)),
-                        other => {
-                            let message = format!("an item of `{key}` is {}: each is a table", kind(other));
-                            self.problems
-                                .error(item.span(), message)
-                                .cure(format!("write `{name}` for each"));
-                        }
-                    }
-                }
-            } else {
-                let message = format!("`{key}` is {}: there can be several", kind(field.value));
+        let items = match self.ask(key) {
+            None => return Some(read(Vec::new(), self.problems)),
+            Some(Field { value: DeValue::Array(items), .. }) => items,
+            Some(Field { value, span, .. }) => {
+                let message = format!("`{key}` is {}, but there can be several", kind(value));
                 self.problems
-                    .error(field.span, message)
+                    .error(span, message)
                     .cure(format!("write `{name}`, with two brackets on either side, for each of them"));
+                return None;
+            }
+        };
+        let mut found = Vec::with_capacity(items.len());
+        for item in items {
+            if let DeValue::Table(entries) = item.get_ref() {
+                found.push((item.span(), entries));
+            } else {
+                let message = format!("an item of `{key}` is {}, not a table", kind(item.get_ref()));
+                self.problems.error(item.span(), message).cure(format!("write `{name}` for each of them"));
             }
         }
-        read(found, self.problems)
+        let whole = found.len() == items.len();
+        let read = read(found, self.problems);
+        whole.then_some(read)
     }
 
     /// Reports the keys that nobody asked for.

@@ -35,7 +35,7 @@ pub(super) struct Draft {
     pub address: Option<Spanned<SocketAddr>>,
     pub scheduler: Option<Kind>,
     pub options: Option<Options>,
-    pub servers: Vec<DraftServer>,
+    pub servers: Option<Vec<DraftServer>>,
 }
 
 /// A server as far as it could be read.
@@ -54,7 +54,7 @@ impl Draft {
             address: self.address?.into_inner(),
             scheduler: self.scheduler?,
             options: self.options?,
-            servers: self.servers.into_iter().map(DraftServer::finish).collect::<Option<_>>()?,
+            servers: self.servers?.into_iter().map(DraftServer::finish).collect::<Option<_>>()?,
         })
     }
 }
