@@ -19,6 +19,7 @@ mod director;
 mod reader;
 mod report;
 mod service;
+mod syntax;
 mod value;
 
 #[cfg(test)]
@@ -96,10 +97,7 @@ impl Config {
 
 /// From text to values; `None`, or any error in `problems`, means that the file is refused.
 fn walk(text: &str, problems: &mut Problems) -> Option<Config> {
-    let (document, broken) = toml::de::DeTable::parse_recoverable(text);
-    if !syntax(text, broken, problems) {
-        return None;
-    }
+    let document = syntax::parse(text, problems)?;
     let mut top = Table::new("the top of the file", None, document.get_ref(), problems);
     let director = top.table("director", true, director::director);
     let timeouts = top.table("timeouts", false, director::timeouts);
@@ -117,47 +115,6 @@ fn walk(text: &str, problems: &mut Problems) -> Option<Config> {
         timeouts: timeouts.unwrap_or_default(),
         services: services?.into_iter().map(service::Draft::finish).collect::<Option<_>>()?,
     })
-}
-
-/// Reports what the TOML parser has against the text; says whether the tree is worth reading all the same.
-///
-/// A key that is given twice leaves a tree that is whole. After anything else the parser guesses, and what
-/// it says from there on is about its guesses.
-fn syntax(text: &str, broken: Vec<toml::de::Error>, problems: &mut Problems) -> bool {
-    let place = |error: &toml::de::Error| error.span().map(|span| span.start);
-    let (twice, broken): (Vec<_>, Vec<_>) = broken.into_iter().partition(|e| e.message() == "duplicate key");
-    let first = broken.iter().min_by_key(|error| place(error));
-    for error in twice.iter().filter(|error| first.is_none_or(|first| place(error) < place(first))) {
-        let key = error.span().and_then(|span| text.get(span)).unwrap_or("this key");
-        problems
-            .error(error.span(), format!("`{key}` is here for the second time"))
-            .cure("leave one of the two out");
-    }
-    if let Some(error) = first {
-        match place(error).and_then(|at| unquoted(text, at)) {
-            Some(word) => problems
-                .error(error.span(), format!("this is not TOML: `{word}` is a text without quotes"))
-                .cure(format!("write \"{word}\"")),
-            None => problems
-                .error(error.span(), format!("this is not TOML: {}", error.message()))
-                .cure("see https://toml.io for the syntax; `config/example.toml` shows every key"),
-        };
-    }
-    first.is_none()
-}
-
-/// The word around byte `at` if it stands where a value should and looks like a text without its quotes.
-fn unquoted(text: &str, at: usize) -> Option<&str> {
-    let of_word = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
-    let (before, after) = text.split_at_checked(at)?;
-    let start = before.trim_end_matches(of_word).len();
-    let end = at + after.find(|c| !of_word(c)).unwrap_or(after.len());
-    let word = &text[start..end];
-    let is_value = text[..start].trim_end_matches([' ', '\t']).ends_with(['=', '[', ',']);
-    let is_text = word.starts_with(|c: char| c.is_ascii_alphabetic())
-        || word.contains(':')
-        || word.matches('.').count() > 1;
-    (is_value && is_text).then_some(word)
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
