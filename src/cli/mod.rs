@@ -1,7 +1,7 @@
 //! The commands of `xvs`, one file each.
 //!
 //! A command is a module with `Args` (clap) and `run(Args) -> anyhow::Result<ExitCode>`: adding one is a
-//! variant of [`Command`] and an arm of its `run`. Errors come back here and are printed once.
+//! variant of `Command` and an arm of its `run`. Errors come back here and are printed once.
 
 pub mod check;
 mod error;

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::{Config, Director, Severity, Style, Timeouts};
-use crate::director::service::Method;
+use super::{Config, Director, Severity, Style, Timeouts, XdpMode, ZeroCopy};
+use crate::director::sched::{Kind, Options};
+use crate::director::service::{Method, Protocol, Server, Service};
 
 const EXAMPLE: &str = include_str!("../../../config/example.toml");
 
@@ -55,6 +56,66 @@ fn every_commented_default_is_the_one_of_the_code() {
     assert_eq!(tried, 16, "keys with a constant default");
     let (all, _) = Config::parse("example.toml", &uncommented(|_, _| true)).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(all.director.cores, Some(vec![2, 3]));
+}
+
+#[test]
+fn every_value_arrives_in_its_own_field() {
+    let text = r#"
+        [director]
+        interfaces = ["eth1", "eth0"]
+        xdp_mode = "native"
+        zero_copy = "require"
+        cores = [3, 2]
+        busy_poll = true
+        connections = 1_025
+        frame_bytes = 2048
+        ring_frames = 512
+        huge_pages = true
+        [timeouts]
+        tcp = 1
+        tcp_fin = 2
+        udp = 3
+        [[service]]
+        protocol = "udp"
+        address = "192.0.2.10:53"
+        scheduler = "sh"
+        scheduler_flags = ["sh-fallback"]
+        forward = "nat"
+        server = [{ address = "10.0.0.2:54", weight = 0 }, { address = "10.0.0.1", weight = 7, forward = "dr" }]
+    "#;
+    let (config, warnings) = Config::parse("all.toml", text).unwrap_or_else(|e| panic!("{e}"));
+    assert!(warnings.is_empty(), "{warnings}");
+    let server = |address: &str, weight, method| Server {
+        address: address.parse().expect("an address"),
+        weight,
+        method,
+    };
+    let expected = Config {
+        director: Director {
+            interfaces: vec!["eth1".into(), "eth0".into()],
+            xdp_mode: XdpMode::Native,
+            zero_copy: ZeroCopy::Require,
+            cores: Some(vec![3, 2]),
+            busy_poll: true,
+            idle_spin_us: 50,
+            connections: 1_025,
+            frame_bytes: 2048,
+            ring_frames: 512,
+            huge_pages: true,
+        },
+        timeouts: Timeouts { tcp_s: 1, tcp_fin_s: 2, udp_s: 3 },
+        services: vec![Service {
+            protocol: Protocol::Udp,
+            address: "192.0.2.10:53".parse().expect("an address"),
+            scheduler: Kind::Sh,
+            options: Options { fallback: true, port: false },
+            servers: vec![server("10.0.0.2:54", 0, Method::Nat), server("10.0.0.1:53", 7, Method::Dr)],
+        }],
+    };
+    assert_eq!(config, expected);
+    let (config, _) = Config::parse("spin.toml", "director = { interfaces = [\"a\"], idle_spin_us = 9 }")
+        .unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(config.director.idle_spin_us, 9);
 }
 
 /// The keys of every table as the code itself lists them when one is unknown.
