@@ -10,7 +10,7 @@ use crate::director::forward::recipe::{Recipe, Way};
 use crate::packet::flow::FlowKey;
 
 use super::free::{Reserve, Shared};
-use super::index::{Bucket, Entry, Index, NotInserted, PLACES};
+use super::index::{Bucket, Entry, FILL_PERCENT, Index, NotInserted, PLACES};
 use super::memory::{Pages, prefetch};
 use super::quiesce::Quiesce;
 use super::slot::{Direction, Slot, SlotId};
@@ -86,14 +86,13 @@ pub enum Refused {
 impl Table {
     /// A table for `capacity` connections and `workers` workers, keyed with a random `secret`.
     ///
-    /// Reserves about 225 bytes of address space a connection; memory is taken as it fills.
+    /// Reserves about 229 bytes of address space a connection; memory is taken as it fills.
     ///
     /// # Errors
     /// The kernel's, when it cannot reserve the address space.
     pub fn new(capacity: u32, workers: usize, secret: (u64, u64)) -> io::Result<Self> {
-        // Two keys a connection, and buckets filled to 4.2 of their 7 places when the table is full: few
-        // keys overflow to their second bucket, and a key without a place there is a matter of luck below 1e-9.
-        let buckets = (capacity as usize * 2 * 10 / (PLACES * 6)).next_power_of_two().max(2);
+        // Two keys a connection.
+        let buckets = (capacity as usize * 2 * 100).div_ceil(PLACES * FILL_PERCENT).max(2);
         Ok(Self {
             slots: Pages::zeroed(capacity as usize)?,
             index: Index::new(Pages::zeroed(buckets)?),
@@ -394,6 +393,17 @@ mod tests {
         for n in 100..130 {
             b.insert(&table, &new(n, 1), 10).unwrap();
         }
+    }
+
+    #[test]
+    fn every_connection_of_a_table_filled_to_the_last_slot_finds_its_places() {
+        let table = Table::new(100_000, 1, (5, 6)).unwrap();
+        let mut timer = Timer::new(&table, 0);
+        for n in 0..100_000 {
+            timer.insert(&table, &new(n, 1 << 20), 10).unwrap();
+        }
+        assert!((0..100_000).all(|n| find(&table, &new(n, 1 << 20).server.0).is_some()));
+        assert_eq!(timer.insert(&table, &new(100_000, 1), 10), Err(Refused::TableFull));
     }
 
     proptest! {
