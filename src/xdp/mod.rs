@@ -3,4 +3,12 @@
 //! The only home of `unsafe` for I/O. Must not know what a service or a connection is: the steering
 //! program is told keys, the rings carry frames.
 
+pub mod error;
+pub mod frame;
+pub mod ledger;
+pub mod open;
+pub mod options;
+pub mod socket;
+mod sockopt;
 pub mod steer;
+pub mod umem;

@@ -1,0 +1,63 @@
+//! What a worker needs of the engine, so that the same loop can run without a director.
+
+use std::net::IpAddr;
+
+use crate::director::engine::{Batch, Engine, Verdicts};
+use crate::director::drops::DropReason;
+use crate::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
+use crate::director::time::Time;
+
+/// Turns batches of frames into verdicts.
+pub trait Processor {
+    /// Processes `batch` in place and leaves one verdict for each packet in `verdicts`.
+    fn process<H: NextHops>(&mut self, batch: &mut Batch<'_>, hops: &H, now: Time, verdicts: &mut Verdicts);
+
+    /// Does a bounded amount of what is due at `now`; called once a turn.
+    fn expire(&mut self, now: Time);
+
+    /// Called before the worker sleeps: nothing is processed until it wakes.
+    fn rest(&mut self);
+
+    /// A frame that was to be transmitted was dropped, since the transmit ring was full.
+    fn unsent(&mut self) {}
+}
+
+impl Processor for Engine {
+    fn process<H: NextHops>(&mut self, batch: &mut Batch<'_>, hops: &H, now: Time, verdicts: &mut Verdicts) {
+        Engine::process(self, batch, hops, now, verdicts);
+    }
+
+    fn expire(&mut self, now: Time) {
+        Engine::expire(self, now);
+    }
+
+    fn rest(&mut self) {
+        Engine::rest(self);
+    }
+
+    fn unsent(&mut self) {
+        self.count_unsent(DropReason::TransmitFull);
+    }
+}
+
+/// Next hops for a processor that asks for none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoHops;
+
+impl NextHops for NoHops {
+    fn generation(&self) -> u32 {
+        0
+    }
+
+    fn route(&self, _destination: IpAddr, _flow_hash: u32) -> Route {
+        Route::Unreachable
+    }
+
+    fn hop(&self, _id: HopId) -> Option<Hop> {
+        None
+    }
+
+    fn back_to(&self, _port: PortId, _mac: [u8; 6]) -> Option<Hop> {
+        None
+    }
+}

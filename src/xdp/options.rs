@@ -1,0 +1,101 @@
+//! What an operator may choose about UMEM and rings, with defaults, units and bounds.
+
+use super::error::XdpError;
+
+/// Smallest ring, in frames: one batch.
+pub const RING_LEN_MIN: u32 = 64;
+/// Largest ring, in frames; a worker's memory is two rings of chunks for each interface.
+pub const RING_LEN_MAX: u32 = 32_768;
+/// Ring length when nothing is said: 2 ms of 64-byte frames at a million a second.
+pub const RING_LEN_DEFAULT: u32 = 2048;
+/// Chunk lengths that hold an Ethernet frame of 1,500 bytes and that the kernel takes.
+pub const CHUNK_LENS: [u32; 2] = [2048, 4096];
+
+/// Whether sockets must, may or may not be zero-copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ZeroCopy {
+    /// Zero-copy where the driver can, else copy; which one it became is reported.
+    #[default]
+    Prefer,
+    /// Zero-copy or an error.
+    Require,
+    /// Copy mode, whatever the driver can.
+    Never,
+}
+
+/// How a worker's UMEM and sockets are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Bytes of one chunk: 2048 or 4096. The kernel takes the first 256 as headroom.
+    pub chunk_len: u32,
+    /// Entries of each ring: a power of two from [`RING_LEN_MIN`] to [`RING_LEN_MAX`].
+    pub ring_len: u32,
+    /// Put the UMEM on huge pages of the default size if there are any.
+    pub hugepages: bool,
+    /// Whether to require zero-copy.
+    pub zero_copy: ZeroCopy,
+    /// Drive the driver's receive path from the worker instead of waiting for interrupts; works best
+    /// together with the interface's `napi_defer_hard_irqs` and `gro_flush_timeout`.
+    pub busy_poll: bool,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self {
+            chunk_len: 4096,
+            ring_len: RING_LEN_DEFAULT,
+            hugepages: false,
+            zero_copy: ZeroCopy::Prefer,
+            busy_poll: false,
+        }
+    }
+}
+
+impl SocketOptions {
+    /// Frames that one socket needs so that neither its receive nor its transmit side can starve the other.
+    pub const fn frames_per_socket(&self) -> u32 {
+        2 * self.ring_len
+    }
+
+    /// Refuses lengths out of bounds.
+    ///
+    /// # Errors
+    /// [`XdpError::RingLen`] or [`XdpError::ChunkLen`].
+    pub fn check(&self) -> Result<(), XdpError> {
+        if !self.ring_len.is_power_of_two() || !(RING_LEN_MIN..=RING_LEN_MAX).contains(&self.ring_len) {
+            return Err(XdpError::RingLen { ring_len: self.ring_len });
+        }
+        if !CHUNK_LENS.contains(&self.chunk_len) {
+            return Err(XdpError::ChunkLen { chunk_len: self.chunk_len });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_within_their_own_bounds() {
+        SocketOptions::default().check().unwrap();
+    }
+
+    #[test]
+    fn rings_that_are_no_power_of_two_or_out_of_bounds_are_refused() {
+        for ring_len in [0, 1, 32, 100, 2047, 65_536] {
+            let refused = SocketOptions { ring_len, ..Default::default() }.check().unwrap_err().to_string();
+            assert!(refused.contains(&ring_len.to_string()), "{refused}");
+        }
+        for ring_len in [64, 2048, 32_768] {
+            SocketOptions { ring_len, ..Default::default() }.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn chunks_the_kernel_would_not_take_are_refused() {
+        for chunk_len in [0, 1024, 3000, 8192] {
+            assert!(SocketOptions { chunk_len, ..Default::default() }.check().is_err());
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Socket options that xsk-rs does not wrap.
+
+#![allow(unsafe_code, reason = "rings and packet memory: every block names its invariant")]
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// `XDP_OPTIONS` of `linux/if_xdp.h`: what the socket became.
+const XDP_OPTIONS: libc::c_int = 8;
+/// Its bit for zero-copy.
+const XDP_OPTIONS_ZEROCOPY: u32 = 1;
+/// `XDP_MAX_TX_SKB_BUDGET`, kernel 6.17 and later: frames a `sendto` takes in copy mode instead of 32.
+const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
+/// Microseconds a busy poll may last.
+const BUSY_POLL_US: u32 = 20;
+/// Frames a busy poll may handle.
+const BUSY_POLL_BUDGET: u32 = 64;
+
+/// Whether the bound socket is zero-copy.
+pub(super) fn is_zero_copy(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut options = 0u32;
+    let mut len = option_len();
+    // SAFETY: the kernel writes at most `len` bytes, the size of `options`, which outlives the call.
+    let status = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_XDP,
+            XDP_OPTIONS,
+            (&raw mut options).cast::<libc::c_void>(),
+            &raw mut len,
+        )
+    };
+    if status != 0 { Err(io::Error::last_os_error()) } else { Ok(options & XDP_OPTIONS_ZEROCOPY != 0) }
+}
+
+/// Raises the number of frames that one `sendto` takes in copy mode; older kernels refuse.
+pub(super) fn raise_transmit_budget(fd: BorrowedFd<'_>, frames: u32) -> io::Result<()> {
+    set(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, frames)
+}
+
+/// Lets the worker drive the driver's receive path.
+pub(super) fn prefer_busy_poll(fd: BorrowedFd<'_>) -> io::Result<()> {
+    set(fd, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, 1)?;
+    set(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, BUSY_POLL_US)?;
+    set(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL_BUDGET, BUSY_POLL_BUDGET)
+}
+
+fn set(fd: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: u32) -> io::Result<()> {
+    // SAFETY: the kernel reads as many bytes as `value` has, and `value` outlives the call.
+    let status = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast::<libc::c_void>(),
+            option_len(),
+        )
+    };
+    if status != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "four")]
+const fn option_len() -> libc::socklen_t {
+    mem::size_of::<u32>() as libc::socklen_t
+}
