@@ -14,6 +14,7 @@
 
 pub mod error;
 mod fib;
+mod follow;
 mod hop_table;
 mod keep;
 pub mod links;
