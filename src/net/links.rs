@@ -57,6 +57,8 @@ pub struct Link {
     pub parent_is_elsewhere: bool,
     /// 802.1Q VLAN id of a VLAN interface. 802.1ad is left out.
     pub vlan: Option<u16>,
+    /// Receive queues it was made with: at least as many as it uses.
+    pub receive_queues: u32,
     /// The XDP program attached to it.
     pub xdp: Option<AttachedXdp>,
 }
@@ -80,6 +82,7 @@ impl Link {
                 LinkAttribute::Link(parent) => link.parent = Some(*parent),
                 LinkAttribute::LinkNetNsId(_) => link.parent_is_elsewhere = true,
                 LinkAttribute::LinkInfo(infos) => link.read_kind(infos),
+                LinkAttribute::NumRxQueues(count) => link.receive_queues = *count,
                 LinkAttribute::Xdp(xdp) => link.xdp = read_xdp(xdp),
                 _ => {}
             }

@@ -15,13 +15,17 @@
 pub mod error;
 mod fib;
 mod follow;
+mod genl;
 mod hop_table;
 mod keep;
 pub mod links;
 pub mod mirror;
 mod netlink;
+pub mod offloads;
+pub mod queues;
 pub mod snapshot;
 mod tables;
+pub mod xdp_features;
 
 pub use error::NetError;
 pub use mirror::{Mirror, Resolver};
