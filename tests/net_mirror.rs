@@ -329,33 +329,85 @@ fn a_client_is_resolved_when_a_worker_asks() {
     });
 }
 
+/// A file for `ip -batch` that adds 20,000 routes, 172.0.0.0/24 to 172.78.31.0/24.
+fn many_routes() -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let routes: String =
+        (0..20_000).map(|n| format!("route add 172.{}.{}.0/24 via 10.0.0.254\n", n / 256, n % 256)).collect();
+    std::fs::write(file.path(), routes).unwrap();
+    file
+}
+
 #[test]
 fn a_burst_of_changes_is_followed_to_its_end_in_few_snapshots() {
     let lab = Lab::new();
-    let batch = tempfile::NamedTempFile::new().unwrap();
-    let routes: String =
-        (0..20_000).map(|n| format!("route add 172.{}.{}.0/24 via 10.0.0.254\n", n / 256, n % 256)).collect();
-    std::fs::write(batch.path(), routes).unwrap();
-    let batch = batch.path().display().to_string();
+    let batch = many_routes();
     lab.run(async |lab| {
         let mirror = Mirror::start(&options(&["d0", "d1"])).await.unwrap();
-        let snapshots = mirror.snapshots();
-        let published = mirror.counters();
-        let before = published.published.load(Ordering::Relaxed);
-        let (director, start) = (lab.director.clone(), Instant::now());
-        tokio::task::spawn_blocking(move || run(&format!("ip -n {director} -batch {batch}"))).await.unwrap();
+        let (snapshots, counters) = (mirror.snapshots(), mirror.counters());
+        let before = counters.published.load(Ordering::Relaxed);
+        let start = Instant::now();
+        let command = format!("ip -n {} -batch {}", lab.director, batch.path().display());
+        tokio::task::spawn_blocking(move || run(&command)).await.unwrap();
         within(FOLLOWED, "the last of 20,000 routes", &snapshots, |s| {
             matches!(s.route(ip("172.78.31.1"), 0), Route::Via(_))
         })
         .await;
-        let count = published.published.load(Ordering::Relaxed) - before;
+        let count = counters.published.load(Ordering::Relaxed) - before;
         let most = 2 + start.elapsed().as_millis() / 20;
         assert!(u128::from(count) <= most, "{count} snapshots, {most} allowed");
-        lab.director("route flush 172.0.0.0/8");
         lab.director("route flush root 172.0.0.0/8");
         within(FOLLOWED, "all gone", &snapshots, |s| {
             s.route(ip("172.0.1.1"), 0) == Route::Unreachable
                 && s.route(ip("172.78.31.1"), 0) == Route::Unreachable
+        })
+        .await;
+    });
+}
+
+#[test]
+fn lost_notifications_do_no_harm() {
+    let lab = Lab::new();
+    lab.director("neigh add 10.0.0.2 lladdr 02:00:00:00:00:22 dev d0");
+    let batch = many_routes();
+    lab.run(async |lab| {
+        let mirror = Mirror::start(&options(&["d0", "d1"])).await.unwrap();
+        let snapshots = mirror.snapshots();
+        // These commands hold up the thread that the mirror runs on: nobody empties its socket.
+        run(&format!("ip -n {} -batch {}", lab.director, batch.path().display()));
+        lab.director("neigh replace 10.0.0.2 lladdr 02:00:00:00:00:33 dev d0");
+        lab.director("neigh add 10.1.0.3 lladdr 02:00:00:00:00:44 dev d1");
+        within(FOLLOWED, "all is known although the socket ran over", &snapshots, |s| {
+            hop(s, "10.0.0.2").is_some_and(|hop| hop.dst_mac == mac(0, 0x33))
+                && hop(s, "10.1.0.3").is_some_and(|hop| hop.dst_mac == mac(0, 0x44))
+                && matches!(s.route(ip("172.78.31.1"), 0), Route::Via(_))
+        })
+        .await;
+        assert!(mirror.counters().overruns.load(Ordering::Relaxed) > 0, "the socket did not run over");
+    });
+}
+
+#[test]
+fn nexthop_objects_and_ipv6_are_followed_too() {
+    let lab = Lab::new();
+    lab.director("nexthop add id 7 via 10.0.0.254 dev d0");
+    lab.director("route add 10.9.0.0/16 nhid 7");
+    lab.director("addr add 2001:db8::1/64 dev d1 nodad");
+    lab.director("neigh add 2001:db8::fe lladdr 02:00:00:00:00:66 dev d1");
+    lab.run(async |lab| {
+        let mirror = Mirror::start(&options(&["d0", "d1"])).await.unwrap();
+        let snapshots = mirror.snapshots();
+        within(FOLLOWED, "by the object", &snapshots, |s| hop(s, "10.9.1.1").is_some()).await;
+        lab.director("nexthop replace id 7 via 10.1.0.254 dev d1");
+        within(FOLLOWED, "object replaced", &snapshots, |s| {
+            hop(s, "10.9.1.1").is_some_and(|hop| hop.port == 1)
+        })
+        .await;
+        assert_eq!(snapshots.load().route(ip("2001:db8::1"), 0), Route::Local);
+        assert_eq!(snapshots.load().route(ip("2001:db8::77"), 0), Route::Unknown);
+        lab.director("route add 2001:db8:1::/48 via 2001:db8::fe");
+        within(FOLLOWED, "IPv6 route", &snapshots, |s| {
+            hop(s, "2001:db8:1::1").is_some_and(|hop| hop.dst_mac == mac(0, 0x66))
         })
         .await;
     });

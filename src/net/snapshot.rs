@@ -74,6 +74,11 @@ impl Snapshot {
         self.hops.get(id.0 as usize)?.as_ref()
     }
 
+    /// All next hops, each at the position of its id; `None` while unresolved.
+    pub fn hops(&self) -> &[Option<Hop>] {
+        &self.hops
+    }
+
     /// All addresses configured on this host, of every interface.
     pub fn host_addresses(&self) -> &BTreeSet<IpAddr> {
         &self.host_addresses

@@ -65,7 +65,7 @@ pub(super) fn judge(facts: &InterfaceFacts, rp_filter_all: Option<u8>) -> Vec<Fi
         };
         Finding::new(Severity::Ok, name, "receive queues", found)
     }));
-    findings.push(xdp_mode(name, &native));
+    findings.push(xdp_mode(facts, &native));
     findings.push(zero_copy(facts, &native));
     findings.push(attached(link));
     findings.extend(offload::judge(facts, native.possible));
@@ -134,13 +134,24 @@ fn native(facts: &InterfaceFacts) -> Judged {
     }
 }
 
-fn xdp_mode(name: &str, native: &Judged) -> Finding {
-    let how = native.how;
+fn xdp_mode(facts: &InterfaceFacts, native: &Judged) -> Finding {
+    let (name, how) = (facts.name.as_str(), native.how);
     if native.possible {
         return Finding::new(Severity::Ok, name, "XDP mode", format!("native is possible ({how})"));
     }
-    Finding::new(Severity::Warn, name, "XDP mode", format!("only generic ({how})"))
-        .why("the kernel builds its own packet first and XDP comes after: works, but several times slower")
+    let finding = Finding::new(Severity::Warn, name, "XDP mode", format!("only generic ({how})"));
+    match (facts.driver.as_deref(), facts.queues) {
+        (Some("veth"), Some(queues)) => {
+            let peer = facts.peer.as_ref().map_or("PEER", |peer| &peer.name);
+            let there = if facts.peer.is_some() { "" } else { "    (in the other namespace)" };
+            finding
+                .why("native on a veth needs as many receive queues as the other end has transmit queues")
+                .cure(format!("ethtool -L {peer} tx {}{there}", queues.receive))
+        }
+        _ => finding.why(
+            "the kernel builds its own packet first and XDP comes after: works, but several times slower",
+        ),
+    }
 }
 
 fn zero_copy(facts: &InterfaceFacts, native: &Judged) -> Finding {
@@ -287,6 +298,14 @@ mod tests {
         assert_eq!(complaints(&facts), []);
         facts.driver = Some("e1000e".to_owned());
         assert_eq!(complaints(&facts), complaint("XDP mode", Severity::Warn, ""));
+    }
+
+    #[test]
+    fn a_veth_with_too_few_queues_for_its_peer_is_told_the_line_for_the_peer() {
+        let mut facts = nic("v0");
+        (facts.driver, facts.xdp) = (Some("veth".to_owned()), Some(XdpFeatures::default()));
+        let cure = "ethtool -L PEER tx 4    (in the other namespace)";
+        assert_eq!(complaints(&facts), complaint("XDP mode", Severity::Warn, cure));
     }
 
     #[test]
