@@ -4,6 +4,7 @@
 //! variant of `Command` and an arm of its `run`. Errors come back here and are printed once.
 
 pub mod check;
+pub mod doctor;
 mod error;
 mod logging;
 
@@ -30,12 +31,14 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Doctor(doctor::DoctorArgs),
 }
 
 impl Command {
     fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Command::Check(args) => check::run(&args),
+            Command::Doctor(args) => doctor::run(&args),
         }
     }
 }

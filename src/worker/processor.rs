@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::director::engine::{Batch, Engine, Verdicts};
 use crate::director::drops::DropReason;
+use crate::director::engine::{Batch, Engine, Verdicts};
 use crate::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
 use crate::director::time::Time;
 
