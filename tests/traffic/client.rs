@@ -112,9 +112,10 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// A socket at a client address, with a port of the kernel's choice.
-    pub async fn new(from: Ipv4Addr, service: SocketAddrV4) -> io::Result<Self> {
-        Ok(Self { socket: UdpSocket::bind(SocketAddr::from((from, 0))).await?, service })
+    /// A socket at a client's address and port. The port is the caller's choice because the kernel may
+    /// choose one again that was closed a moment ago, and for a director that is still the same flow.
+    pub async fn new(from: SocketAddrV4, service: SocketAddrV4) -> io::Result<Self> {
+        Ok(Self { socket: UdpSocket::bind(SocketAddr::V4(from)).await?, service })
     }
 
     /// Sends query `id` and waits for its answer: from the address that was asked, with the same id

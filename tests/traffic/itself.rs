@@ -17,8 +17,12 @@ fn the_lab_works_without_xvs_through_the_directors_kernel() {
                 let answer = client::name_of_server(lab::client(index), SocketAddrV4::new(rip, port)).await;
                 assert_eq!(answer.expect("TCP answer"), name);
             }
-            let resolver =
-                Resolver::new(lab::client(index), SocketAddrV4::new(rip, UDP_PORT)).await.expect("socket");
+            let resolver = Resolver::new(
+                SocketAddrV4::new(lab::client(index), 20_000),
+                SocketAddrV4::new(rip, UDP_PORT),
+            )
+            .await
+            .expect("socket");
             assert_eq!(resolver.ask(7).await.expect("UDP answer"), name);
         }
     });

@@ -87,7 +87,7 @@ async fn talk(index: usize, vip: SocketAddrV4, start: Instant) -> io::Result<u32
 /// Sends a query every 10 ms until the load ends, answered or not: when each answer was heard, and
 /// how many were sent.
 async fn heartbeat(vip: SocketAddrV4, start: Instant) -> io::Result<(Vec<Duration>, u16)> {
-    let resolver = Resolver::new(lab::client(0), vip).await?;
+    let resolver = Resolver::new(SocketAddrV4::new(lab::client(0), 20_000), vip).await?;
     let (mut heard, mut sent) = (Vec::new(), 0);
     let mut tick = tokio::time::interval(Duration::from_millis(10));
     while start.elapsed() < LOAD {

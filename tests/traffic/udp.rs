@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddrV4;
 
 use crate::client::{self, Resolver};
-use crate::lab::{self, DR_VIP, Lab, NAT_VIP, UDP_PORT, alone};
+use crate::lab::{self, CLIENTS, DR_VIP, Lab, NAT_VIP, UDP_PORT, alone};
 use crate::xvs::{Xvs, abc, config, service, stats};
 
 /// Client sockets; each is a flow of its own.
@@ -43,7 +43,8 @@ fn resolve(forward: &str, vip: SocketAddrV4) -> String {
 
 /// All queries of one socket: one flow, so one server.
 async fn one_socket(index: usize, vip: SocketAddrV4) -> io::Result<String> {
-    let resolver = Resolver::new(lab::client(index), vip).await?;
+    let port = 20_000 + u16::try_from(index / usize::from(CLIENTS)).expect("few sockets");
+    let resolver = Resolver::new(SocketAddrV4::new(lab::client(index), port), vip).await?;
     let first = u16::try_from(index).expect("few sockets") * QUERIES;
     let name = resolver.ask(first).await?;
     for id in first + 1..first + QUERIES {
