@@ -7,22 +7,20 @@ cd "$(dirname "$0")/.."
 
 # package | a command or file that shows it is there | what it is for
 NEEDS='
-gcc            | gcc                            | links, and compiles libbpf and libxdp inside xsk-rs
-libc6-dev      | /usr/include/stdio.h           | C headers for that
-linux-libc-dev | /usr/include/linux/if_xdp.h    | kernel headers: AF_XDP, BPF
-pkg-config     | pkg-config                     | finds zlib and libelf
-zlib1g-dev     | /usr/include/zlib.h            | needed by libbpf
-libelf-dev     | /usr/include/libelf.h          | needed by libbpf
-m4             | m4                             | libxdp generates its dispatcher program with it
-clang          | clang                          | compiles the steering program, and libclang for the bindings
-llvm           | llvm-strip                     | strips the compiled BPF programs
-make           | make                           | libbpf inside xsk-rs
-libbpf-dev     | /usr/include/bpf/bpf_helpers.h | headers of the steering program
-iproute2       | ip                             | namespaces and veth pairs of demo and tests
-ethtool        | ethtool                        | their offloads
-iputils-ping   | ping                           | a test: the kernel still answers ping to the VIP
-curl           | curl                           | the client of the demo
-nginx-light    | nginx                          | the real servers of the demo
+gcc            | gcc                         | compiles libbpf and libxdp, links xvs
+libc6-dev      | /usr/include/stdio.h        | C headers for that
+linux-libc-dev | /usr/include/linux/if_xdp.h | kernel headers: AF_XDP, BPF
+make           | make                        | builds libbpf
+pkg-config     | pkg-config                  | finds zlib and libelf
+zlib1g-dev     | /usr/include/zlib.h         | needed by libbpf
+libelf-dev     | /usr/include/libelf.h       | needed by libbpf
+m4             | m4                          | libxdp generates a program with it
+clang          | clang                       | compiles the steering program; its libclang makes the bindings
+iproute2       | ip                          | namespaces and veth pairs of demo and tests
+ethtool        | ethtool                     | their offloads
+iputils-ping   | ping                        | a test: the kernel still answers ping to the VIP
+curl           | curl                        | the client of the demo
+nginx-light    | nginx                       | the real servers of the demo
 '
 
 missing() {
