@@ -2,3 +2,5 @@
 //!
 //! The only home of `unsafe` for I/O. Must not know what a service or a connection is: the steering
 //! program is told keys, the rings carry frames.
+
+pub mod steer;
