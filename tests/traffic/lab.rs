@@ -89,10 +89,11 @@ impl Lab {
         netns::allow_many_files();
         SWEEP.call_once(netns::sweep);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("{}{}-{number}-", netns::PREFIX, std::process::id());
         let mut lab = Self {
-            prefix: format!("{}{}-{number}-", netns::PREFIX, std::process::id()),
             namespaces: Mutex::default(),
-            dir: tempfile::Builder::new().prefix("xvs-traffic-").tempdir().expect("temporary directory"),
+            dir: tempfile::Builder::new().prefix(&prefix).tempdir().expect("temporary directory"),
+            prefix,
             servers: Vec::new(),
         };
         lab.clients_and_director(offloads_off);

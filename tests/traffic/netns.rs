@@ -32,18 +32,27 @@ pub fn succeed(command: &mut Command) -> Output {
     output
 }
 
-/// Every namespace of these tests is called this, the test process's pid, a number and a name.
+/// Every namespace and directory of these tests is called this, the test process's pid, a number and a name.
 pub const PREFIX: &str = "xvst-";
 
 /// Removes what test processes that were killed outright left behind: the pid in the name is gone.
 pub fn sweep() {
-    for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(pid) = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()) else { continue };
-        if pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists() {
-            remove(&name);
-        }
+    for name in left_behind(Path::new("/run/netns")) {
+        remove(&name);
     }
+    for name in left_behind(&std::env::temp_dir()) {
+        let _ = fs::remove_dir_all(std::env::temp_dir().join(name));
+    }
+}
+
+fn left_behind(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let is_left = |name: &String| {
+        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+    };
+    names.filter(is_left).collect()
 }
 
 /// Ends what still runs in a namespace of ours, then removes it. Errors are left: it may be gone already.
