@@ -1,6 +1,7 @@
 //! The servers chosen are the kernel's choices, connection by connection.
 //!
-//! The expected letters are what kernel IPVS does with the same servers added in the same order and
+//! The expected letters are what kernel IPVS does, as recorded from it or (first wrr sequences, wlc)
+//! derived from its rules, with the same servers added in the same order and
 //! the same clients: its server list has the newest first.
 
 use std::net::SocketAddrV4;
@@ -81,7 +82,7 @@ fn sh_gives_weights_their_share_of_the_table() {
     }
 }
 
-/// What connections get that all stay open; `-x` closes the one of that index first.
+/// What connections get that stay open until a step closes them.
 fn held_open(scheduler: &str, weights: [u16; 3], steps: &[Step], expected: &str) {
     let lab = Lab::new();
     let _xvs = Xvs::start(&lab, &both(scheduler, weights));
