@@ -8,7 +8,8 @@ use super::conn::{Direction, Found, NewConnection, Refused, Slot, SlotId};
 use super::drops::DropReason;
 use super::engine::{Packet, Work};
 use super::forward::Plan;
-use super::forward::hops::NextHops;
+use super::forward::hops::{NextHops, Route};
+use super::forward::recipe::Way;
 use super::sched::Schedule;
 use super::server::ServerId;
 use crate::packet::flow::FlowKey;
@@ -45,7 +46,8 @@ impl<'a, H: NextHops> Work<'a, H> {
     fn connection(&self, packet: &Packet<'_>, parsed: &Parsed, plan: Plan, id: ServerId) -> NewConnection {
         let to_server = self.way(plan.reply_key.source().ip(), parsed);
         let replies = plan.server.is_some();
-        let to_client = if replies { self.way(parsed.key.source().ip(), parsed) } else { to_server };
+        // Of another generation: looked up by the first reply. Many floods never get one.
+        let to_client = Way { route: Route::Unknown, generation: to_server.generation.wrapping_sub(1) };
         NewConnection {
             client: (parsed.key, plan.client, to_server),
             server: (plan.reply_key, plan.server.unwrap_or(plan.client), to_client),

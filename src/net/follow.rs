@@ -22,7 +22,7 @@ use tracing::{debug, error, info, warn};
 
 use super::error::NetError;
 use super::keep::{Keeper, Keeping, Request};
-use super::mirror::MirrorCounters;
+use super::mirror::{MirrorCounters, Resolver};
 use super::netlink::{Ask, Requests, neighbour_change};
 use super::snapshot::Snapshot;
 use super::tables::{Network, Tables};
@@ -69,6 +69,7 @@ pub(crate) struct Follower {
     /// It is known whether the kernel keeps neighbours by itself.
     keeping_is_tried: bool,
     snapshots: Arc<ArcSwap<Snapshot>>,
+    resolver: Resolver,
     counters: Arc<MirrorCounters>,
     other_rules: bool,
 }
@@ -99,6 +100,7 @@ impl Follower {
         ports: Vec<u32>,
         keeping: Keeping,
         snapshots: Arc<ArcSwap<Snapshot>>,
+        resolver: Resolver,
         counters: Arc<MirrorCounters>,
     ) -> Result<Self, NetError> {
         let keeping_is_tried = keeping == Keeping::Probing;
@@ -112,6 +114,7 @@ impl Follower {
             keeper: Keeper::new(keeping),
             keeping_is_tried,
             snapshots,
+            resolver,
             counters,
             other_rules: false,
         };
@@ -231,7 +234,8 @@ impl Follower {
 
     fn publish(&mut self) {
         self.keeper.name_watched(&mut self.tables);
-        self.snapshots.store(Arc::new(self.tables.snapshot()));
+        let snapshot = Snapshot { resolver: Some(self.resolver.clone()), ..self.tables.snapshot() };
+        self.snapshots.store(Arc::new(snapshot));
         self.counters.published.fetch_add(1, Ordering::Relaxed);
         self.counters.hops_refused.store(self.tables.hops_refused(), Ordering::Relaxed);
     }

@@ -93,10 +93,11 @@ impl Mirror {
         let (stop, stopped) = oneshot::channel();
         let counters = Arc::<MirrorCounters>::default();
         let snapshots = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
-        let follower =
-            Follower::start(requests, ports, keeping, Arc::clone(&snapshots), Arc::clone(&counters)).await?;
+        let resolver = Resolver { asks, counters: Arc::clone(&counters) };
+        let (published, asker) = (Arc::clone(&snapshots), resolver.clone());
+        let follower = Follower::start(requests, ports, keeping, published, asker, counters).await?;
         let task = tokio::spawn(follower.run(Inbox { asked, watching, stopped }));
-        Ok(Self { snapshots, resolver: Resolver { asks, counters }, watched, stop, task })
+        Ok(Self { snapshots, resolver, watched, stop, task })
     }
 
     /// Where the newest snapshot is found; load it once a batch.

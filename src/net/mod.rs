@@ -29,4 +29,4 @@ pub mod xdp_features;
 
 pub use error::NetError;
 pub use mirror::{Mirror, Resolver};
-pub use snapshot::{Hop, HopId, Route, Snapshot};
+pub use snapshot::{Hop, HopId, Port, Route, Snapshot};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::fib::{Decision, Fib, Target};
 use super::hop_table::HopKey;
+use super::mirror::Resolver;
 
 /// Names a next hop (an output interface and an address on it) for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,6 +41,15 @@ pub enum Route {
     Local,
 }
 
+/// An interface of ours as frames leave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Largest IP packet, in bytes, as in [`Hop::mtu`].
+    pub mtu: u16,
+}
+
 /// Routes, next hops and addresses of one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -47,6 +57,8 @@ pub struct Snapshot {
     pub(super) fib: Arc<Fib>,
     pub(super) ids: Arc<HashMap<HopKey, HopId>>,
     pub(super) hops: Vec<Option<Hop>>,
+    pub(super) ports: Vec<Option<Port>>,
+    pub(super) resolver: Option<Resolver>,
     pub(super) host_addresses: Arc<BTreeSet<IpAddr>>,
 }
 
@@ -72,6 +84,17 @@ impl Snapshot {
     /// The next hop itself; `None` while the kernel does not know its MAC address.
     pub fn hop(&self, id: HopId) -> Option<&Hop> {
         self.hops.get(id.0 as usize)?.as_ref()
+    }
+
+    /// An interface by its index in the list the mirror was started with; `None` if it is gone or down.
+    pub fn port(&self, index: u16) -> Option<&Port> {
+        self.ports.get(usize::from(index))?.as_ref()
+    }
+
+    /// Has an address for which [`route`](Self::route) answers [`Route::Unknown`] resolved, so that a later
+    /// snapshot knows it. Never blocks; whether the question was taken comes back.
+    pub fn ask(&self, address: IpAddr) -> bool {
+        self.resolver.as_ref().is_some_and(|resolver| resolver.try_ask(address))
     }
 
     /// All next hops, each at the position of its id; `None` while unresolved.

@@ -8,7 +8,7 @@ use super::fib::{Fib, RouteEntry, Target};
 use super::hop_table::{HopKey, HopTable};
 use super::links::Link;
 use super::netlink::{Neighbour, NeighbourChange};
-use super::snapshot::{Hop, Snapshot};
+use super::snapshot::{Hop, Port, Snapshot};
 
 /// Most gateways known by name. A director has a handful; a full routing table has a few dozen.
 const MAX_GATEWAYS: usize = 256;
@@ -125,6 +125,11 @@ impl Tables {
         self.hops.refused()
     }
 
+    fn port(&self, ifindex: u32) -> Option<Port> {
+        let link = self.links.get(&ifindex).filter(|link| link.up)?;
+        Some(Port { mac: link.mac, mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX) })
+    }
+
     /// The state of now, for the workers.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let hop = |key: &HopKey| {
@@ -143,7 +148,9 @@ impl Tables {
             fib: Arc::clone(&self.fib),
             ids: self.hops.ids(),
             hops: self.hops.keys().iter().map(hop).collect(),
+            ports: self.ports.iter().map(|ifindex| self.port(*ifindex)).collect(),
             host_addresses: Arc::clone(&self.host_addresses),
+            resolver: None,
         }
     }
 }
