@@ -162,7 +162,7 @@ fn the_first_snapshot_is_right() {
             .filter(|n| snapshot.route(ip("10.8.1.1"), n.wrapping_mul(0x9e37_79b9)) == Route::Via(default))
             .count();
         assert!((2900..3100).contains(&by_default), "weight 3 of 4, got {by_default} of 4000");
-        within(FOLLOWED, "a gateway is resolved by itself", &mirror.snapshots(), |snapshot| {
+        within(PATIENCE, "a gateway is resolved by itself", &mirror.snapshots(), |snapshot| {
             hop(snapshot, "8.8.8.8").is_some_and(|hop| hop.port == 0 && hop.mtu == 1400)
         })
         .await;
@@ -180,7 +180,7 @@ fn a_server_that_changes_its_mac_is_followed_without_a_new_generation() {
         let mirror = Mirror::start(&options(&["d0", "d1"])).await.unwrap();
         let snapshots = mirror.snapshots();
         mirror.watch(vec![ip("10.0.0.2")]);
-        within(FOLLOWED, "resolved", &snapshots, |s| hop(s, "10.0.0.2").is_some()).await;
+        within(PATIENCE, "resolved", &snapshots, |s| hop(s, "10.0.0.2").is_some()).await;
         let before = snapshots.load_full();
         let other = [2, 0, 0, 0, 0x77, 0x77];
         lab.peer("link set p0 address 02:00:00:00:77:77");
@@ -204,7 +204,7 @@ fn routes_that_move_are_followed_and_so_is_the_watch() {
         let mirror = Mirror::start(&options(&["d0", "d1"])).await.unwrap();
         let snapshots = mirror.snapshots();
         mirror.watch(vec![ip("10.9.1.1")]);
-        within(FOLLOWED, "gateway resolved", &snapshots, |s| hop(s, "10.9.1.1").is_some()).await;
+        within(PATIENCE, "gateway resolved", &snapshots, |s| hop(s, "10.9.1.1").is_some()).await;
         let before = snapshots.load_full();
 
         lab.director("route replace 10.9.0.0/16 via 10.1.0.254");
@@ -247,7 +247,7 @@ fn a_peer_without_carrier_is_unreachable_until_it_is_back() {
         let mirror = Mirror::start(&options(&["d0", "d1"])).await.unwrap();
         let snapshots = mirror.snapshots();
         mirror.watch(vec![ip("10.0.0.2")]);
-        within(FOLLOWED, "resolved", &snapshots, |s| hop(s, "10.0.0.2").is_some()).await;
+        within(PATIENCE, "resolved", &snapshots, |s| hop(s, "10.0.0.2").is_some()).await;
         lab.peer("link set p0 down");
         // The kernel itself takes up to a second to tell.
         within(PATIENCE, "no carrier", &snapshots, |s| s.route(ip("10.0.0.2"), 0) == Route::Unreachable)
@@ -266,7 +266,7 @@ fn watched_servers_are_resolved_without_traffic_and_stay_so() {
         let snapshots = mirror.snapshots();
         assert_eq!(snapshots.load().route(ip("10.0.0.2"), 0), Route::Unknown);
         mirror.watch(vec![ip("10.0.0.2"), ip("10.0.0.4"), ip("10.1.0.99")]);
-        within(FOLLOWED, "resolved", &snapshots, |s| {
+        within(PATIENCE, "resolved", &snapshots, |s| {
             hop(s, "10.0.0.2").is_some_and(|hop| hop.dst_mac == mac(0, 2))
         })
         .await;
@@ -296,7 +296,7 @@ fn where_the_kernel_does_not_keep_neighbours_they_are_probed() {
         let mirror = Mirror::start(&options).await.unwrap();
         let snapshots = mirror.snapshots();
         mirror.watch(vec![ip("10.0.0.2")]);
-        within(FOLLOWED, "resolved", &snapshots, |s| hop(s, "10.0.0.2").is_some()).await;
+        within(PATIENCE, "resolved", &snapshots, |s| hop(s, "10.0.0.2").is_some()).await;
         assert!(!lab.director("neigh show").contains("managed"));
         lab.director("neigh del 10.0.0.2 dev d0");
         within(FOLLOWED, "noticed as gone", &snapshots, |s| hop(s, "10.0.0.2").is_none()).await;
@@ -397,7 +397,7 @@ fn nexthop_objects_and_ipv6_are_followed_too() {
     lab.run(async |lab| {
         let mirror = Mirror::start(&options(&["d0", "d1"])).await.unwrap();
         let snapshots = mirror.snapshots();
-        within(FOLLOWED, "by the object", &snapshots, |s| hop(s, "10.9.1.1").is_some()).await;
+        within(PATIENCE, "by the object", &snapshots, |s| hop(s, "10.9.1.1").is_some()).await;
         lab.director("nexthop replace id 7 via 10.1.0.254 dev d1");
         within(FOLLOWED, "object replaced", &snapshots, |s| {
             hop(s, "10.9.1.1").is_some_and(|hop| hop.port == 1)
