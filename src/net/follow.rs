@@ -39,8 +39,8 @@ const RESYNC: Duration = Duration::from_secs(30);
 /// The time between two looks at what must be kept resolved.
 const KEEP: Duration = Duration::from_secs(1);
 
-/// As many times as long as the last reading took, wait before the next one: a
-/// full routing table in motion must not occupy the thread.
+/// The wait between two readings, as a multiple of what the last one took: a full routing table in
+/// motion must not occupy the thread.
 const REST_FACTOR: u32 = 1;
 
 /// How long to wait before a lost socket is opened again, or a failed reading repeated.

@@ -4,6 +4,9 @@
 //! Kept are the next hops of the watched addresses (the servers) and the gateways of all routes. The
 //! kernel does it by itself for entries marked `NTF_EXT_MANAGED` (Linux 5.16); where it does not know
 //! the mark, they are re-probed from here.
+//!
+//! A neighbour that announces a new MAC (gratuitous ARP, or any ARP request of its own) is followed at
+//! once. One that changes it silently is found out when the kernel's own timers probe it again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;

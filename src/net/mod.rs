@@ -2,7 +2,7 @@
 //! queues and offloads over ethtool.
 //!
 //! The kernel's tables are the truth (routing daemons write there); this room mirrors them into an
-//! immutable [`Snapshot`](snapshot::Snapshot) for the workers and keeps the neighbours that matter
+//! immutable [`Snapshot`] for the workers and keeps the neighbours that matter
 //! resolved.
 //! Must not know: the director, services, sockets of ours.
 //!

@@ -101,7 +101,10 @@ fn carrier(link: &Link) -> Finding {
             .cure(format!("ip link set dev {} up", link.name)),
         (_, _, false) => finding(Severity::Warn, "up, without a carrier")
             .why("the cable is out, or the other end is down: routes by it count as unreachable")
-            .cure(format!("ethtool {}", link.name)),
+            .cure(match link.kind.as_deref() {
+                Some("veth") => "ip link set dev PEER up    (at the other end)".to_owned(),
+                _ => format!("ethtool {}    (what the card says)", link.name),
+            }),
         _ => finding(Severity::Ok, "up"),
     }
 }
