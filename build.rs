@@ -1,35 +1,55 @@
-//! Compiles the BPF programs with clang.
+//! Compiles the BPF programs with clang; the loaders embed the objects.
 
+use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::{env, process};
+use std::process::{Command, exit};
 
 fn main() {
-    // Redirects everything; for the AF_XDP tests and the benches, which look at rings and not at steering.
-    compile_bpf("benches/redirect_all.bpf.c", "redirect_all.o");
-    compile_bpf("benches/flood.bpf.c", "flood.o");
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/xdp/bpf.h");
+    println!("cargo::rerun-if-env-changed=CLANG");
+    compile("src/xdp/steer.bpf.c", "steer.bpf.o");
+    // For the AF_XDP tests and the benches, which look at rings and not at steering.
+    compile("benches/redirect_all.bpf.c", "redirect_all.o");
+    compile("benches/flood.bpf.c", "flood.o");
 }
 
 /// Compiles `source` for the BPF machine into `OUT_DIR/object`.
-fn compile_bpf(source: &str, object: &str) {
+fn compile(source: &str, object: &str) {
     println!("cargo::rerun-if-changed={source}");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(object);
-    let mut clang = Command::new("clang");
-    clang.args(["-O2", "-g", "-Wall", "-Werror", "-target", "bpf", "-mcpu=v3", "-c", source, "-o"]).arg(&out);
-    // Debian keeps asm/types.h in a directory of the host's architecture.
-    let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
-    let include = format!("/usr/include/{arch}-linux-gnu");
-    if Path::new(&include).is_dir() {
-        clang.arg(format!("-I{include}"));
+    let clang = env::var("CLANG").unwrap_or_else(|_| "clang".into());
+    let object = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(object);
+    let mut compile = Command::new(&clang);
+    // -g writes the type information that the maps are defined by; the prefix map keeps the builder's
+    // paths out of the object. v3 instructions: kernel 5.1 and newer.
+    compile.args(["-O2", "-g", "-Wall", "-Werror", "-target", "bpf", "-mcpu=v3"]);
+    let here = env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+    compile.arg(format!("-ffile-prefix-map={here}=."));
+    // For the target bpf clang does not look where Debian keeps <asm/types.h>.
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
+    let headers = format!("/usr/include/{arch}-linux-gnu");
+    if Path::new(&headers).is_dir() {
+        compile.arg(format!("-I{headers}"));
     }
-    match clang.status() {
-        Ok(status) if status.success() => {}
-        Ok(status) => fail(&format!("{clang:?} ended with {status}")),
-        Err(error) => fail(&format!("clang could not be run ({error}); `apt-get install clang`")),
+    compile.args(["-c", source, "-o"]).arg(&object);
+
+    match compile.output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => fail(&format!(
+            "{clang} could not compile {source} (kernel headers missing? apt-get install linux-libc-dev):\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        )),
+        Err(error) => fail(&format!(
+            "cannot run `{clang}`, which compiles {source}: {error}. \
+             Install it (apt-get install clang) or name another one in $CLANG"
+        )),
     }
 }
 
-fn fail(why: &str) -> ! {
-    eprintln!("compiling a BPF program failed: {why}");
-    process::exit(1)
+/// Ends the build with `message` and without a backtrace.
+fn fail(message: &str) -> ! {
+    for line in message.lines() {
+        println!("cargo::error={line}");
+    }
+    exit(1);
 }

@@ -1,8 +1,64 @@
 //! The commands of `xvs`, one file each.
+//!
+//! A command is a module with `Args` (clap) and `run(Args) -> anyhow::Result<ExitCode>`: adding one is a
+//! variant of `Command` and an arm of its `run`. Errors come back here and are printed once.
+
+pub mod check;
+pub mod doctor;
+mod error;
+mod logging;
 
 use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  the command did what it says
+  1  it could not, or found something wrong; standard error says what and how to cure it
+  2  the command line is wrong";
+
+/// XDP Virtual Server: layer 4 load balancing as with Linux IPVS, in user space over AF_XDP.
+#[derive(Debug, Parser)]
+#[command(name = "xvs", version, about, after_help = EXIT_STATUS)]
+struct CommandLine {
+    #[command(flatten)]
+    logging: logging::Args,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Args),
+    Doctor(doctor::DoctorArgs),
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Command::Check(args) => check::run(&args),
+            Command::Doctor(args) => doctor::run(&args),
+        }
+    }
+}
+
 /// Runs the command line; the process's exit status comes back.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let CommandLine { logging, command } = CommandLine::parse();
+    logging.start();
+    command.run().unwrap_or_else(|error| {
+        error::print(&error);
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::CommandLine::command().debug_assert();
+    }
 }

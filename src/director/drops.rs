@@ -1,4 +1,6 @@
-//! Why a frame was dropped: a closed list, one counter each.
+//! Why a frame was dropped: a closed list, one counter each (see [`stats`](super::stats)).
+
+use crate::packet::parse::Reject;
 
 macro_rules! drop_reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
@@ -64,34 +66,17 @@ drop_reasons! {
     TransmitFull = "transmit_full",
 }
 
-/// Drops counted by reason; one owner writes, anybody may copy.
-#[derive(Clone, Debug)]
-pub struct Drops([u64; DropReason::ALL.len()]);
-
-impl Default for Drops {
-    fn default() -> Self {
-        Self([0; DropReason::ALL.len()])
-    }
-}
-
-impl Drops {
-    /// Counts one frame.
-    pub fn count(&mut self, reason: DropReason) {
-        self.0[reason as usize] += 1;
-    }
-
-    /// Frames dropped for `reason`.
-    pub fn get(&self, reason: DropReason) -> u64 {
-        self.0[reason as usize]
-    }
-
-    /// Every reason that occurred, with its count.
-    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL.iter().map(|&r| (r, self.get(r))).filter(|&(_, n)| n > 0)
-    }
-
-    /// All frames dropped.
-    pub fn total(&self) -> u64 {
-        self.0.iter().sum()
+impl From<Reject> for DropReason {
+    fn from(reject: Reject) -> Self {
+        match reject {
+            Reject::Truncated => DropReason::Truncated,
+            Reject::BadHeader => DropReason::BadHeader,
+            Reject::BadChecksum => DropReason::BadChecksum,
+            Reject::NotIp => DropReason::NotIp,
+            Reject::Ipv6 => DropReason::Ipv6,
+            Reject::Protocol => DropReason::Protocol,
+            Reject::Fragment => DropReason::Fragment,
+            Reject::Icmp => DropReason::Icmp,
+        }
     }
 }

@@ -1,10 +1,27 @@
 //! One batch of frames to verdicts: the whole packet path on one screen.
+//!
+//! A batch runs in stages so that memory latency overlaps: all packets are parsed and their buckets asked for,
+//! then all connections are found and asked for, then, in order of arrival, each packet is forwarded. No
+//! lock, no allocation, no clock; a new connection takes what [`open`](super::open) says.
 
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
 use arrayvec::ArrayVec;
+use crossbeam_channel::Receiver;
 
+use super::conn::state::State;
+use super::conn::{Direction, Found, Slot, SlotId, Timer};
 use super::drops::DropReason;
-use super::forward::hops::{NextHops, PortId};
+use super::forward::hops::{Hop, NextHops, PortId, Route};
+use super::forward::recipe::Way;
+use super::forward::{self};
+use super::server::ServerId;
+use super::services::Services;
+use super::stats::Stats;
 use super::time::Time;
+use super::{Director, Seat};
+use crate::packet::parse::{Parsed, Reject, TcpFlags, parse};
 
 /// Frames processed at once: enough to overlap memory latency, few enough for the first-level cache.
 pub const BATCH: usize = 64;
@@ -18,6 +35,19 @@ pub struct Packet<'f> {
     pub len: usize,
     /// The interface it arrived at.
     pub port: PortId,
+}
+
+impl Packet<'_> {
+    /// The frame.
+    #[inline]
+    pub fn frame(&mut self) -> &mut [u8] {
+        self.room.get_mut(..self.len).unwrap_or_default()
+    }
+
+    /// Where the frame says it comes from.
+    pub(super) fn source_mac(&self) -> [u8; 6] {
+        self.room.get(6..12).and_then(|m| m.try_into().ok()).unwrap_or_default()
+    }
 }
 
 /// A batch in order of arrival.
@@ -36,31 +66,211 @@ pub enum Verdict {
 pub type Verdicts = ArrayVec<Verdict, BATCH>;
 
 /// The packet path of one worker.
-#[derive(Debug, Default)]
-pub struct Engine {}
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) director: Arc<Director>,
+    pub(super) services: Cache<Arc<ArcSwap<Services>>, Arc<Services>>,
+    pub(super) mail: Receiver<SlotId>,
+    pub(super) timer: Timer,
+    worker: usize,
+    looked: ArrayVec<Looked, BATCH>,
+}
+
+/// What a batch is worked on with: the worker's own things and this moment's view of the world.
+#[derive(Debug)]
+pub(super) struct Work<'a, H> {
+    pub(super) director: &'a Director,
+    pub(super) stats: &'a Stats,
+    pub(super) timer: &'a mut Timer,
+    pub(super) services: &'a Services,
+    pub(super) hops: &'a H,
+    pub(super) tick: u32,
+}
+
+/// What the first two stages found out about a packet.
+type Looked = Result<(Parsed, u64, Option<Found>), Reject>;
 
 impl Engine {
-    /// Processes `batch` in place; `verdicts` is cleared and gets one entry per packet.
-    pub fn process(
-        &mut self,
-        batch: &mut Batch<'_>,
-        hops: &impl NextHops,
-        now: Time,
-        verdicts: &mut Verdicts,
-    ) {
-        let _ = (hops, now);
-        verdicts.clear();
-        for _ in batch.iter() {
-            verdicts.push(Verdict::Drop(DropReason::NoService));
+    /// The packet path of the worker with this seat.
+    pub fn new(seat: Seat) -> Self {
+        let Seat { director, worker, mail } = seat;
+        Self {
+            services: Cache::new(director.services.clone()),
+            timer: Timer::new(&director.table, worker),
+            mail,
+            worker: worker as usize,
+            looked: ArrayVec::new(),
+            director,
         }
     }
 
-    /// Removes connections whose time has come: a bounded amount of work a call. Call once per loop.
-    pub fn expire(&mut self, now: Time) {
-        let _ = now;
+    /// Processes `batch` in place; `verdicts` is cleared and gets one entry per packet.
+    pub fn process<H: NextHops>(
+        &mut self,
+        batch: &mut Batch<'_>,
+        hops: &H,
+        now: Time,
+        verdicts: &mut Verdicts,
+    ) {
+        let director = &*self.director;
+        let (table, stats) = (&director.table, &director.stats[self.worker]);
+        self.timer.enter(table);
+
+        self.looked.clear();
+        for packet in batch.iter_mut() {
+            self.looked.push(parse(packet.frame()).map(|parsed| {
+                let hash = table.hash(&parsed.key);
+                table.prefetch_bucket(hash);
+                (parsed, hash, None)
+            }));
+        }
+
+        for (_, hash, found) in self.looked.iter_mut().flatten() {
+            *found = table.likely(*hash).inspect(|f| table.prefetch_slot(f.slot));
+        }
+
+        let (services, timer, tick) = (self.services.load(), &mut self.timer, now.tick());
+        let mut work = Work { director, stats, timer, services, hops, tick };
+        verdicts.clear();
+        for (packet, looked) in batch.iter_mut().zip(self.looked.drain(..)) {
+            let outcome = looked
+                .map_err(DropReason::from)
+                .and_then(|(parsed, hash, likely)| work.forward(packet, &parsed, hash, likely));
+            verdicts.push(match outcome {
+                Ok(port) => Verdict::Transmit(port),
+                Err(reason) => {
+                    stats.drop(reason);
+                    Verdict::Drop(reason)
+                }
+            });
+        }
     }
 
     /// Tells the other workers that this one holds no references into the table until the next
     /// [`process`](Self::process) or [`expire`](Self::expire). Call before sleeping.
-    pub fn rest(&mut self) {}
+    pub fn rest(&mut self) {
+        self.timer.rest(&self.director.table);
+    }
+
+    /// Counts a frame that was to be sent and could not be.
+    pub fn count_unsent(&self, reason: DropReason) {
+        self.director.stats[self.worker].drop(reason);
+    }
+}
+
+impl<'a, H: NextHops> Work<'a, H> {
+    /// One packet: its connection, found or opened; its state; its way; its recipe.
+    #[inline]
+    fn forward(
+        &mut self,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        hash: u64,
+        likely: Option<Found>,
+    ) -> Result<PortId, DropReason> {
+        let (slot, found) = match self.find(parsed, hash, likely) {
+            Some((slot, found)) if !starts_anew(slot, found, parsed) => (slot, found),
+            stale => self.open(packet, parsed, stale.map(|(_, found)| found))?,
+        };
+        let direction = found.direction;
+        let new_tick = self.note(slot, found, parsed);
+        let hop = self.next_hop(slot, direction, parsed, packet, new_tick)?;
+        if parsed.ttl <= 1 {
+            return Err(DropReason::TtlExpired);
+        }
+        if parsed.ip_len > hop.mtu {
+            return Err(DropReason::TooBig);
+        }
+        if parsed.vlan != hop.vlan {
+            return Err(DropReason::Vlan);
+        }
+        let opposite = || slot.key(direction.opposite());
+        forward::apply(packet.frame(), parsed, slot.recipe(direction), opposite, &hop);
+        Ok(hop.port)
+    }
+
+    /// The packet's connection, if it has one.
+    #[inline]
+    fn find(&self, parsed: &Parsed, hash: u64, likely: Option<Found>) -> Option<(&'a Slot, Found)> {
+        let table = &self.director.table;
+        let found = match likely {
+            Some(f) if table.slot(f.slot).matches(f.direction, &parsed.key) => f,
+            // Nothing or another flow there: an earlier packet of this batch may have opened the connection.
+            _ => table.find(hash, &parsed.key)?,
+        };
+        let slot = table.slot(found.slot);
+        (!slot.status().removed).then_some((slot, found))
+    }
+
+    /// Counts the packet and steps the connection's state. True if it is the first packet of its tick.
+    #[inline]
+    fn note(&mut self, slot: &Slot, found: Found, parsed: &Parsed) -> bool {
+        let id = ServerId(slot.server_id());
+        match found.direction {
+            Direction::In => self.stats.packet_in(id, parsed.ip_len),
+            Direction::Out => self.stats.packet_out(id, parsed.ip_len),
+        }
+        let new_tick = slot.seen(self.tick);
+        if parsed.key.protocol() == 6 {
+            let old = slot.status();
+            if old.after_tcp(found.direction, parsed.flags) != old {
+                self.step(slot, found, parsed.flags);
+            }
+        }
+        new_tick
+    }
+
+    /// Where the packet goes, looked up again if the routes have changed since it was last.
+    #[inline]
+    fn next_hop(
+        &self,
+        slot: &Slot,
+        direction: Direction,
+        parsed: &Parsed,
+        packet: &Packet<'_>,
+        new_tick: bool,
+    ) -> Result<Hop, DropReason> {
+        let mut way = slot.way(direction);
+        if way.generation != self.hops.generation() || (new_tick && !matches!(way.route, Route::Via(_))) {
+            // The key of the server's packets starts at the server, whether they come through here or not.
+            let destination = match direction {
+                Direction::In => slot.key(Direction::Out).source(),
+                Direction::Out => slot.key(Direction::In).source(),
+            };
+            way = self.way(destination.ip(), parsed);
+            slot.set_way(direction, way);
+        }
+        if new_tick && direction == Direction::In {
+            slot.learn(packet.source_mac(), packet.port);
+        }
+        let hop = match way.route {
+            Route::Via(id) => self.hops.hop(id),
+            Route::Unknown => None,
+            Route::Unreachable => return Err(DropReason::NoRoute),
+        };
+        match (hop, direction) {
+            (Some(hop), _) => Ok(hop),
+            (None, Direction::In) => Err(DropReason::Unresolved),
+            // A client the kernel knows no neighbour for: back where its own packets come from.
+            (None, Direction::Out) => {
+                let (mac, port) = slot.learned();
+                self.hops.back_to(port, mac).ok_or(DropReason::Unresolved)
+            }
+        }
+    }
+
+    /// The way to `destination` by the routes of this moment.
+    #[cold]
+    pub(super) fn way(&self, destination: std::net::IpAddr, parsed: &Parsed) -> Way {
+        let flow_hash = parsed.key.ports() ^ parsed.key.ports().rotate_left(16);
+        Way { route: self.hops.route(destination, flow_hash), generation: self.hops.generation() }
+    }
+}
+
+/// True for a SYN that reuses the ports of a connection that is over (`conn_reuse_mode` 1).
+#[inline]
+fn starts_anew(slot: &Slot, found: Found, parsed: &Parsed) -> bool {
+    parsed.flags.has(TcpFlags::SYN)
+        && found.direction == Direction::In
+        && matches!(slot.status().state, State::TimeWait | State::Close)
 }

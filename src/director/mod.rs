@@ -1,8 +1,99 @@
 //! The virtual server itself, without I/O: frames, time and next hops come in as arguments.
 //!
+//! | file | owns |
+//! | --- | --- |
+//! | [`service`] | what the operator wants: plain values |
+//! | [`services`] | what the workers know of it: the published snapshot |
+//! | [`server`], [`stats`], [`drops`] | connections of each server, traffic, reasons |
+//! | [`sched`] | which server takes a new connection |
+//! | [`conn`] | the connection table, states, timers |
+//! | [`forward`] | rewrite recipes, next hops |
+//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `close` how it ends |
+//!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
+mod close;
+pub mod conn;
 pub mod drops;
 pub mod engine;
 pub mod forward;
+mod open;
+pub mod sched;
+pub mod server;
+pub mod service;
+pub mod services;
+pub mod stats;
 pub mod time;
+
+use std::io;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use self::conn::{SlotId, Table};
+use self::server::{Counts, MAX_SERVERS, ServerId};
+use self::services::Services;
+use self::stats::{Stats, Traffic};
+
+/// Timers that one worker may be told of before it looks: what does not fit waits for its old time.
+const MAILBOX: usize = 8192;
+
+/// What all workers and the control plane share.
+#[derive(Debug)]
+pub struct Director {
+    /// All connections.
+    pub table: Table,
+    /// Connections by server.
+    pub counts: Counts,
+    /// Counters of each worker.
+    pub stats: Box<[Stats]>,
+    /// The published services.
+    pub services: Arc<ArcSwap<Services>>,
+    /// To the owner of a timer that has to come up earlier.
+    mail: Box<[Sender<SlotId>]>,
+}
+
+/// A worker's seat at the director: takes its mail.
+#[derive(Debug)]
+pub struct Seat {
+    director: Arc<Director>,
+    worker: u32,
+    mail: Receiver<SlotId>,
+}
+
+impl Director {
+    /// A director for `workers` workers and `capacity` connections, its table keyed with `secret`.
+    ///
+    /// # Errors
+    /// The kernel's, when it cannot reserve the table's address space.
+    pub fn new(
+        capacity: u32,
+        workers: usize,
+        secret: (u64, u64),
+        services: Services,
+    ) -> io::Result<(Arc<Self>, Vec<Seat>)> {
+        let (mail, boxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| bounded(MAILBOX)).unzip();
+        let director = Arc::new(Self {
+            table: Table::new(capacity, workers, secret)?,
+            counts: Counts::new(MAX_SERVERS),
+            stats: (0..workers).map(|_| Stats::new(MAX_SERVERS)).collect(),
+            services: Arc::new(ArcSwap::from_pointee(services)),
+            mail: mail.into(),
+        });
+        let seat = |(worker, mail)| Seat { director: director.clone(), worker, mail };
+        let seats = (0..).zip(boxes).map(seat).collect();
+        Ok((director, seats))
+    }
+
+    /// Traffic of one server, over all workers.
+    pub fn traffic(&self, id: ServerId) -> Traffic {
+        self.stats.iter().map(|s| s.traffic(id)).sum()
+    }
+
+    /// Frames dropped for each reason that occurred, over all workers.
+    pub fn drops(&self) -> Vec<(drops::DropReason, u64)> {
+        let count = |&reason| (reason, self.stats.iter().map(|s| s.dropped(reason)).sum());
+        drops::DropReason::ALL.iter().map(count).filter(|&(_, n)| n > 0).collect()
+    }
+}

@@ -1,4 +1,9 @@
 //! Bytes to meaning and back: parsing, flow keys, checksums, header edits.
 //!
 //! Knows nothing of services, connections or sockets. Nothing here panics on any bytes: a frame that
-//! cannot be understood is a [`parse::Malformed`] value.
+//! cannot be understood is a [`parse::Reject`].
+
+pub mod checksum;
+pub mod edit;
+pub mod flow;
+pub mod parse;

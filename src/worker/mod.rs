@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod cores;
 pub mod counters;
+mod hops;
 pub mod idle;
 pub mod processor;
 pub mod report;

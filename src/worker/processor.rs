@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use crate::director::drops::DropReason;
 use crate::director::engine::{Batch, Engine, Verdicts};
-use crate::director::forward::hops::{Hop, HopId, NextHops, Route};
+use crate::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
 use crate::director::time::Time;
 
 /// Turns batches of frames into verdicts.
@@ -16,6 +17,9 @@ pub trait Processor {
 
     /// Called before the worker sleeps: nothing is processed until it wakes.
     fn rest(&mut self);
+
+    /// A frame that was to be transmitted was dropped, since the transmit ring was full.
+    fn unsent(&mut self) {}
 }
 
 impl Processor for Engine {
@@ -29,6 +33,10 @@ impl Processor for Engine {
 
     fn rest(&mut self) {
         Engine::rest(self);
+    }
+
+    fn unsent(&mut self) {
+        self.count_unsent(DropReason::TransmitFull);
     }
 }
 
@@ -45,7 +53,11 @@ impl NextHops for NoHops {
         Route::Unreachable
     }
 
-    fn hop(&self, _id: HopId) -> Option<&Hop> {
+    fn hop(&self, _id: HopId) -> Option<Hop> {
+        None
+    }
+
+    fn back_to(&self, _port: PortId, _mac: [u8; 6]) -> Option<Hop> {
         None
     }
 }

@@ -179,6 +179,7 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
                         }
                         Err(frame) => {
                             tally.transmit_full += 1;
+                            self.processor.unsent();
                             frame
                         }
                     }

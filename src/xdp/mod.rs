@@ -10,4 +10,5 @@ pub mod open;
 pub mod options;
 pub mod socket;
 mod sockopt;
+pub mod steer;
 pub mod umem;

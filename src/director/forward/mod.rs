@@ -1,3 +1,56 @@
 //! Forwarding: from a connection and a direction to a rewrite recipe, and the recipe applied to bytes.
+//!
+//! A method is a file that turns a client's flow and a server into a [`Plan`]; what is done to packets after
+//! that does not know methods.
 
+mod dr;
 pub mod hops;
+mod nat;
+pub mod recipe;
+
+use self::hops::Hop;
+use self::recipe::{Recipe, Rewrite};
+use super::server::Destination;
+use super::service::Method;
+use crate::packet::edit;
+use crate::packet::flow::FlowKey;
+use crate::packet::parse::Parsed;
+
+/// What a new connection will do to its packets.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// For the client's packets.
+    pub client: Recipe,
+    /// The key that the server's packets carry.
+    pub reply_key: FlowKey,
+    /// For the server's packets; none if they do not come through the director.
+    pub server: Option<Recipe>,
+}
+
+impl Plan {
+    /// The plan for the flow `client`, given to `destination`.
+    pub fn new(client: &FlowKey, destination: &Destination) -> Self {
+        let reply_key = FlowKey::new(client.protocol(), destination.address, client.source());
+        match destination.method {
+            Method::Nat => nat::plan(client, reply_key),
+            Method::Dr => dr::plan(reply_key),
+        }
+    }
+}
+
+/// Applies a recipe to a packet and addresses the frame to its next hop. `opposite` is the connection's key in
+/// the other direction.
+#[inline]
+pub fn apply(
+    frame: &mut [u8],
+    parsed: &Parsed,
+    recipe: Recipe,
+    opposite: impl FnOnce() -> FlowKey,
+    hop: &Hop,
+) {
+    if recipe.rewrite == Rewrite::Tuple {
+        edit::set_tuple_v4(frame, parsed, &opposite().reversed(), recipe.l4);
+    }
+    edit::decrement_ttl(frame, parsed, recipe.l3);
+    edit::set_macs(frame, hop.dst_mac, hop.src_mac);
+}

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Installs on Debian 12 what building xvs and running its demo and tests needs, and only what is missing.
+# Rust itself is expected to be there. Safe to run again; takes no time when nothing is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lab.sh
+
+# package | a command or file that shows it is there | what it is for
+NEEDS='
+gcc            | gcc                         | compiles libbpf and libxdp, links xvs
+libc6-dev      | /usr/include/stdio.h        | C headers for that
+linux-libc-dev | /usr/include/linux/if_xdp.h | kernel headers: AF_XDP, BPF
+make           | make                        | builds libbpf
+pkg-config     | pkg-config                  | finds zlib and libelf
+zlib1g-dev     | /usr/include/zlib.h         | needed by libbpf
+libelf-dev     | /usr/include/libelf.h       | needed by libbpf
+m4             | m4                          | libxdp generates a program with it
+clang          | clang                       | compiles the steering program; its libclang makes the bindings
+iproute2       | ip                          | namespaces and veth pairs of demo and tests
+ethtool        | ethtool                     | their offloads
+iputils-ping   | ping                        | a test: the kernel still answers ping to the VIP
+curl           | curl                        | the client of the demo
+nginx-light    | nginx                       | the real servers of the demo
+'
+
+missing() {
+    local package shown_by reason
+    while IFS='|' read -r package shown_by reason; do
+        package=${package// /} shown_by=${shown_by// /}
+        [ -n "$package" ] || continue
+        case $shown_by in
+        /*) [ -e "$shown_by" ] && continue ;;
+        *) command -v "$shown_by" >/dev/null && continue ;;
+        esac
+        printf '%-15s%s\n' "$package" "${reason# }"
+    done <<<"$NEEDS"
+}
+
+# Debian starts a service as soon as it is installed; the demo's nginx belongs into its namespaces only.
+# invoke-rc.d asks this file, exit status 101 means no. Whatever was there before comes back.
+POLICY=/usr/sbin/policy-rc.d
+keep_services_down() {
+    if [ -e $POLICY ]; then mv $POLICY $POLICY.before-xvs; fi
+    trap services_as_before EXIT
+    printf '#!/bin/sh\nexit 101\n' >$POLICY
+    chmod 755 $POLICY
+}
+services_as_before() {
+    rm -f $POLICY
+    if [ -e $POLICY.before-xvs ]; then mv $POLICY.before-xvs $POLICY; fi
+}
+
+need_root
+PATH="$PATH:/usr/sbin:/sbin"
+list=$(missing)
+if [ -z "$list" ]; then
+    say "setup: everything needed is installed"
+else
+    say "setup: installing what is missing:"
+    say "$list"
+    command -v apt-get >/dev/null || fail "this is not Debian: install the above with the means of your system"
+    mapfile -t packages < <(cut -d' ' -f1 <<<"$list")
+    keep_services_down
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+    if grep -q '^nginx-light ' <<<"$list" && command -v systemctl >/dev/null; then
+        systemctl disable --quiet nginx || true # nor at the next boot
+    fi
+    services_as_before
+    trap - EXIT
+    list=$(missing)
+    [ -z "$list" ] || fail "still missing after the installation:"$'\n'"$list"
+    say "setup: done"
+fi
+find_cargo

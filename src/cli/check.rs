@@ -1,0 +1,60 @@
+//! `xvs check`: is this configuration usable?
+
+use std::io::{Write, stderr, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::error::{counted, print_warnings};
+use crate::control::config::Config;
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  the file is usable (there may be warnings)
+  1  it is not, or cannot be read: every error is on standard error
+  2  the command line is wrong";
+
+/// Checks a configuration file and reports everything that is wrong with it
+///
+/// Every error and warning is shown with its line, the limit and the cure.
+/// Nothing is changed and no privileges are needed, so a file may be checked
+/// on another machine than the one it is for.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_STATUS, verbatim_doc_comment)]
+pub struct Args {
+    /// The configuration file (TOML)
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The file is not usable.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let (config, warnings) = Config::load(&args.config)?;
+    tracing::debug!(file = %args.config.display(), "configuration read");
+    print_warnings(&warnings);
+    for warning in foreign_cores(&config) {
+        writeln!(stderr(), "{}: warning: {warning}", warnings.name())?;
+    }
+    let servers = config.services.iter().map(|s| s.servers.len()).sum();
+    writeln!(
+        stdout(),
+        "{}: {}, {}: fine",
+        warnings.name(),
+        counted(config.services.len(), "service"),
+        counted(servers, "server")
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Cores that this machine does not have, or does not let this process use. No error: the file may be for
+/// another machine.
+fn foreign_cores(config: &Config) -> Vec<String> {
+    let Some(here) = core_affinity::get_core_ids() else { return Vec::new() };
+    let wanted = config.director.cores.iter().flatten();
+    wanted
+        .filter(|&&core| here.iter().all(|id| id.id != core))
+        .map(|core| format!("core {core} is not available on this machine (see `lscpu -e`)"))
+        .collect()
+}

@@ -1,0 +1,63 @@
+//! `xvs doctor INTERFACE...`: is this machine fit to be a director, and if not, which command cures it?
+//!
+//! Looks only; changes nothing. Gathering ([`facts`]) and judging ([`findings`], pure) are apart.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::control::config::Config;
+use crate::director::service::Service;
+
+pub mod facts;
+pub mod findings;
+mod host;
+mod interface;
+mod offload;
+mod report;
+
+pub use findings::{Finding, Severity};
+
+/// Checks whether this machine is fit to be a director, and says what cures it
+#[derive(Clone, Debug, clap::Args)]
+pub struct DoctorArgs {
+    /// Interfaces that the director uses, as `ip link` lists them
+    #[arg(required = true, value_name = "INTERFACE")]
+    pub interfaces: Vec<String>,
+    /// Also check that the services' addresses in this configuration are on this host
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Examines the interfaces and prints what was found. Exit status 0 when nothing fails, 1 otherwise.
+///
+/// # Errors
+/// When the examination itself is impossible: no netlink, no output, a configuration that is not usable.
+pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let mut vips = Vec::new();
+    if let Some(file) = &args.config {
+        let (config, _) = Config::load(file)?;
+        vips = config.services.iter().map(Service::vip).collect();
+        vips.sort_unstable();
+        vips.dedup();
+    }
+    let findings = doctor(&args.interfaces, &vips)?;
+    report::print(&findings).context("cannot print the findings")?;
+    let failed = findings.iter().any(|finding| finding.severity == Severity::Fail);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Examines the interfaces of the calling thread's network namespace.
+///
+/// # Errors
+/// When the examination itself is impossible.
+pub fn doctor(interfaces: &[String], vips: &[IpAddr]) -> anyhow::Result<Vec<Finding>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start a tokio runtime")?;
+    let facts = runtime.block_on(facts::gather(interfaces)).context("cannot examine the interfaces")?;
+    Ok(findings::judge(&facts, vips))
+}

@@ -1,0 +1,138 @@
+//! Gathers what the doctor judges. Reads only: netlink, ethtool, `/proc`, and one AF_XDP socket that is
+//! closed at once.
+
+use std::fs;
+use std::net::IpAddr;
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use socket2::{Domain, Socket, Type};
+
+use crate::net::NetError;
+use crate::net::links::{self, Link};
+use crate::net::offloads::{self, Offloads};
+use crate::net::queues::{self, Queues};
+use crate::net::xdp_features::{self, XdpFeatures};
+
+/// Everything the doctor knows.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The host.
+    pub host: HostFacts,
+    /// The interfaces, in the order in which they were given.
+    pub interfaces: Vec<InterfaceFacts>,
+}
+
+/// What is known of the host. `None` everywhere: could not be found out.
+#[derive(Clone, Debug, Default)]
+pub struct HostFacts {
+    /// Whether an AF_XDP socket can be made; the error number otherwise.
+    pub af_xdp: Option<Result<(), i32>>,
+    /// Effective capabilities of this process, as a bit for each.
+    pub capabilities: Option<u64>,
+    /// Soft limit of locked memory, in bytes; [`u64::MAX`] is no limit.
+    pub memlock: Option<u64>,
+    /// `net.ipv4.ip_forward`.
+    pub ip_forward: Option<bool>,
+    /// `net.ipv4.conf.all.rp_filter`, 0 to 2.
+    pub rp_filter_all: Option<u8>,
+    /// All addresses of the host.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What is known of an interface.
+#[derive(Clone, Debug, Default)]
+pub struct InterfaceFacts {
+    /// The name that was given.
+    pub name: String,
+    /// The interface; `None` if there is no such one.
+    pub link: Option<Link>,
+    /// Its driver, or what it is.
+    pub driver: Option<String>,
+    /// Its queues.
+    pub queues: Option<Queues>,
+    /// Its offloads.
+    pub offloads: Option<Offloads>,
+    /// What its driver can do with XDP; `None` if the kernel does not tell.
+    pub xdp: Option<XdpFeatures>,
+    /// `net.ipv4.conf.INTERFACE.rp_filter`, 0 to 2.
+    pub rp_filter: Option<u8>,
+    /// For a veth: the other end, if it is in this namespace.
+    pub peer: Option<Peer>,
+}
+
+/// The other end of a veth.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// Its offloads.
+    pub offloads: Offloads,
+}
+
+/// Looks at the host and the interfaces. Needs a tokio runtime.
+///
+/// # Errors
+/// When netlink does not work at all.
+pub async fn gather(interfaces: &[String]) -> Result<Facts, NetError> {
+    let links = links::all().await?;
+    let addresses = links::addresses().await?.into_iter().map(|(_, address)| address).collect();
+    let mut facts = Facts { host: host(addresses), interfaces: Vec::new() };
+    for name in interfaces {
+        facts.interfaces.push(interface(name, &links).await);
+    }
+    Ok(facts)
+}
+
+async fn interface(name: &str, links: &[Link]) -> InterfaceFacts {
+    let Some(link) = links.iter().find(|link| link.name == name).cloned() else {
+        return InterfaceFacts { name: name.to_owned(), ..InterfaceFacts::default() };
+    };
+    let mut peer = None;
+    if link.kind.as_deref() == Some("veth")
+        && !link.parent_is_elsewhere
+        && let Some(other) = links.iter().find(|other| Some(other.ifindex) == link.parent)
+        && let Ok(Some(offloads)) = offloads::of(&other.name).await
+    {
+        peer = Some(Peer { name: other.name.clone(), offloads });
+    }
+    InterfaceFacts {
+        name: name.to_owned(),
+        driver: queues::driver(&link),
+        queues: queues::of(&link).await.ok(),
+        offloads: offloads::of(name).await.ok().flatten(),
+        xdp: xdp_features::of(link.ifindex).await.ok().flatten(),
+        rp_filter: sysctl(&format!("net/ipv4/conf/{name}/rp_filter")),
+        link: Some(link),
+        peer,
+    }
+}
+
+fn host(addresses: Vec<IpAddr>) -> HostFacts {
+    let memlock = getrlimit(Resource::RLIMIT_MEMLOCK).ok();
+    HostFacts {
+        af_xdp: try_af_xdp(),
+        capabilities: effective_capabilities(),
+        memlock: memlock.map(|(soft, _)| if soft == RLIM_INFINITY { u64::MAX } else { soft }),
+        ip_forward: sysctl::<u8>("net/ipv4/ip_forward").map(|value| value != 0),
+        rp_filter_all: sysctl("net/ipv4/conf/all/rp_filter"),
+        addresses,
+    }
+}
+
+fn try_af_xdp() -> Option<Result<(), i32>> {
+    match Socket::new(Domain::from(libc::AF_XDP), Type::from(libc::SOCK_RAW), None) {
+        Ok(_) => Some(Ok(())),
+        Err(error) => error.raw_os_error().map(Err),
+    }
+}
+
+fn effective_capabilities() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+/// A sysctl's number. `/proc/sys/net` is that of the reading thread's network namespace.
+fn sysctl<T: std::str::FromStr>(path: &str) -> Option<T> {
+    fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim().parse().ok()
+}

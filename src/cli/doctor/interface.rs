@@ -1,0 +1,331 @@
+//! Findings about one interface: link, driver, queues, XDP, MTU, rp_filter; and the counts of several.
+
+use crate::net::links::{Link, XdpMode};
+
+use super::facts::InterfaceFacts;
+use super::findings::{Finding, Severity};
+use super::offload;
+
+/// Longest frame, in bytes, that fits a packet buffer of 4,096: XDP's 256 of headroom and the kernel's
+/// 320 at the end are taken off.
+pub const LONGEST_FRAME: u32 = 3520;
+
+/// Bytes of a frame that the MTU does not count: Ethernet header and one VLAN tag.
+const HEADER: u32 = 18;
+
+/// Drivers known to run XDP natively, for kernels that do not tell.
+const NATIVE_DRIVERS: [&str; 21] = [
+    "atlantic",
+    "bnxt_en",
+    "ena",
+    "fsl_dpaa2_eth",
+    "gve",
+    "hv_netvsc",
+    "i40e",
+    "ice",
+    "igb",
+    "igc",
+    "ixgbe",
+    "ixgbevf",
+    "mlx4_en",
+    "mlx5_core",
+    "mvneta",
+    "nfp",
+    "sfc",
+    "st_gmac",
+    "tun",
+    "veth",
+    "virtio_net",
+];
+
+/// Of these, the ones known for AF_XDP without a copy.
+const ZERO_COPY_DRIVERS: [&str; 9] =
+    ["fsl_dpaa2_eth", "gve", "i40e", "ice", "igc", "ixgbe", "mlx5_core", "nfp", "st_gmac"];
+
+/// Whether something is possible, and how that is known.
+struct Judged {
+    possible: bool,
+    how: &'static str,
+}
+
+pub(super) fn judge(facts: &InterfaceFacts, rp_filter_all: Option<u8>) -> Vec<Finding> {
+    let name = facts.name.as_str();
+    let Some(link) = &facts.link else {
+        let finding = Finding::new(Severity::Fail, name, "link", "there is no such interface");
+        return vec![
+            finding.why("the name must be one of this network namespace").cure("ip -brief link show"),
+        ];
+    };
+    let native = native(facts);
+    let mut findings = vec![carrier(link), driver(facts, link)];
+    findings.extend(facts.queues.map(|queues| {
+        let found = match queues.adjustable {
+            true => format!("{} of {} possible", queues.receive, queues.most),
+            false => format!("{}, cannot be changed with ethtool", queues.receive),
+        };
+        Finding::new(Severity::Ok, name, "receive queues", found)
+    }));
+    findings.push(xdp_mode(facts, &native));
+    findings.push(zero_copy(facts, &native));
+    findings.push(attached(link));
+    findings.extend(offload::judge(facts, native.possible));
+    findings.push(mtu(link));
+    findings.extend(rp_filter(name, facts.rp_filter, rp_filter_all));
+    findings
+}
+
+/// The workers pair the queues of all interfaces by their index.
+pub(super) fn queues_agree(interfaces: &[InterfaceFacts]) -> Option<Finding> {
+    let known: Vec<_> = interfaces.iter().filter_map(|i| Some((&i.name, i.queues?))).collect();
+    let least = known.iter().map(|(_, queues)| queues.receive).min()?;
+    let others: Vec<_> = known.iter().filter(|(_, queues)| queues.receive != least).collect();
+    if others.is_empty() {
+        return None;
+    }
+    let counts: Vec<String> =
+        known.iter().map(|(name, queues)| format!("{name} {}", queues.receive)).collect();
+    let commands: Vec<String> = others.iter().map(|(name, queues)| queues.command(name, least)).collect();
+    let finding = Finding::new(Severity::Fail, "all interfaces", "receive queues", counts.join(", "));
+    let why = "worker i serves queue i of every interface: the counts must agree";
+    Some(finding.why(why).cure(commands.join(" && ")))
+}
+
+fn carrier(link: &Link) -> Finding {
+    let finding = |severity, found: &str| Finding::new(severity, &link.name, "link", found);
+    match (link.ethernet, link.up, link.carrier) {
+        (false, _, _) => finding(Severity::Fail, "not Ethernet")
+            .why("xvs reads and writes Ethernet frames: give the Ethernet interface below it")
+            .cure("ip -brief link show"),
+        (_, false, _) => finding(Severity::Fail, "down")
+            .why("nothing is received, and the kernel has no routes by it")
+            .cure(format!("ip link set dev {} up", link.name)),
+        (_, _, false) => finding(Severity::Warn, "up, without a carrier")
+            .why("the cable is out, or the other end is down: routes by it count as unreachable")
+            .cure(match link.kind.as_deref() {
+                Some("veth") => "ip link set dev PEER up    (at the other end)".to_owned(),
+                _ => format!("ethtool {}    (what the card says)", link.name),
+            }),
+        _ => finding(Severity::Ok, "up"),
+    }
+}
+
+fn driver(facts: &InterfaceFacts, link: &Link) -> Finding {
+    let name = facts.name.as_str();
+    let driver = facts.driver.as_deref();
+    let finding = |severity| Finding::new(severity, name, "driver", driver.unwrap_or("not known"));
+    match link.kind.as_deref() {
+        Some("vlan") => finding(Severity::Fail)
+            .why("xvs puts the VLAN tag in by itself: give the interface below this one, routes by this one work")
+            .cure(format!("ip -details link show dev {name}")),
+        Some("bond" | "team") => finding(Severity::Warn)
+            .why("AF_XDP copies every frame on a bond; its members, given one by one, can do without")
+            .cure(format!("ip link show master {name}")),
+        Some("bridge") => finding(Severity::Warn)
+            .why("only what is sent to the bridge's own address gets here; give its members, or no bridge")
+            .cure(format!("ip link show master {name}")),
+        _ => finding(Severity::Ok),
+    }
+}
+
+fn native(facts: &InterfaceFacts) -> Judged {
+    match (facts.xdp, facts.driver.as_deref()) {
+        (Some(xdp), _) => Judged { possible: xdp.native, how: "says the kernel" },
+        (None, Some(driver)) => {
+            Judged { possible: NATIVE_DRIVERS.contains(&driver), how: "judged by the driver's name" }
+        }
+        (None, None) => Judged { possible: false, how: "the driver is not known" },
+    }
+}
+
+fn xdp_mode(facts: &InterfaceFacts, native: &Judged) -> Finding {
+    let (name, how) = (facts.name.as_str(), native.how);
+    if native.possible {
+        return Finding::new(Severity::Ok, name, "XDP mode", format!("native is possible ({how})"));
+    }
+    let finding = Finding::new(Severity::Warn, name, "XDP mode", format!("only generic ({how})"));
+    match (facts.driver.as_deref(), facts.queues) {
+        (Some("veth"), Some(queues)) => {
+            let peer = facts.peer.as_ref().map_or("PEER", |peer| &peer.name);
+            let there = if facts.peer.is_some() { "" } else { "    (in the other namespace)" };
+            finding
+                .why("native on a veth needs as many receive queues as the other end has transmit queues")
+                .cure(format!("ethtool -L {peer} tx {}{there}", queues.receive))
+        }
+        _ => finding.why(
+            "the kernel builds its own packet first and XDP comes after: works, but several times slower",
+        ),
+    }
+}
+
+fn zero_copy(facts: &InterfaceFacts, native: &Judged) -> Finding {
+    let (possible, how) = match (facts.xdp, facts.driver.as_deref()) {
+        (Some(xdp), _) => (xdp.zero_copy, "says the kernel"),
+        (None, driver) => {
+            (driver.is_some_and(|d| ZERO_COPY_DRIVERS.contains(&d)), "judged by the driver's name")
+        }
+    };
+    let found = if possible && native.possible { "possible" } else { "not possible, frames are copied once" };
+    Finding::new(Severity::Ok, &facts.name, "zero-copy", format!("{found} ({how})"))
+}
+
+fn attached(link: &Link) -> Finding {
+    let Some(xdp) = link.xdp else {
+        return Finding::new(Severity::Ok, &link.name, "XDP program", "none attached");
+    };
+    let (mode, word) = match xdp.mode {
+        XdpMode::Native => ("native", "xdpdrv"),
+        XdpMode::Generic => ("generic", "xdpgeneric"),
+        XdpMode::Offloaded => ("offloaded", "xdpoffload"),
+        XdpMode::Multiple => ("several", "xdp"),
+    };
+    let id = xdp.program_id.map_or_else(String::new, |id| format!(", program id {id}"));
+    Finding::new(Severity::Fail, &link.name, "XDP program", format!("another one is attached ({mode}{id})"))
+        .why("an interface takes one program; if it is a running xvs's, stop that first")
+        .cure(format!("ip link set dev {} {word} off", link.name))
+}
+
+fn mtu(link: &Link) -> Finding {
+    let most = LONGEST_FRAME - HEADER;
+    if link.mtu <= most {
+        return Finding::new(Severity::Ok, &link.name, "MTU", link.mtu.to_string());
+    }
+    Finding::new(Severity::Fail, &link.name, "MTU", format!("{}, {most} is the most", link.mtu))
+        .why("a frame must fit one packet buffer; longer ones are lost, and drivers refuse native XDP")
+        .cure(format!("ip link set dev {} mtu 1500", link.name))
+}
+
+fn rp_filter(name: &str, own: Option<u8>, all: Option<u8>) -> Option<Finding> {
+    // The larger of the two counts.
+    let (effective, by_all) = (own?.max(all?), all? > own?);
+    let from = if by_all { " (by conf.all)" } else { "" };
+    let finding =
+        |severity, word| Finding::new(severity, name, "rp_filter", format!("{effective}, {word}{from}"));
+    Some(match effective {
+        0 => finding(Severity::Ok, "off"),
+        2 => finding(Severity::Ok, "loose"),
+        // xvs takes its packets before the filter; the filter still judges ARP requests, ping, health checks.
+        _ => finding(Severity::Warn, "strict")
+            .why("services are not touched, but the kernel ignores ARP for the VIP, and ping, from senders it routes by another interface")
+            .cure(format!("sysctl -w net.ipv4.conf.{name}.rp_filter=2")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::links::AttachedXdp;
+    use crate::net::queues::Queues;
+    use crate::net::xdp_features::XdpFeatures;
+
+    fn nic(name: &str) -> InterfaceFacts {
+        InterfaceFacts {
+            name: name.to_owned(),
+            link: Some(Link {
+                name: name.to_owned(),
+                ethernet: true,
+                up: true,
+                carrier: true,
+                mtu: 1500,
+                ..Link::default()
+            }),
+            driver: Some("ice".to_owned()),
+            queues: Some(Queues { receive: 4, most: 16, combined: true, adjustable: true }),
+            xdp: Some(XdpFeatures { native: true, zero_copy: true, zero_copy_segments: 1 }),
+            rp_filter: Some(0),
+            ..InterfaceFacts::default()
+        }
+    }
+
+    fn link(facts: &mut InterfaceFacts) -> &mut Link {
+        facts.link.as_mut().unwrap()
+    }
+
+    /// What is not as it should be.
+    fn complaints(facts: &InterfaceFacts) -> Vec<(&'static str, Severity, String)> {
+        let bad = judge(facts, Some(0)).into_iter().filter(|finding| finding.severity != Severity::Ok);
+        bad.map(|finding| (finding.check, finding.severity, finding.cure.unwrap_or_default())).collect()
+    }
+
+    fn complaint(
+        check: &'static str,
+        severity: Severity,
+        cure: &str,
+    ) -> Vec<(&'static str, Severity, String)> {
+        vec![(check, severity, cure.to_owned())]
+    }
+
+    #[test]
+    fn a_fit_interface_has_no_complaints() {
+        assert_eq!(complaints(&nic("eth0")), []);
+    }
+
+    #[test]
+    fn each_fault_is_named_with_its_cure() {
+        let missing = InterfaceFacts { name: "eth9".to_owned(), ..InterfaceFacts::default() };
+        assert_eq!(complaints(&missing), complaint("link", Severity::Fail, "ip -brief link show"));
+
+        let mut facts = nic("eth0");
+        link(&mut facts).up = false;
+        assert_eq!(complaints(&facts), complaint("link", Severity::Fail, "ip link set dev eth0 up"));
+
+        let mut facts = nic("eth0");
+        link(&mut facts).xdp = Some(AttachedXdp { mode: XdpMode::Generic, program_id: Some(7) });
+        let cure = "ip link set dev eth0 xdpgeneric off";
+        assert_eq!(complaints(&facts), complaint("XDP program", Severity::Fail, cure));
+
+        let mut facts = nic("eth0");
+        link(&mut facts).kind = Some("vlan".to_owned());
+        assert_eq!(complaints(&facts)[0].0, "driver");
+
+        let mut facts = nic("eth0");
+        facts.rp_filter = Some(1);
+        let cure = "sysctl -w net.ipv4.conf.eth0.rp_filter=2";
+        assert_eq!(complaints(&facts), complaint("rp_filter", Severity::Warn, cure));
+    }
+
+    #[test]
+    fn the_longest_mtu_is_the_one_whose_frame_fills_the_buffer() {
+        let mut facts = nic("eth0");
+        link(&mut facts).mtu = LONGEST_FRAME - HEADER;
+        assert_eq!(complaints(&facts), []);
+        link(&mut facts).mtu += 1;
+        assert_eq!(complaints(&facts), complaint("MTU", Severity::Fail, "ip link set dev eth0 mtu 1500"));
+    }
+
+    #[test]
+    fn the_kernel_s_word_counts_more_than_the_driver_s_name() {
+        let mut facts = nic("eth0");
+        facts.xdp = Some(XdpFeatures::default());
+        assert_eq!(complaints(&facts), complaint("XDP mode", Severity::Warn, ""));
+        facts.xdp = None;
+        assert_eq!(complaints(&facts), []);
+        facts.driver = Some("e1000e".to_owned());
+        assert_eq!(complaints(&facts), complaint("XDP mode", Severity::Warn, ""));
+    }
+
+    #[test]
+    fn a_veth_with_too_few_queues_for_its_peer_is_told_the_line_for_the_peer() {
+        let mut facts = nic("v0");
+        (facts.driver, facts.xdp) = (Some("veth".to_owned()), Some(XdpFeatures::default()));
+        let cure = "ethtool -L PEER tx 4    (in the other namespace)";
+        assert_eq!(complaints(&facts), complaint("XDP mode", Severity::Warn, cure));
+    }
+
+    #[test]
+    fn the_larger_rp_filter_counts() {
+        let word = |own, all| rp_filter("eth0", Some(own), Some(all)).unwrap().found;
+        assert_eq!(word(0, 0), "0, off");
+        assert_eq!(word(0, 1), "1, strict (by conf.all)");
+        assert_eq!(word(2, 1), "2, loose");
+    }
+
+    #[test]
+    fn queue_counts_that_disagree_fail_with_the_lines_that_shrink_the_larger_ones() {
+        let (mut first, second) = (nic("eth0"), nic("eth1"));
+        assert_eq!(queues_agree(&[first.clone(), second.clone()]), None);
+        first.queues = Some(Queues { receive: 2, most: 2, combined: false, adjustable: true });
+        let finding = queues_agree(&[first, second]).unwrap();
+        assert_eq!(finding.found, "eth0 2, eth1 4");
+        assert_eq!(finding.cure.as_deref(), Some("ethtool -L eth1 combined 2"));
+    }
+}

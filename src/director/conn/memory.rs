@@ -1,0 +1,94 @@
+//! The table's memory: zeroed, page-aligned, touched only as it is used; and prefetch.
+//!
+//! The one file of the director with `unsafe`.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+/// Types for which all-zero bytes are a valid value.
+///
+/// # Safety
+/// The implementor must consist only of integers and atomics, and need no `Drop`.
+#[allow(unsafe_code)]
+pub(super) unsafe trait Zeroed: Sync {}
+
+// SAFETY: a slot is made of atomic integers only.
+unsafe impl Zeroed for super::slot::Slot {}
+// SAFETY: a bucket is made of atomic integers only.
+unsafe impl Zeroed for super::index::Bucket {}
+
+/// A fixed array in anonymous pages of its own. Pages that were never written take no memory.
+#[derive(Debug)]
+pub(super) struct Pages<T> {
+    start: NonNull<T>,
+    len: usize,
+    owns: PhantomData<T>,
+}
+
+// SAFETY: `Pages` owns its memory like a `Box<[T]>`, and hands out only `&[T]`.
+unsafe impl<T: Zeroed> Send for Pages<T> where T: Send {}
+// SAFETY: only shared references are handed out, and `T` is `Sync`.
+unsafe impl<T: Zeroed> Sync for Pages<T> {}
+
+impl<T: Zeroed> Pages<T> {
+    /// Reserves `len` zeroed elements, in huge pages where the kernel gives them.
+    ///
+    /// # Errors
+    /// The kernel's, when the address space or the overcommit limit is exhausted.
+    pub(super) fn zeroed(len: usize) -> io::Result<Self> {
+        let bytes = len.checked_mul(size_of::<T>()).filter(|&b| b > 0).ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: a new anonymous mapping; no existing memory is touched.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the range was just mapped; the advice changes how it is backed, not what it holds.
+        let _unsupported_is_fine = unsafe { libc::madvise(start, bytes, libc::MADV_HUGEPAGE) };
+        let start = NonNull::new(start.cast::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, len, owns: PhantomData })
+    }
+}
+
+impl<T> Deref for Pages<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: `start` maps `len` elements for as long as `self` lives (a page's alignment suffices for
+        // any `T` here), and zeroed bytes are valid values of a `Zeroed` type.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T> Drop for Pages<T> {
+    fn drop(&mut self) {
+        // SAFETY: exactly the range that `zeroed` mapped, and no reference to it outlives `self`.
+        let _cannot_fail = unsafe { libc::munmap(self.start.as_ptr().cast(), self.len * size_of::<T>()) };
+    }
+}
+
+/// Asks for the first `LINES` cache lines of `value` without waiting for them.
+#[inline]
+pub(super) fn prefetch<const LINES: usize, T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..LINES {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let address = std::ptr::from_ref(value).cast::<i8>().wrapping_add(line * 64);
+        // SAFETY: a prefetch is a hint and faults on no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}

@@ -1,0 +1,36 @@
+//! Connections: one table for all workers, read without locks.
+//!
+//! Replies, ICMP errors and re-hashed flows arrive at other queues than the flow's first packet, so every
+//! worker sees every connection. The parts, bottom up:
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `memory` | zeroed pages touched only as used, prefetch; the one file here with `unsafe` |
+//! | `quiesce` | when a removed slot may be used again: after every worker passed a batch boundary |
+//! | `index` | cache-line buckets of tags and slot numbers |
+//! | `slot` | one connection: keys, recipes, state, last-seen; 192 bytes |
+//! | `free` | which slots are free |
+//! | `wheel` | when to look at a connection next; one per worker |
+//! | `state` | TCP and UDP states and their timeouts |
+//! | `table` | the parts put together |
+
+mod free;
+mod index;
+mod memory;
+mod quiesce;
+mod slot;
+pub mod state;
+mod table;
+#[cfg(test)]
+mod tests;
+mod wheel;
+
+/// The atomics that `index` and `quiesce` use; `tests/loom.rs` puts loom's in their place.
+mod atomic {
+    pub use std::hint::spin_loop;
+    pub use std::sync::atomic::{AtomicU64, Ordering, fence};
+}
+
+pub use slot::{Direction, Slot, SlotId};
+pub use table::{Found, NewConnection, Refused, Table, Timer};
+pub use wheel::Wheel;

@@ -1,0 +1,223 @@
+//! One connection: three cache lines of atomics.
+//!
+//! ```text
+//! line 0   key of the client's packets, their recipe and way, last-seen tick, state and flags
+//! line 1   key of the server's packets, their recipe and way, server
+//! line 2   cold: the way back as learned, the timer's links, the free list's stamp, owner
+//! ```
+//!
+//! Keys and recipes are written before the slot is in the index and never while a reader may hold it
+//! (see `quiesce`); everything else may be written by any worker at any time. All are atomics, read and
+//! written relaxed: the index's Acquire and Release order them for packets, those of the status for
+//! listings, which do not come by the index.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+
+use crate::director::forward::recipe::{Recipe, Way};
+use crate::packet::flow::FlowKey;
+
+use super::state::Status;
+
+/// Number of a slot.
+pub type SlotId = u32;
+
+/// Which way a packet of a connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the server.
+    In,
+    /// From the server to the client.
+    Out,
+}
+
+impl Direction {
+    /// The other way.
+    #[inline]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Direction::In => Direction::Out,
+            Direction::Out => Direction::In,
+        }
+    }
+}
+
+/// One direction's part of a connection.
+#[derive(Debug)]
+#[repr(C)]
+struct Side {
+    key: [AtomicU64; FlowKey::WORDS],
+    recipe: AtomicU64,
+    way: AtomicU64,
+}
+
+/// A connection.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Slot {
+    client: Side,
+    last_seen: AtomicU32,
+    status: AtomicU32,
+
+    server: Side,
+    server_id: AtomicU32,
+    /// Packets the client sent, for rules that count them.
+    in_packets: AtomicU32,
+
+    /// The MAC (48 bits) and interface (16 bits) that the client's packets come from.
+    learned: AtomicU64,
+    pub(super) stamp: AtomicU64,
+    pub(super) next: AtomicU32,
+    pub(super) previous: AtomicU32,
+    pub(super) armed: AtomicU32,
+    pub(super) owner: AtomicU32,
+    linked: AtomicU32,
+}
+
+impl Slot {
+    #[inline]
+    fn side(&self, direction: Direction) -> &Side {
+        match direction {
+            Direction::In => &self.client,
+            Direction::Out => &self.server,
+        }
+    }
+
+    /// The key that packets of this direction carry when they arrive.
+    #[inline]
+    pub fn key(&self, direction: Direction) -> FlowKey {
+        let key = &self.side(direction).key;
+        FlowKey::from_words(std::array::from_fn(|i| key[i].load(Relaxed)))
+    }
+
+    /// True if packets with `key` arrive in this direction of this connection.
+    #[inline]
+    pub fn matches(&self, direction: Direction, key: &FlowKey) -> bool {
+        let (mine, words) = (&self.side(direction).key, key.words());
+        let same = |i: usize| mine[i].load(Relaxed) == words[i];
+        same(0) && same(1) && (key.is_v4() || (same(2) && same(3) && same(4)))
+    }
+
+    /// What happens to packets of this direction.
+    #[inline]
+    pub fn recipe(&self, direction: Direction) -> Recipe {
+        Recipe::from_word(self.side(direction).recipe.load(Relaxed))
+    }
+
+    /// Where packets of this direction go.
+    #[inline]
+    pub fn way(&self, direction: Direction) -> Way {
+        Way::from_word(self.side(direction).way.load(Relaxed))
+    }
+
+    /// Stores where packets of this direction go from now on.
+    pub fn set_way(&self, direction: Direction, way: Way) {
+        self.side(direction).way.store(way.to_word(), Relaxed);
+    }
+
+    pub(super) fn set_side(&self, direction: Direction, key: &FlowKey, recipe: Recipe, way: Way) {
+        let side = self.side(direction);
+        for (cell, word) in side.key.iter().zip(key.words()) {
+            cell.store(word, Relaxed);
+        }
+        side.recipe.store(recipe.to_word(), Relaxed);
+        side.way.store(way.to_word(), Relaxed);
+    }
+
+    /// The tick of the last packet.
+    #[inline]
+    pub fn last_seen(&self) -> u32 {
+        self.last_seen.load(Relaxed)
+    }
+
+    /// Notes a packet at `tick`. True if the tick is a new one, which is the only time anything is written.
+    #[inline]
+    pub fn seen(&self, tick: u32) -> bool {
+        let new = self.last_seen.load(Relaxed) != tick;
+        if new {
+            self.last_seen.store(tick, Relaxed);
+        }
+        new
+    }
+
+    /// State and flags.
+    #[inline]
+    pub fn status(&self) -> Status {
+        Status::from_word(self.status.load(Relaxed))
+    }
+
+    /// Replaces `old` by `new` unless another worker was quicker; its status comes back then.
+    ///
+    /// # Errors
+    /// The status that is there instead of `old`.
+    #[inline]
+    pub fn change_status(&self, old: Status, new: Status) -> Result<(), Status> {
+        self.status
+            .compare_exchange(old.to_word(), new.to_word(), Relaxed, Relaxed)
+            .map(drop)
+            .map_err(Status::from_word)
+    }
+
+    /// Publishes the slot to listings, if `status` is not removed.
+    pub(super) fn set_status(&self, status: Status) {
+        self.status.store(status.to_word(), Release);
+    }
+
+    /// State and flags, for who has not found the slot by the index.
+    pub(super) fn published_status(&self) -> Status {
+        Status::from_word(self.status.load(Acquire))
+    }
+
+    /// Notes whether the index may still lead to this slot.
+    pub(super) fn set_linked(&self, linked: bool) {
+        self.linked.store(u32::from(linked), Release);
+    }
+
+    /// False once no new lookup can find this slot.
+    pub(super) fn is_linked(&self) -> bool {
+        self.linked.load(Acquire) != 0
+    }
+
+    /// The id of its server.
+    #[inline]
+    pub fn server_id(&self) -> u32 {
+        self.server_id.load(Relaxed)
+    }
+
+    pub(super) fn set_server_id(&self, id: u32) {
+        self.server_id.store(id, Relaxed);
+    }
+
+    /// The MAC and interface that the client's packets come from.
+    pub fn learned(&self) -> ([u8; 6], u16) {
+        let [a, b, c, d, e, f, high, low] = self.learned.load(Relaxed).to_be_bytes();
+        ([a, b, c, d, e, f], u16::from_be_bytes([high, low]))
+    }
+
+    /// Notes the MAC and interface that the client's packets come from.
+    pub fn learn(&self, mac: [u8; 6], port: u16) {
+        let [a, b, c, d, e, f] = mac;
+        let [high, low] = port.to_be_bytes();
+        let word = u64::from_be_bytes([a, b, c, d, e, f, high, low]);
+        if self.learned.load(Relaxed) != word {
+            self.learned.store(word, Relaxed);
+        }
+    }
+
+    /// The worker whose wheel holds this connection's timer.
+    #[inline]
+    pub fn owner(&self) -> u32 {
+        self.owner.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_three_cache_lines_with_the_hot_parts_first() {
+        assert_eq!(size_of::<Slot>(), 192);
+        assert_eq!(std::mem::offset_of!(Slot, server), 64);
+        assert_eq!(std::mem::offset_of!(Slot, learned), 128);
+    }
+}

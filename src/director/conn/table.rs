@@ -1,0 +1,442 @@
+//! The connection table: slots, index and free list put together, and each worker's part of it.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use siphasher::sip::SipHasher13;
+
+use crate::director::forward::recipe::{Recipe, Way};
+use crate::packet::flow::FlowKey;
+
+use super::free::{Reserve, Shared};
+use super::index::{Bucket, Entry, FILL_PERCENT, Index, NotInserted, PLACES};
+use super::memory::{Pages, prefetch};
+use super::quiesce::Quiesce;
+use super::slot::{Direction, Slot, SlotId};
+use super::state::Status;
+use super::wheel::Wheel;
+
+/// Slots a worker may keep in its own list before it shares them.
+const MAX_HOARD: usize = 1024;
+
+/// All connections of the director.
+#[derive(Debug)]
+pub struct Table {
+    slots: Pages<Slot>,
+    index: Index<Pages<Bucket>>,
+    shared: Shared,
+    quiesce: Quiesce,
+    hasher: SipHasher13,
+    workers: usize,
+    live: AtomicU64,
+    /// The listing thread's number in `quiesce`, held while it looks.
+    reader: Mutex<usize>,
+}
+
+/// Everything a connection begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct NewConnection {
+    /// The client's packets: their key, what happens to them, and where they go.
+    pub client: (FlowKey, Recipe, Way),
+    /// The server's packets, likewise.
+    pub server: (FlowKey, Recipe, Way),
+    /// True if the server's packets come through the director and are looked up by their key.
+    pub replies: bool,
+    /// The state after the first packet.
+    pub status: Status,
+    /// The server it was given to.
+    pub server_id: u32,
+    /// The MAC and interface the first packet came from.
+    pub learned: ([u8; 6], u16),
+    /// The tick of the first packet.
+    pub tick: u32,
+}
+
+/// Where a packet belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The connection.
+    pub slot: SlotId,
+    /// Which way the packet goes.
+    pub direction: Direction,
+}
+
+impl From<Entry> for Found {
+    #[inline]
+    fn from(entry: Entry) -> Self {
+        let direction = if entry.reply() { Direction::Out } else { Direction::In };
+        Self { slot: entry.slot(), direction }
+    }
+}
+
+/// Why a connection was not entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No slot is free.
+    TableFull,
+    /// Both buckets of a key are full.
+    BucketFull,
+    /// Another worker has just entered it.
+    Exists(Found),
+    /// Replies would look like those of this other connection.
+    TupleTaken(SlotId),
+}
+
+impl Table {
+    /// A table for `capacity` connections and `workers` workers, keyed with a random `secret`.
+    ///
+    /// Reserves about 229 bytes of address space a connection; memory is taken as it fills.
+    ///
+    /// # Errors
+    /// The kernel's, when it cannot reserve the address space.
+    pub fn new(capacity: u32, workers: usize, secret: (u64, u64)) -> io::Result<Self> {
+        // Two keys a connection.
+        let buckets = (capacity as usize * 2 * 100).div_ceil(PLACES * FILL_PERCENT).max(2);
+        Ok(Self {
+            slots: Pages::zeroed(capacity as usize)?,
+            index: Index::new(Pages::zeroed(buckets)?),
+            shared: Shared::new(),
+            quiesce: Quiesce::new(workers + 1),
+            hasher: SipHasher13::new_with_keys(secret.0, secret.1),
+            workers,
+            live: AtomicU64::new(0),
+            reader: Mutex::new(workers),
+        })
+    }
+
+    /// The hash of a key.
+    #[inline]
+    pub fn hash(&self, key: &FlowKey) -> u64 {
+        let words = key.words();
+        if key.is_v4() {
+            self.hasher.hash(zerocopy::IntoBytes::as_bytes(&[words[0], words[1]]))
+        } else {
+            self.hasher.hash(zerocopy::IntoBytes::as_bytes(&words))
+        }
+    }
+
+    /// Asks for the memory that [`likely`](Self::likely) reads.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        prefetch::<1, _>(self.index.first(hash));
+    }
+
+    /// The connection that probably has the key with this hash: its slot was not looked at.
+    #[inline]
+    pub fn likely(&self, hash: u64) -> Option<Found> {
+        self.index.find(hash, |_| true).map(Found::from)
+    }
+
+    /// Asks for the memory that forwarding a packet reads.
+    #[inline]
+    pub fn prefetch_slot(&self, id: SlotId) {
+        prefetch::<2, _>(self.slot(id));
+    }
+
+    /// The connection that has this key.
+    #[inline]
+    pub fn find(&self, hash: u64, key: &FlowKey) -> Option<Found> {
+        self.index.find(hash, |e| self.is(e, key)).map(Found::from)
+    }
+
+    #[inline]
+    fn is(&self, entry: Entry, key: &FlowKey) -> bool {
+        let found = Found::from(entry);
+        self.slot(found.slot).matches(found.direction, key)
+    }
+
+    /// The slot with this number.
+    #[inline]
+    pub fn slot(&self, id: SlotId) -> &Slot {
+        &self.slots[id as usize]
+    }
+
+    /// Connections in the table.
+    pub fn len(&self) -> u64 {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// True if there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Connections there is room for.
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Shows `look` every connection of this moment: for listings, not for packets. Forwarding goes on; only
+    /// the reuse of removed slots waits.
+    pub fn list(&self, mut look: impl FnMut(&Slot)) {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        self.quiesce.enter(*reader);
+        let used = self.shared.touched() as usize;
+        self.slots[..used].iter().filter(|s| !s.published_status().removed).for_each(&mut look);
+        self.quiesce.rest(*reader);
+    }
+
+    /// Takes a connection out of the index. The status it had comes back, or none if it was out already.
+    /// Its owner still has to [`Timer::retire`] it.
+    pub fn unlink(&self, id: SlotId) -> Option<Status> {
+        let slot = self.slot(id);
+        let mut status = slot.status();
+        loop {
+            if status.removed {
+                return None;
+            }
+            match slot.change_status(status, Status { removed: true, ..status }) {
+                Ok(()) => break,
+                Err(other) => status = other,
+            }
+        }
+        for direction in [Direction::In, Direction::Out] {
+            let key = slot.key(direction);
+            self.index.remove(self.hash(&key), id, direction == Direction::Out);
+        }
+        slot.set_linked(false);
+        self.live.fetch_sub(1, Ordering::Relaxed);
+        Some(status)
+    }
+}
+
+/// One worker's part of the table: its free slots and its timers.
+#[derive(Debug)]
+pub struct Timer {
+    worker: u32,
+    reserve: Reserve,
+    wheel: Wheel,
+}
+
+impl Timer {
+    /// The part of `worker`, a number below the table's workers.
+    pub fn new(table: &Table, worker: u32) -> Self {
+        let hoard = (table.capacity() / (table.workers * 16)).min(MAX_HOARD);
+        Self { worker, reserve: Reserve::new(u32::try_from(hoard).unwrap_or(u32::MAX)), wheel: Wheel::new(0) }
+    }
+
+    /// A batch begins; see [`Quiesce::enter`].
+    #[inline]
+    pub fn enter(&self, table: &Table) {
+        table.quiesce.enter(self.worker as usize);
+    }
+
+    /// Nothing is held until the next batch; what is free goes to the other workers.
+    pub fn rest(&mut self, table: &Table) {
+        table.quiesce.rest(self.worker as usize);
+        self.reserve.share(&table.slots, &table.shared, &table.quiesce);
+    }
+
+    /// Enters a connection and arms its timer for `deadline`, a tick.
+    ///
+    /// # Errors
+    /// Why not; nothing is left behind then.
+    pub fn insert(&mut self, table: &Table, new: &NewConnection, deadline: u32) -> Result<SlotId, Refused> {
+        let id = self.reserve.take(&table.slots, &table.shared, &table.quiesce).ok_or(Refused::TableFull)?;
+        let slot = table.slot(id);
+        let (key, recipe, way) = &new.client;
+        slot.set_side(Direction::In, key, *recipe, *way);
+        let (reply_key, recipe, way) = &new.server;
+        slot.set_side(Direction::Out, reply_key, *recipe, *way);
+        slot.set_server_id(new.server_id);
+        slot.learn(new.learned.0, new.learned.1);
+        slot.seen(new.tick);
+        slot.owner.store(self.worker, Ordering::Relaxed);
+        slot.armed.store(Wheel::UNARMED, Ordering::Relaxed);
+        slot.set_linked(true);
+        slot.set_status(new.status);
+
+        let enter = |key: &FlowKey, reply| {
+            table.index.insert(table.hash(key), id, reply, |e| table.is(e, key)).map_err(|e| match e {
+                NotInserted::Full => Refused::BucketFull,
+                NotInserted::Exists(other) if reply => Refused::TupleTaken(other.slot()),
+                NotInserted::Exists(other) => Refused::Exists(other.into()),
+            })
+        };
+        if let Err(refused) = enter(key, false) {
+            slot.set_status(Status { removed: true, ..new.status });
+            slot.set_linked(false);
+            self.reserve.put_back(&table.slots, id);
+            return Err(refused);
+        }
+        if new.replies
+            && let Err(refused) = enter(reply_key, true)
+        {
+            slot.set_status(Status { removed: true, ..new.status });
+            table.index.remove(table.hash(key), id, false);
+            slot.set_linked(false);
+            self.reserve.put(&table.slots, &table.shared, &table.quiesce, id);
+            return Err(refused);
+        }
+        table.live.fetch_add(1, Ordering::Relaxed);
+        // Another worker may have found the connection by its first key and unlinked it before it had
+        // its second.
+        let gone = slot.status().removed;
+        if gone && new.replies {
+            table.index.remove(table.hash(reply_key), id, true);
+        }
+        self.wheel.arm(&table.slots[..], id, if gone { 0 } else { deadline });
+        Ok(id)
+    }
+
+    /// True if this worker's wheel holds the timer of `id`. What another worker says of a slot may be about
+    /// a connection that is gone: then this is false, or the slot's own state tells.
+    pub fn owns(&self, table: &Table, id: SlotId) -> bool {
+        let slot = table.slot(id);
+        slot.armed.load(Ordering::Acquire) != Wheel::UNARMED && slot.owner() == self.worker
+    }
+
+    /// Moves the timer of a connection of this worker to `deadline`, a tick.
+    pub fn rearm(&mut self, table: &Table, id: SlotId, deadline: u32) {
+        self.wheel.disarm(&table.slots[..], id);
+        self.wheel.arm(&table.slots[..], id, deadline);
+    }
+
+    /// Frees a connection of this worker that was removed: at once if it is unlinked, at the next tick if another
+    /// worker is still busy unlinking it. The slot is used again once nobody can hold it any more.
+    pub fn retire(&mut self, table: &Table, id: SlotId) {
+        self.wheel.disarm(&table.slots[..], id);
+        if table.slot(id).is_linked() {
+            self.wheel.arm(&table.slots[..], id, self.wheel.now() + 1);
+        } else {
+            self.reserve.put(&table.slots, &table.shared, &table.quiesce, id);
+        }
+    }
+
+    /// The next connection whose timer is up at `tick`, no longer armed; see [`Wheel::due`].
+    pub fn due(&mut self, table: &Table, tick: u32, steps: &mut u32) -> Option<SlotId> {
+        self.wheel.due(&table.slots[..], tick, steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::director::conn::state::State;
+    use crate::director::forward::recipe::Rewrite;
+    use crate::packet::checksum::Delta;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    const STATUS: Status =
+        Status { state: State::SynRecv, inactive: false, no_output: false, removed: false };
+
+    fn new(client: u32, server: u32) -> NewConnection {
+        let recipe = Recipe { rewrite: Rewrite::Tuple, l3: Delta(0), l4: Delta(0) };
+        let way = Way { route: crate::director::forward::hops::Route::Unknown, generation: 0 };
+        NewConnection {
+            client: (FlowKey::v4(6, client, 1, 4711 << 16 | 80), recipe, way),
+            server: (FlowKey::v4(6, server, client, 80 << 16 | 4711), recipe, way),
+            replies: true,
+            status: STATUS,
+            server_id: 0,
+            learned: ([0; 6], 0),
+            tick: 0,
+        }
+    }
+
+    fn find(table: &Table, key: &FlowKey) -> Option<Found> {
+        table.find(table.hash(key), key)
+    }
+
+    #[test]
+    fn a_connection_is_found_from_both_sides_until_it_is_unlinked() {
+        let table = Table::new(16, 1, (1, 2)).unwrap();
+        let mut timer = Timer::new(&table, 0);
+        let conn = new(7, 9);
+        let id = timer.insert(&table, &conn, 10).unwrap();
+        let (client, server) = (conn.client.0, conn.server.0);
+        assert_eq!(find(&table, &client), Some(Found { slot: id, direction: Direction::In }));
+        assert_eq!(find(&table, &server), Some(Found { slot: id, direction: Direction::Out }));
+        assert!(matches!(timer.insert(&table, &conn, 10), Err(Refused::Exists(_))));
+        assert_eq!(table.unlink(id), Some(STATUS));
+        assert_eq!(table.unlink(id), None);
+        assert_eq!((find(&table, &client), find(&table, &server), table.len()), (None, None, 0));
+    }
+
+    #[test]
+    fn a_taken_reply_tuple_leaves_nothing_behind() {
+        let table = Table::new(16, 1, (1, 2)).unwrap();
+        let mut timer = Timer::new(&table, 0);
+        let first = new(7, 9);
+        let id = timer.insert(&table, &first, 10).unwrap();
+        let mut second = first;
+        second.client.0 = FlowKey::v4(6, 7, 2, 4711 << 16 | 80);
+        assert_eq!(timer.insert(&table, &second, 10), Err(Refused::TupleTaken(id)));
+        assert_eq!(find(&table, &second.client.0), None);
+        assert_eq!(find(&table, &first.client.0).map(|f| f.slot), Some(id));
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn a_full_table_refuses_and_works_again_after_a_batch_boundary() {
+        let table = Table::new(64, 2, (1, 2)).unwrap();
+        let (mut a, mut b) = (Timer::new(&table, 0), Timer::new(&table, 1));
+        a.enter(&table);
+        b.enter(&table);
+        let ids: Vec<_> = (0..64).map(|n| a.insert(&table, &new(n, 1 << 20), 10).unwrap()).collect();
+        assert_eq!(a.insert(&table, &new(99, 1), 10), Err(Refused::TableFull));
+        table.unlink(ids[5]).unwrap();
+        a.retire(&table, ids[5]);
+        a.enter(&table);
+        assert_eq!(a.insert(&table, &new(99, 1), 10), Err(Refused::TableFull), "b may still hold the slot");
+        b.enter(&table);
+        assert_eq!(a.insert(&table, &new(99, 1), 10), Ok(ids[5]));
+        // What one worker freed another can use.
+        for &id in &ids[10..40] {
+            table.unlink(id).unwrap();
+            a.retire(&table, id);
+        }
+        b.enter(&table);
+        a.rest(&table);
+        for n in 100..130 {
+            b.insert(&table, &new(n, 1), 10).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_connection_of_a_table_filled_to_the_last_slot_finds_its_places() {
+        let table = Table::new(100_000, 1, (5, 6)).unwrap();
+        let mut timer = Timer::new(&table, 0);
+        for n in 0..100_000 {
+            timer.insert(&table, &new(n, 1 << 20), 10).unwrap();
+        }
+        assert!((0..100_000).all(|n| find(&table, &new(n, 1 << 20).server.0).is_some()));
+        assert_eq!(timer.insert(&table, &new(100_000, 1), 10), Err(Refused::TableFull));
+    }
+
+    proptest! {
+        /// The oracle is a map from the client's key to the slot.
+        #[test]
+        fn any_history_equals_a_map(
+            steps in proptest::collection::vec((0u32..80, any::<bool>(), 0usize..2), 1..300),
+        ) {
+            let table = Table::new(48, 2, (3, 4)).unwrap();
+            let mut timers = [Timer::new(&table, 0), Timer::new(&table, 1)];
+            let mut oracle: HashMap<u32, (SlotId, usize)> = HashMap::new();
+            for (client, insert, worker) in steps {
+                timers.iter().for_each(|t| t.enter(&table));
+                if insert {
+                    match timers[worker].insert(&table, &new(client, 1 << 20), 10) {
+                        Ok(id) => prop_assert!(oracle.insert(client, (id, worker)).is_none()),
+                        Err(Refused::Exists(found)) => prop_assert_eq!(found.slot, oracle[&client].0),
+                        Err(Refused::TableFull) => prop_assert!(oracle.len() >= 40, "{}", oracle.len()),
+                        Err(other) => prop_assert!(false, "{:?}", other),
+                    }
+                } else if let Some((id, owner)) = oracle.remove(&client) {
+                    prop_assert!(table.unlink(id).is_some());
+                    timers[owner].retire(&table, id);
+                }
+                for client in 0..80 {
+                    let found = find(&table, &new(client, 0).client.0).map(|f| f.slot);
+                    prop_assert_eq!(found, oracle.get(&client).map(|o| o.0));
+                }
+                prop_assert_eq!(table.len(), oracle.len() as u64);
+                let mut listed = 0;
+                table.list(|_| listed += 1);
+                prop_assert_eq!(listed, oracle.len());
+            }
+        }
+    }
+}

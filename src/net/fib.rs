@@ -1,0 +1,323 @@
+//! Route choice: the kernel's local, main and default tables as longest-prefix tries. Pure.
+//!
+//! With the default `ip rule`s Linux keeps IPv4's local and main tables in one trie: the longest prefix
+//! of both wins, local wins a tie. As soon as other rules exist, and for IPv6 always, the tables are
+//! asked one after the other. The default table is asked last in both cases.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use prefix_trie::joint::JointPrefixMap;
+
+use super::hop_table::{HopKey, HopTable};
+use super::snapshot::HopId;
+
+/// The tables that the default rules use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Table {
+    Local = 0,
+    Main = 1,
+    Default = 2,
+}
+
+/// One of the ways of a unicast route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub ifindex: u32,
+    /// `None`: the destination itself is on the link.
+    pub gateway: Option<IpAddr>,
+    /// At least 1.
+    pub weight: u32,
+    /// The kernel calls it dead, or it needs an encapsulation that xvs does not do.
+    pub unusable: bool,
+}
+
+/// What a route does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RouteKind {
+    Local,
+    Refused,
+    /// Ask the next table.
+    Throw,
+    Unicast(Vec<Way>),
+}
+
+/// A route as the kernel lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RouteEntry {
+    pub table: Table,
+    pub prefix: IpNet,
+    /// Lower wins among equal prefixes; the first one listed wins among equal metrics.
+    pub metric: u32,
+    pub kind: RouteKind,
+}
+
+/// Where a way leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// To a gateway; no id when the hop table is full.
+    Gateway { hop: Option<HopId>, key: HopKey },
+    /// Straight to the destination on this link.
+    OnLink { ifindex: u32 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Action {
+    Local,
+    Unreachable,
+    Throw,
+    /// Never empty; with the sum of the weights up to and including each one.
+    Ways(Box<[(u64, Target)]>),
+}
+
+/// What was decided for a destination.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Decision<'f> {
+    Local,
+    Unreachable,
+    Way(&'f Target),
+}
+
+/// The three tables, ready to be asked. Equal when every answer is equal.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Fib {
+    tables: [JointPrefixMap<IpNet, Action>; 3],
+    ipv4_rules_changed: bool,
+}
+
+impl Fib {
+    /// Builds the tries from `routes` in the kernel's order. `usable` says whether frames can leave by
+    /// an interface; gateways get their ids from `hops`. `ipv4_rules_changed`: see the module's words.
+    pub(crate) fn build(
+        routes: &[RouteEntry],
+        usable: impl Fn(u32) -> bool,
+        hops: &mut HopTable,
+        ipv4_rules_changed: bool,
+    ) -> Self {
+        let mut best: [JointPrefixMap<IpNet, &RouteEntry>; 3] = Default::default();
+        for route in routes {
+            let table = &mut best[route.table as usize];
+            if table.get(&route.prefix).is_none_or(|known| route.metric < known.metric) {
+                table.insert(route.prefix, route);
+            }
+        }
+        let tables = best.map(|table| {
+            table.iter().map(|(prefix, route)| (prefix, action(&route.kind, &usable, hops))).collect()
+        });
+        Self { tables, ipv4_rules_changed }
+    }
+
+    /// The way to `destination`; `flow_hash` chooses among several by weight.
+    pub(crate) fn decide(&self, destination: IpAddr, flow_hash: u32) -> Decision<'_> {
+        self.actions(destination).into_iter().flatten().find(|action| **action != Action::Throw).map_or(
+            Decision::Unreachable,
+            |action| match action {
+                Action::Local => Decision::Local,
+                Action::Unreachable | Action::Throw => Decision::Unreachable,
+                Action::Ways(ways) => Decision::Way(choose(ways, flow_hash)),
+            },
+        )
+    }
+
+    /// All ways of the route to `destination`; empty for anything but a unicast route.
+    pub(crate) fn ways(&self, destination: IpAddr) -> impl Iterator<Item = &Target> {
+        let action = self.actions(destination).into_iter().flatten().find(|a| **a != Action::Throw);
+        let ways: &[(u64, Target)] = match action {
+            Some(Action::Ways(ways)) => ways,
+            _ => &[],
+        };
+        ways.iter().map(|(_, target)| target)
+    }
+
+    /// The gateways of all routes, in the order of the tables, with repetitions.
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = HopKey> {
+        let actions = self.tables.iter().flat_map(|table| table.values());
+        let ways = actions.filter_map(|a| if let Action::Ways(ways) = a { Some(ways) } else { None });
+        ways.flat_map(|ways| ways.iter()).filter_map(|(_, target)| match target {
+            Target::Gateway { key, .. } => Some(*key),
+            Target::OnLink { .. } => None,
+        })
+    }
+
+    /// The matches of the tables in the order in which they count.
+    fn actions(&self, destination: IpAddr) -> [Option<&Action>; 3] {
+        let host = IpNet::from(destination);
+        let [local, main, default] = [0, 1, 2].map(|n: usize| self.tables[n].get_lpm(&host));
+        let one_trie = destination.is_ipv4() && !self.ipv4_rules_changed;
+        let main_is_longer = match (&local, &main) {
+            (Some((local, _)), Some((main, _))) => main.prefix_len() > local.prefix_len(),
+            _ => false,
+        };
+        let [local, main, default] = [local, main, default].map(|found| found.map(|(_, action)| action));
+        // A `throw` in the common trie leaves it, whatever the other table says.
+        match (one_trie, main_is_longer) {
+            (true, true) => [main, default, None],
+            (true, false) => [local.or(main), default, None],
+            (false, _) => [local, main, default],
+        }
+    }
+}
+
+fn action(kind: &RouteKind, usable: impl Fn(u32) -> bool, hops: &mut HopTable) -> Action {
+    let ways = match kind {
+        RouteKind::Local => return Action::Local,
+        RouteKind::Refused => return Action::Unreachable,
+        RouteKind::Throw => return Action::Throw,
+        RouteKind::Unicast(ways) => ways,
+    };
+    let mut sum = 0;
+    let mut live = Vec::with_capacity(ways.len());
+    for way in ways.iter().filter(|way| !way.unusable && usable(way.ifindex)) {
+        sum += u64::from(way.weight.max(1));
+        let target = match way.gateway {
+            Some(gateway) => {
+                let key = (way.ifindex, gateway);
+                Target::Gateway { hop: hops.id(key), key }
+            }
+            None => Target::OnLink { ifindex: way.ifindex },
+        };
+        live.push((sum, target));
+    }
+    if live.is_empty() { Action::Unreachable } else { Action::Ways(live.into()) }
+}
+
+/// Picks by weight: the hash, scaled to the sum of the weights, falls into one way's share.
+fn choose(ways: &[(u64, Target)], flow_hash: u32) -> &Target {
+    let (sum, last) = ways.last().expect("a route of no ways is Unreachable");
+    let point = (u64::from(flow_hash) * sum) >> 32;
+    ways.iter().find(|(upto, _)| point < *upto).map_or(last, |(_, target)| target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn way(ifindex: u32, gateway: &str, weight: u32) -> Way {
+        let gateway = (!gateway.is_empty()).then(|| gateway.parse().unwrap());
+        Way { ifindex, gateway, weight, unusable: false }
+    }
+
+    fn route(table: Table, prefix: &str, metric: u32, kind: RouteKind) -> RouteEntry {
+        RouteEntry { table, prefix: prefix.parse().unwrap(), metric, kind }
+    }
+
+    fn build(routes: &[RouteEntry]) -> Fib {
+        Fib::build(routes, |ifindex| ifindex < 10, &mut HopTable::default(), false)
+    }
+
+    fn gateway_of(fib: &Fib, to: &str, hash: u32) -> String {
+        match fib.decide(to.parse().unwrap(), hash) {
+            Decision::Way(Target::Gateway { key, .. }) => key.1.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_lowest_metric_wins_and_the_first_listed_wins_a_tie() {
+        let via = |gateway, metric| {
+            route(Table::Main, "0.0.0.0/0", metric, RouteKind::Unicast(vec![way(1, gateway, 1)]))
+        };
+        let fib = build(&[via("10.0.0.1", 100), via("10.0.0.2", 50), via("10.0.0.3", 50)]);
+        assert_eq!(gateway_of(&fib, "8.8.8.8", 0), "10.0.0.2");
+    }
+
+    #[test]
+    fn ipv4_local_and_main_are_one_trie_until_other_rules_exist() {
+        let routes = [
+            route(Table::Local, "10.1.0.0/16", 0, RouteKind::Local),
+            route(Table::Local, "10.1.3.0/24", 0, RouteKind::Local),
+            route(Table::Main, "10.1.2.0/24", 0, RouteKind::Unicast(vec![way(1, "10.0.0.9", 1)])),
+            route(Table::Main, "10.1.3.0/24", 0, RouteKind::Unicast(vec![way(1, "10.0.0.9", 1)])),
+        ];
+        let fib = build(&routes);
+        assert_eq!(gateway_of(&fib, "10.1.2.3", 0), "10.0.0.9");
+        assert_eq!(fib.decide("10.1.3.3".parse().unwrap(), 0), Decision::Local);
+        let fib = Fib::build(&routes, |_| true, &mut HopTable::default(), true);
+        assert_eq!(fib.decide("10.1.2.3".parse().unwrap(), 0), Decision::Local);
+    }
+
+    #[test]
+    fn throw_goes_on_to_the_default_table() {
+        let fib = build(&[
+            route(Table::Main, "10.0.0.0/8", 0, RouteKind::Throw),
+            route(Table::Default, "0.0.0.0/0", 0, RouteKind::Unicast(vec![way(1, "10.0.0.9", 1)])),
+        ]);
+        assert_eq!(gateway_of(&fib, "10.2.3.4", 0), "10.0.0.9");
+        assert_eq!(fib.decide("2001:db8::1".parse().unwrap(), 0), Decision::Unreachable);
+    }
+
+    #[test]
+    fn links_that_are_down_or_not_ours_do_not_carry() {
+        let dead = Way { unusable: true, ..way(1, "10.0.0.3", 1) };
+        let fib = build(&[
+            route(Table::Main, "10.2.0.0/16", 0, RouteKind::Unicast(vec![way(99, "10.0.0.1", 1)])),
+            route(Table::Main, "10.3.0.0/16", 0, {
+                RouteKind::Unicast(vec![way(99, "10.0.0.1", 7), way(2, "10.0.0.2", 1), dead])
+            }),
+            route(Table::Main, "10.4.0.0/16", 0, RouteKind::Refused),
+        ]);
+        assert_eq!(fib.decide("10.2.0.1".parse().unwrap(), 0), Decision::Unreachable);
+        assert_eq!(fib.decide("10.4.0.1".parse().unwrap(), 0), Decision::Unreachable);
+        for hash in [0, 1 << 31, u32::MAX] {
+            assert_eq!(gateway_of(&fib, "10.3.0.1", hash), "10.0.0.2");
+        }
+    }
+
+    #[test]
+    fn several_ways_share_by_weight() {
+        let ways = vec![way(1, "10.0.0.1", 1), way(2, "10.0.0.2", 3)];
+        let fib = build(&[route(Table::Main, "0.0.0.0/0", 0, RouteKind::Unicast(ways))]);
+        let first = (0..4000u32).filter(|n| gateway_of(&fib, "8.8.8.8", n << 20) == "10.0.0.1").count();
+        assert_eq!(first, 1024, "a quarter of the hash space (hashes 0..2^30) goes to weight 1");
+        assert_eq!(gateway_of(&fib, "8.8.8.8", u32::MAX), "10.0.0.2");
+    }
+
+    /// The slow, obvious way: look at every route.
+    fn oracle<'r>(routes: &'r [RouteEntry], to: IpAddr) -> Option<&'r RouteEntry> {
+        let mut best: Option<&'r RouteEntry> = None;
+        for route in routes.iter().filter(|route| route.prefix.contains(&to)) {
+            let rank = |r: &RouteEntry| (r.prefix.prefix_len(), r.table == Table::Local);
+            let better = best.is_none_or(|known| {
+                rank(route) > rank(known) || (rank(route) == rank(known) && route.metric < known.metric)
+            });
+            if better {
+                best = Some(route);
+            }
+        }
+        best
+    }
+
+    fn any_route() -> impl Strategy<Value = RouteEntry> {
+        // Few distinct bits, so that prefixes nest and collide.
+        let bits = prop::sample::select(vec![0u32, 0x0a00_0000, 0x0a01_0000, 0x0a01_0200, 0x0a01_02ff]);
+        (any::<bool>(), bits, 0u8..=32, 0u32..3, 0u32..4).prop_map(|(local, bits, len, metric, what)| {
+            let prefix = IpNet::new(IpAddr::from(bits.to_be_bytes()), len).unwrap().trunc();
+            let kind = match (local, what) {
+                (true, _) => RouteKind::Local,
+                (false, 0) => RouteKind::Refused,
+                (false, n) => RouteKind::Unicast(vec![way(n, &format!("10.9.9.{n}"), 1)]),
+            };
+            RouteEntry { table: if local { Table::Local } else { Table::Main }, prefix, metric, kind }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_tries_agree_with_a_linear_scan(
+            routes in prop::collection::vec(any_route(), 0..24),
+            low in 0u32..0x400, hash in any::<u32>(),
+        ) {
+            let fib = build(&routes);
+            for to in [0x0a01_0000 + low, 0x0a00_0000 + low, low] {
+                let to = IpAddr::from(to.to_be_bytes());
+                let expected = match oracle(&routes, to).map(|route| &route.kind) {
+                    None | Some(RouteKind::Refused | RouteKind::Throw) => "Unreachable".to_string(),
+                    Some(RouteKind::Local) => "Local".to_string(),
+                    Some(RouteKind::Unicast(ways)) => ways[0].gateway.unwrap().to_string(),
+                };
+                prop_assert_eq!(gateway_of(&fib, &to.to_string(), hash), expected);
+            }
+        }
+    }
+}

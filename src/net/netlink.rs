@@ -1,0 +1,338 @@
+//! Requests to the kernel over rtnetlink and its answers in this room's words. No state, no decisions.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use ipnet::IpNet;
+use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteType, RouteVia,
+};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::{Error, Handle};
+use tokio::time::timeout;
+
+use super::error::NetError;
+use super::fib::{RouteEntry, RouteKind, Table, Way};
+use super::hop_table::HopKey;
+use super::links::Link;
+
+/// How long the kernel may take for one request, in milliseconds; a full routing table takes seconds.
+const ANSWER_LIMIT_MS: u64 = 10_000;
+
+/// A neighbour entry of the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Neighbour {
+    /// Its MAC address, in a state that allows to send to it.
+    pub mac: Option<[u8; 6]>,
+    /// Set by hand, never probed (PERMANENT, NOARP).
+    pub is_static: bool,
+    /// Kept resolved by the kernel (`NTF_EXT_MANAGED`).
+    pub managed: bool,
+}
+
+/// A change of one neighbour entry; `None`: it is gone.
+pub(crate) type NeighbourChange = (HopKey, Option<Neighbour>);
+
+/// What to ask of the kernel for a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// Resolve it now, as if there were a packet for it; also takes back `Manage`.
+    Use,
+    /// Resolve it and keep it resolved.
+    Manage,
+}
+
+/// A netlink socket for requests in the network namespace of the thread that opened it.
+#[derive(Clone, Debug)]
+pub(crate) struct Requests {
+    handle: Handle,
+}
+
+impl Requests {
+    /// Opens the socket; its reader runs as a task of the current tokio runtime until the last clone
+    /// is dropped.
+    pub(crate) fn open() -> Result<Self, NetError> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    pub(crate) async fn links(&self) -> Result<Vec<Link>, NetError> {
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        self.dump("list links", request, |answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(Link::from_message(&link)),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn addresses(&self) -> Result<Vec<(u32, IpAddr)>, NetError> {
+        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        self.dump("list addresses", request, |answer| match answer {
+            RouteNetlinkMessage::NewAddress(address) => {
+                Some((address.header.index, own_address(&address.attributes)?))
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    /// The routes of the local, main and default tables, both families, in the kernel's order.
+    pub(crate) async fn routes(&self) -> Result<Vec<RouteEntry>, NetError> {
+        let request = RouteNetlinkMessage::GetRoute(RouteMessage::default());
+        self.dump("list routes", request, |answer| match answer {
+            RouteNetlinkMessage::NewRoute(route) => route_entry(&route),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn neighbours(&self) -> Result<Vec<NeighbourChange>, NetError> {
+        let request = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+        self.dump("list neighbours", request, neighbour_change).await
+    }
+
+    /// Whether there are IPv4 rules besides the three that every namespace starts with.
+    pub(crate) async fn has_other_rules(&self) -> Result<bool, NetError> {
+        let mut rule = RuleMessage::default();
+        rule.header.family = AddressFamily::Inet;
+        let request = RouteNetlinkMessage::GetRule(rule);
+        let rules = self
+            .dump("list rules", request, |answer| match answer {
+                RouteNetlinkMessage::NewRule(rule) => Some(rule),
+                _ => None,
+            })
+            .await?;
+        Ok(rules.iter().any(|rule| !is_default_rule(rule)))
+    }
+
+    /// Asks the kernel to resolve `key`. Not for static entries: the kernel would forget their address.
+    pub(crate) async fn ask(&self, (ifindex, address): HopKey, ask: Ask) -> Result<(), NetError> {
+        let mut request =
+            self.handle.neighbours().add(ifindex, address).replace().state(NeighbourState::None);
+        match ask {
+            Ask::Use => request = request.flags(NeighbourFlags::Use),
+            Ask::Manage => {
+                let managed = NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed);
+                request.message_mut().attributes.push(managed);
+            }
+        }
+        let what = "resolve a neighbour";
+        limited(what, async { request.execute().await.map_err(|e| refused(what, &e)) }).await
+    }
+
+    /// The neighbour entry of `key`; `None` when there is none.
+    pub(crate) async fn neighbour(&self, key: HopKey) -> Result<Option<Neighbour>, NetError> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(key.1);
+        message.header.ifindex = key.0;
+        message.attributes.push(NeighbourAttribute::Destination(key.1.into()));
+        let request = RouteNetlinkMessage::GetNeighbour(message);
+        match self.request("show a neighbour", request, NLM_F_REQUEST, neighbour_change).await {
+            Ok(found) => Ok(found.first().and_then(|(_, neighbour)| *neighbour)),
+            Err(NetError::Refused { errno: libc::ENOENT, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn dump<T>(
+        &self,
+        what: &'static str,
+        message: RouteNetlinkMessage,
+        read: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Vec<T>, NetError> {
+        self.request(what, message, NLM_F_REQUEST | NLM_F_DUMP, read).await
+    }
+
+    async fn request<T>(
+        &self,
+        what: &'static str,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        read: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Vec<T>, NetError> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = flags;
+        let mut answers = self.handle.clone().request(request).map_err(|e| refused(what, &e))?;
+        limited(what, async {
+            let mut all = Vec::new();
+            while let Some(answer) = answers.next().await {
+                match answer.payload {
+                    NetlinkPayload::InnerMessage(message) => all.extend(read(message)),
+                    NetlinkPayload::Error(e) => return Err(refused(what, &Error::NetlinkError(e))),
+                    _ => {}
+                }
+            }
+            Ok(all)
+        })
+        .await
+    }
+}
+
+/// The change that a notification or an answer tells; `None` if it is not about an IP neighbour.
+pub(crate) fn neighbour_change(message: RouteNetlinkMessage) -> Option<NeighbourChange> {
+    let (message, gone) = match message {
+        RouteNetlinkMessage::NewNeighbour(message) => (message, false),
+        RouteNetlinkMessage::DelNeighbour(message) => (message, true),
+        _ => return None,
+    };
+    if message.header.flags.contains(NeighbourFlags::Proxy) {
+        return None;
+    }
+    let mut address = None;
+    let mut neighbour = Neighbour {
+        is_static: matches!(message.header.state, NeighbourState::Permanent | NeighbourState::Noarp),
+        ..Neighbour::default()
+    };
+    let usable = neighbour.is_static
+        || matches!(
+            message.header.state,
+            NeighbourState::Reachable | NeighbourState::Stale | NeighbourState::Delay | NeighbourState::Probe
+        );
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(IpAddr::V4(*v4)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some(IpAddr::V6(*v6)),
+            NeighbourAttribute::LinkLayerAddress(mac) if usable => {
+                neighbour.mac = mac.as_slice().try_into().ok()
+            }
+            NeighbourAttribute::ExtFlags(flags) => {
+                neighbour.managed = flags.contains(NeighbourExtFlags::Managed);
+            }
+            _ => {}
+        }
+    }
+    Some(((message.header.ifindex, address?), (!gone).then_some(neighbour)))
+}
+
+fn own_address(attributes: &[AddressAttribute]) -> Option<IpAddr> {
+    // IPv4 point-to-point: `Local` is ours and `Address` the peer's. IPv6 has only `Address`.
+    let local = attributes.iter().find_map(|a| match a {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    local.or_else(|| {
+        attributes.iter().find_map(|a| match a {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    })
+}
+
+fn is_default_rule(rule: &RuleMessage) -> bool {
+    let plain = rule.header.dst_len == 0 && rule.header.src_len == 0 && rule.header.tos == 0;
+    let to_table = rule.header.action == RuleAction::ToTable;
+    let mut table = u32::from(rule.header.table);
+    let mut priority = 0;
+    for attribute in &rule.attributes {
+        match attribute {
+            RuleAttribute::Table(t) => table = *t,
+            RuleAttribute::Priority(p) => priority = *p,
+            RuleAttribute::SuppressPrefixLen(u32::MAX) | RuleAttribute::Protocol(_) => {}
+            _ => return false,
+        }
+    }
+    plain && to_table && matches!((priority, table), (0, 255) | (32_766, 254) | (32_767, 253))
+}
+
+fn route_entry(message: &RouteMessage) -> Option<RouteEntry> {
+    let header = &message.header;
+    if header.tos != 0 || header.source_prefix_length != 0 || header.flags.contains(RouteFlags::Cloned) {
+        return None;
+    }
+    let unspecified: IpAddr = match header.address_family {
+        AddressFamily::Inet => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        _ => return None,
+    };
+    let mut table = u32::from(header.table);
+    let mut destination = unspecified;
+    let mut metric = 0;
+    let mut several = None;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Destination(address) => destination = plain_address(address)?,
+            RouteAttribute::Priority(priority) => metric = *priority,
+            RouteAttribute::MultiPath(hops) => several = Some(hops),
+            _ => {}
+        }
+    }
+    let table = match table {
+        255 => Table::Local,
+        254 => Table::Main,
+        253 => Table::Default,
+        _ => return None,
+    };
+    let ways = || match several {
+        Some(hops) => hops
+            .iter()
+            .map(|hop| Way {
+                weight: u32::from(hop.hops) + 1,
+                unusable: hop.flags.intersects(RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown),
+                ..way(hop.interface_index, &hop.attributes)
+            })
+            .collect(),
+        None => vec![way(0, &message.attributes)],
+    };
+    let kind = match header.kind {
+        RouteType::Local | RouteType::Anycast => RouteKind::Local,
+        RouteType::Unicast => RouteKind::Unicast(ways()),
+        RouteType::Throw => RouteKind::Throw,
+        _ => RouteKind::Refused,
+    };
+    let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?.trunc();
+    Some(RouteEntry { table, prefix, metric, kind })
+}
+
+fn way(ifindex: u32, attributes: &[RouteAttribute]) -> Way {
+    let mut way = Way { ifindex, gateway: None, weight: 1, unusable: false };
+    for attribute in attributes {
+        match attribute {
+            RouteAttribute::Oif(ifindex) => way.ifindex = *ifindex,
+            RouteAttribute::Gateway(address) => way.gateway = plain_address(address),
+            RouteAttribute::Via(RouteVia::Inet(address)) => way.gateway = Some((*address).into()),
+            RouteAttribute::Via(RouteVia::Inet6(address)) => way.gateway = Some((*address).into()),
+            RouteAttribute::EncapType(_) => way.unusable = true,
+            _ => {}
+        }
+    }
+    way
+}
+
+fn plain_address(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some((*v4).into()),
+        RouteAddress::Inet6(v6) => Some((*v6).into()),
+        _ => None,
+    }
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn refused(what: &'static str, error: &Error) -> NetError {
+    let errno = match error {
+        Error::NetlinkError(message) => message.raw_code().abs(),
+        _ => 0,
+    };
+    NetError::Refused { what, reason: error.to_string(), errno }
+}
+
+async fn limited<T>(
+    what: &'static str,
+    request: impl Future<Output = Result<T, NetError>>,
+) -> Result<T, NetError> {
+    timeout(Duration::from_millis(ANSWER_LIMIT_MS), request)
+        .await
+        .unwrap_or(Err(NetError::Timeout { what, limit_ms: ANSWER_LIMIT_MS }))
+}

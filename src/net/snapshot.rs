@@ -1,0 +1,109 @@
+//! What the workers see: routes, next hops and addresses of one moment, immutable.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::fib::{Decision, Fib, Target};
+use super::hop_table::HopKey;
+use super::mirror::Resolver;
+
+/// Names a next hop (an output interface and an address on it) for the life of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HopId(pub u32);
+
+/// How a frame reaches the next station of its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The interface to send from: its index in the list the mirror was started with.
+    pub port: u16,
+    /// Destination MAC: the destination's own, or its gateway's.
+    pub dst_mac: [u8; 6],
+    /// Source MAC: the interface's own.
+    pub src_mac: [u8; 6],
+    /// 802.1Q VLAN id to send with: set when the route leaves by a VLAN interface above the port.
+    pub vlan: Option<u16>,
+    /// Largest IP packet, in bytes, without the Ethernet header. 65,535 stands for anything larger.
+    pub mtu: u16,
+}
+
+/// What the kernel's tables say of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Reached by this next hop, which may not be resolved yet: see [`Snapshot::hop`].
+    Via(HopId),
+    /// On a link of ours, without a neighbour entry so far. Do not remember this answer: the
+    /// generation does not change when the neighbour appears.
+    Unknown,
+    /// No route, one that refuses, or one by a link that is down or not ours.
+    Unreachable,
+    /// An address of this host.
+    Local,
+}
+
+/// An interface of ours as frames leave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Largest IP packet, in bytes, as in [`Hop::mtu`].
+    pub mtu: u16,
+}
+
+/// Routes, next hops and addresses of one moment.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    pub(super) generation: u32,
+    pub(super) fib: Arc<Fib>,
+    pub(super) ids: Arc<HashMap<HopKey, HopId>>,
+    pub(super) hops: Vec<Option<Hop>>,
+    pub(super) ports: Vec<Option<Port>>,
+    pub(super) resolver: Option<Resolver>,
+    pub(super) host_addresses: Arc<BTreeSet<IpAddr>>,
+}
+
+impl Snapshot {
+    /// Changes whenever an answer of [`route`](Self::route) that may be remembered has changed: routes,
+    /// links, addresses. A new, moved or lost neighbour does not change it. Wraps around.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// The way to `destination`; `flow_hash` chooses among equal routes by their weights.
+    pub fn route(&self, destination: IpAddr, flow_hash: u32) -> Route {
+        match self.fib.decide(destination, flow_hash) {
+            Decision::Local => Route::Local,
+            Decision::Unreachable => Route::Unreachable,
+            Decision::Way(Target::Gateway { hop, .. }) => hop.map_or(Route::Unknown, Route::Via),
+            Decision::Way(Target::OnLink { ifindex }) => {
+                self.ids.get(&(*ifindex, destination)).map_or(Route::Unknown, |id| Route::Via(*id))
+            }
+        }
+    }
+
+    /// The next hop itself; `None` while the kernel does not know its MAC address.
+    pub fn hop(&self, id: HopId) -> Option<&Hop> {
+        self.hops.get(id.0 as usize)?.as_ref()
+    }
+
+    /// An interface by its index in the list the mirror was started with; `None` if it is gone or down.
+    pub fn port(&self, index: u16) -> Option<&Port> {
+        self.ports.get(usize::from(index))?.as_ref()
+    }
+
+    /// Has an address for which [`route`](Self::route) answers [`Route::Unknown`] resolved, so that a later
+    /// snapshot knows it. Never blocks; whether the question was taken comes back.
+    pub fn ask(&self, address: IpAddr) -> bool {
+        self.resolver.as_ref().is_some_and(|resolver| resolver.try_ask(address))
+    }
+
+    /// All next hops, each at the position of its id; `None` while unresolved.
+    pub fn hops(&self) -> &[Option<Hop>] {
+        &self.hops
+    }
+
+    /// All addresses configured on this host, of every interface.
+    pub fn host_addresses(&self) -> &BTreeSet<IpAddr> {
+        &self.host_addresses
+    }
+}

@@ -1,0 +1,117 @@
+//! Internet checksums: whole (RFC 1071) and incremental (RFC 1624).
+
+/// A difference between two texts under the same checksum, in one's complement.
+///
+/// Computed once for a connection and applied to each of its packets: `HC' = ~(~HC + ~m + m')`, equation 3
+/// of RFC 1624. Adding differences adds the edits. An incremental update keeps a wrong checksum wrong,
+/// which is what a director owes the ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delta(pub u16);
+
+impl Delta {
+    /// The difference a TTL makes when it is counted down by one: the TTL is the high byte of its word,
+    /// so `~m + m'` is `0xffff - 0x0100` whatever the TTL was.
+    pub const TTL_MINUS_ONE: Delta = Delta(0xfeff);
+
+    /// The difference between `old` and `new`, of equal and even length.
+    pub fn between(old: &[u8], new: &[u8]) -> Self {
+        debug_assert!(old.len() == new.len() && old.len().is_multiple_of(2));
+        let sum: u64 = words(new).sum::<u64>() + words(old).map(|w| 0xffff - w).sum::<u64>();
+        Delta(fold(sum))
+    }
+
+    /// Both edits.
+    pub fn and(self, other: Delta) -> Self {
+        Delta(fold(u64::from(self.0) + u64::from(other.0)))
+    }
+
+    /// The checksum after the edit.
+    #[inline]
+    pub const fn apply(self, checksum: u16) -> u16 {
+        let sum = !checksum as u32 + self.0 as u32;
+        !((sum & 0xffff) + (sum >> 16)) as u16
+    }
+
+    /// As [`apply`](Self::apply) for UDP over IPv4: zero means "no checksum" and stays zero, and a
+    /// checksum that comes out as zero is sent as its other form, all ones (RFC 768).
+    #[inline]
+    pub const fn apply_udp(self, checksum: u16) -> u16 {
+        if checksum == 0 {
+            return 0;
+        }
+        match self.apply(checksum) {
+            0 => 0xffff,
+            other => other,
+        }
+    }
+}
+
+/// The checksum of `bytes` (an odd last byte counts as the high one), to be stored big-endian. A header
+/// whose own checksum is right sums to zero.
+pub fn of(bytes: &[u8]) -> u16 {
+    !fold(words(bytes).sum())
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    bytes.chunks(2).map(|w| match *w {
+        [high, low] => u64::from(u16::from_be_bytes([high, low])),
+        [high] => u64::from(high) << 8,
+        _ => 0,
+    })
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "folded to 16 bits")]
+const fn fold(mut sum: u64) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_example_of_rfc_1071() {
+        assert_eq!(of(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
+    }
+
+    #[test]
+    fn udp_zero_stays_zero_and_a_computed_zero_is_all_ones() {
+        assert_eq!(Delta(0x1234).apply_udp(0), 0);
+        assert_eq!(Delta(0xffff).apply(0xffff), 0);
+        assert_eq!(Delta(0xffff).apply_udp(0xffff), 0xffff);
+    }
+
+    proptest! {
+        /// The oracle is the checksum computed anew over the whole text.
+        #[test]
+        fn an_incremental_update_equals_a_new_computation(
+            mut text in proptest::collection::vec(any::<u8>(), 20..60),
+            edit in proptest::collection::vec(any::<u8>(), 8),
+            ttl in 1u8..,
+        ) {
+            text[8] = ttl;
+            text.truncate(text.len() & !1);
+            text[0] = 0x45; // as in any IPv4 header: a text of zeros alone has two right checksums
+            let before = of(&text);
+            let delta = Delta::between(&text[12..20], &edit).and(Delta::TTL_MINUS_ONE);
+            text[12..20].copy_from_slice(&edit);
+            text[8] -= 1;
+            prop_assert_eq!(delta.apply(before), of(&text));
+        }
+
+        #[test]
+        fn a_wrong_checksum_stays_wrong_by_the_same_amount(
+            checksum: u16, error in 1u16..0xffff, delta: u16,
+        ) {
+            let off = |c: u16| Delta(error).apply(c);
+            prop_assert_eq!(
+                of(&[Delta(delta).apply(off(checksum)).to_be_bytes(), (!off(Delta(delta).apply(checksum))).to_be_bytes()].concat()) % 0xffff,
+                0
+            );
+        }
+    }
+}

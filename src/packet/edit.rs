@@ -1,0 +1,57 @@
+//! Header edits in place: MAC addresses, TTL, addresses and ports with their checksums.
+//!
+//! Every function takes the offsets of a [`Parsed`]; where the bytes are too few it does nothing, which
+//! a parsed frame cannot bring about.
+
+use super::checksum::Delta;
+use super::flow::FlowKey;
+use super::parse::Parsed;
+
+const TTL: usize = 8;
+const IP_CHECKSUM: usize = 10;
+const ADDRESSES: usize = 12;
+const TCP_CHECKSUM: usize = 16;
+const UDP_CHECKSUM: usize = 6;
+
+/// Sets the Ethernet addresses.
+#[inline]
+pub fn set_macs(frame: &mut [u8], destination: [u8; 6], source: [u8; 6]) {
+    if let Some(head) = frame.first_chunk_mut::<12>() {
+        head[..6].copy_from_slice(&destination);
+        head[6..].copy_from_slice(&source);
+    }
+}
+
+/// Counts the TTL of an IPv4 packet down by one and mends the header checksum by `delta`, which must
+/// hold [`Delta::TTL_MINUS_ONE`] and every other edit of the IP header.
+#[inline]
+pub fn decrement_ttl(frame: &mut [u8], parsed: &Parsed, delta: Delta) {
+    if let Some(ip) = frame.get_mut(parsed.l3..).and_then(|p| p.first_chunk_mut::<20>()) {
+        ip[TTL] = ip[TTL].wrapping_sub(1);
+        update(ip, IP_CHECKSUM, |c| delta.apply(c));
+    }
+}
+
+/// Writes the addresses and ports of `tuple` over an IPv4 packet's own and mends the transport checksum by
+/// `delta`. The IP header checksum is left to [`decrement_ttl`], which follows in every path.
+#[inline]
+pub fn set_tuple_v4(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey, delta: Delta) {
+    if let Some(field) = frame.get_mut(parsed.l3 + ADDRESSES..).and_then(|p| p.first_chunk_mut::<8>()) {
+        *field = tuple.v4_addresses().to_be_bytes();
+    }
+    let Some(transport) = frame.get_mut(parsed.l4..) else { return };
+    if let Some(field) = transport.first_chunk_mut::<4>() {
+        *field = tuple.ports().to_be_bytes();
+    }
+    match parsed.key.protocol() {
+        6 => update(transport, TCP_CHECKSUM, |c| delta.apply(c)),
+        _ => update(transport, UDP_CHECKSUM, |c| delta.apply_udp(c)),
+    }
+}
+
+#[inline]
+fn update(bytes: &mut [u8], at: usize, edit: impl FnOnce(u16) -> u16) {
+    if let Some(field) = bytes.get_mut(at..).and_then(|p| p.first_chunk_mut::<2>()) {
+        *field = edit(u16::from_be_bytes(*field)).to_be_bytes();
+    }
+}

@@ -1,0 +1,256 @@
+//! From a frame to what the director needs of it: Ethernet, one VLAN tag, IPv4, TCP or UDP.
+//!
+//! Total: any bytes give a [`Parsed`] or a [`Reject`]. All offsets in a `Parsed` lie inside the frame,
+//! so later stages index without being able to fail.
+
+use etherparse::{
+    EtherType, Ethernet2HeaderSlice, IpNumber, Ipv4HeaderSlice, SingleVlanHeaderSlice, TcpHeaderSlice,
+};
+
+use super::checksum;
+use super::flow::FlowKey;
+
+/// Why a frame is not a packet the director can look up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// Shorter than its headers say, or than an Ethernet header.
+    Truncated,
+    /// A header field that contradicts itself: version, IHL, total length, data offset, UDP length.
+    BadHeader,
+    /// The IPv4 header checksum is wrong (the kernel drops such a packet in `ip_rcv`).
+    BadChecksum,
+    /// Neither IPv4 nor IPv6.
+    NotIp,
+    /// IPv6.
+    Ipv6,
+    /// Neither TCP nor UDP nor ICMP.
+    Protocol,
+    /// A fragment, first or later.
+    Fragment,
+    /// ICMP.
+    Icmp,
+}
+
+/// TCP flags that connection states depend on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpFlags(pub u8);
+
+impl TcpFlags {
+    /// The sender has no more data.
+    pub const FIN: u8 = 0x01;
+    /// A connection begins.
+    pub const SYN: u8 = 0x02;
+    /// The connection is gone.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgement number is valid.
+    pub const ACK: u8 = 0x10;
+
+    /// True if `flag` is set.
+    #[inline]
+    pub const fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+}
+
+/// A packet understood as far as forwarding needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Parsed {
+    /// Protocol, addresses and ports as the packet carries them.
+    pub key: FlowKey,
+    /// Offset of the IP header in the frame.
+    pub l3: usize,
+    /// Offset of the TCP or UDP header in the frame.
+    pub l4: usize,
+    /// Length of the IP packet in bytes, header included, padding not.
+    pub ip_len: u16,
+    /// The VLAN id of its 802.1Q tag, if it has one.
+    pub vlan: Option<u16>,
+    /// The TTL it arrived with.
+    pub ttl: u8,
+    /// TCP flags; none for UDP.
+    pub flags: TcpFlags,
+}
+
+/// Reads the headers of `frame`.
+///
+/// # Errors
+/// The reason why the director cannot look the packet up; the frame may still be a good one.
+#[inline]
+pub fn parse(frame: &[u8]) -> Result<Parsed, Reject> {
+    let ethernet = Ethernet2HeaderSlice::from_slice(frame).map_err(|_| Reject::Truncated)?;
+    let (mut kind, mut l3, mut vlan) = (ethernet.ether_type(), ethernet.slice().len(), None);
+    if kind == EtherType::VLAN_TAGGED_FRAME || kind == EtherType::PROVIDER_BRIDGING {
+        let tag = SingleVlanHeaderSlice::from_slice(rest(frame, l3)).map_err(|_| Reject::Truncated)?;
+        (kind, vlan) = (tag.ether_type(), Some(tag.vlan_identifier().value()));
+        l3 += tag.slice().len();
+    }
+    match kind {
+        EtherType::IPV4 => {}
+        EtherType::IPV6 => return Err(Reject::Ipv6),
+        _ => return Err(Reject::NotIp),
+    }
+
+    let packet = rest(frame, l3);
+    let ip = Ipv4HeaderSlice::from_slice(packet).map_err(|e| match e {
+        etherparse::err::ipv4::HeaderSliceError::Len(_) => Reject::Truncated,
+        etherparse::err::ipv4::HeaderSliceError::Content(_) => Reject::BadHeader,
+    })?;
+    let header_len = ip.slice().len();
+    let ip_len = ip.total_len();
+    if usize::from(ip_len) > packet.len() {
+        return Err(Reject::Truncated);
+    }
+    let payload = packet.get(header_len..usize::from(ip_len)).ok_or(Reject::BadHeader)?;
+    if checksum::of(ip.slice()) != 0 {
+        return Err(Reject::BadChecksum);
+    }
+    if ip.is_fragmenting_payload() {
+        return Err(Reject::Fragment);
+    }
+
+    let protocol = ip.protocol();
+    let flags = match protocol {
+        IpNumber::TCP => {
+            let tcp = TcpHeaderSlice::from_slice(payload).map_err(|e| match e {
+                etherparse::err::tcp::HeaderSliceError::Len(_) => Reject::Truncated,
+                etherparse::err::tcp::HeaderSliceError::Content(_) => Reject::BadHeader,
+            })?;
+            TcpFlags(tcp.slice()[13])
+        }
+        IpNumber::UDP => {
+            let &[_, _, _, _, high, low, _, _] = payload.first_chunk().ok_or(Reject::Truncated)?;
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            if length < 8 || length > payload.len() {
+                return Err(Reject::BadHeader);
+            }
+            TcpFlags::default()
+        }
+        IpNumber::ICMP => return Err(Reject::Icmp),
+        _ => return Err(Reject::Protocol),
+    };
+    let ports = u32::from_be_bytes(*payload.first_chunk().ok_or(Reject::Truncated)?);
+    let key =
+        FlowKey::v4(protocol.0, u32::from_be_bytes(ip.source()), u32::from_be_bytes(ip.destination()), ports);
+    Ok(Parsed { key, l3, l4: l3 + header_len, ip_len, vlan, ttl: ip.ttl(), flags })
+}
+
+fn rest(frame: &[u8], from: usize) -> &[u8] {
+    frame.get(from..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::{PacketBuilder, VlanId};
+    use proptest::prelude::*;
+
+    fn tcp(options: bool) -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let builder = builder.ipv4([10, 0, 1, 1], [10, 0, 0, 100], 64).tcp(4711, 80, 1, 1000).syn();
+        let builder = if options {
+            builder.options(&[etherparse::TcpOptionElement::MaximumSegmentSize(1460)]).unwrap()
+        } else {
+            builder
+        };
+        let mut frame = Vec::new();
+        builder.write(&mut frame, b"hello").unwrap();
+        frame
+    }
+
+    fn udp_tagged() -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
+            .single_vlan(VlanId::try_new(7).unwrap())
+            .ipv4([10, 0, 1, 1], [10, 0, 0, 100], 64)
+            .udp(5353, 53);
+        let mut frame = Vec::new();
+        builder.write(&mut frame, b"query").unwrap();
+        frame
+    }
+
+    #[test]
+    fn tcp_is_understood_with_its_flags_and_offsets() {
+        let frame = tcp(true);
+        let p = parse(&frame).unwrap();
+        assert_eq!((p.l3, p.l4, usize::from(p.ip_len)), (14, 34, frame.len() - 14));
+        assert!(p.flags.has(TcpFlags::SYN) && !p.flags.has(TcpFlags::ACK));
+        assert_eq!(format!("{:?}", p.key), "protocol 6 10.0.1.1:4711 -> 10.0.0.100:80");
+        assert_eq!((p.ttl, p.vlan), (64, None));
+    }
+
+    #[test]
+    fn a_vlan_tag_moves_the_offsets() {
+        let p = parse(&udp_tagged()).unwrap();
+        assert_eq!((p.l3, p.l4, p.vlan), (18, 38, Some(7)));
+        assert_eq!(p.key.protocol(), 17);
+    }
+
+    #[test]
+    fn ethernet_padding_is_no_part_of_the_packet() {
+        let mut frame = udp_tagged();
+        let len = parse(&frame).unwrap().ip_len;
+        frame.resize(128, 0xaa);
+        assert_eq!(parse(&frame).unwrap().ip_len, len);
+    }
+
+    #[test]
+    fn every_truncation_is_a_reject() {
+        for frame in [tcp(false), tcp(true), udp_tagged()] {
+            for len in 0..frame.len() {
+                assert_eq!(parse(&frame[..len]).err(), Some(Reject::Truncated), "{len} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn each_lie_has_its_reason() {
+        let edit = |at: usize, value: u8| {
+            let mut frame = tcp(true);
+            frame[at] = value;
+            let sum = {
+                frame[24..26].fill(0);
+                checksum::of(&frame[14..34])
+            };
+            frame[24..26].copy_from_slice(&sum.to_be_bytes());
+            parse(&frame).err()
+        };
+        assert_eq!(edit(12, 0x86), Some(Reject::NotIp));
+        assert_eq!(edit(14, 0x44), Some(Reject::BadHeader), "IHL of 16 bytes");
+        assert_eq!(edit(14, 0x65), Some(Reject::BadHeader), "version 6");
+        assert_eq!(edit(17, 19), Some(Reject::BadHeader), "total length below the header's");
+        assert_eq!(edit(20, 0x20), Some(Reject::Fragment), "more fragments");
+        assert_eq!(edit(21, 1), Some(Reject::Fragment), "an offset");
+        assert_eq!(edit(23, 1), Some(Reject::Icmp));
+        assert_eq!(edit(23, 47), Some(Reject::Protocol));
+        assert_eq!(edit(46, 0x40), Some(Reject::BadHeader), "data offset of 16 bytes");
+        let mut frame = tcp(false);
+        frame[24] ^= 1;
+        assert_eq!(parse(&frame).err(), Some(Reject::BadChecksum));
+        let mut frame = udp_tagged();
+        frame[43] = 7;
+        assert_eq!(parse(&frame).err(), Some(Reject::BadHeader), "UDP length below its header's");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_answer_whose_offsets_lie_inside(
+            mut frame in proptest::collection::vec(any::<u8>(), 0..200),
+            headed: bool,
+        ) {
+            if headed && frame.len() > 24 {
+                frame[12..15].copy_from_slice(&[8, 0, 0x45]);
+                frame[23] = if frame[0] & 1 == 0 { 6 } else { 17 };
+                frame[16] = 0;
+                frame[20..22].fill(0);
+                if frame.len() >= 34 {
+                    frame[24..26].fill(0);
+                    let sum = checksum::of(&frame[14..34]);
+                    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+                }
+            }
+            if let Ok(p) = parse(&frame) {
+                prop_assert!(p.l3 + usize::from(p.ip_len) <= frame.len());
+                prop_assert!(p.l4 + 8 <= p.l3 + usize::from(p.ip_len));
+            }
+        }
+    }
+}

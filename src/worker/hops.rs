@@ -1,0 +1,42 @@
+//! The mirror's snapshot as the director asks it.
+
+use std::net::IpAddr;
+
+use crate::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
+use crate::net::{self, Snapshot};
+
+impl NextHops for Snapshot {
+    #[inline]
+    fn generation(&self) -> u32 {
+        Snapshot::generation(self)
+    }
+
+    fn route(&self, destination: IpAddr, flow_hash: u32) -> Route {
+        match Snapshot::route(self, destination, flow_hash) {
+            net::Route::Via(id) => Route::Via(HopId(id.0)),
+            net::Route::Unknown => {
+                let _counted_if_refused = self.ask(destination);
+                Route::Unknown
+            }
+            // A server on the director itself is not forwarded to yet.
+            net::Route::Local | net::Route::Unreachable => Route::Unreachable,
+        }
+    }
+
+    #[inline]
+    fn hop(&self, id: HopId) -> Option<Hop> {
+        let hop = Snapshot::hop(self, net::HopId(id.0))?;
+        Some(Hop {
+            port: hop.port,
+            dst_mac: hop.dst_mac,
+            src_mac: hop.src_mac,
+            vlan: hop.vlan,
+            mtu: hop.mtu,
+        })
+    }
+
+    fn back_to(&self, port: PortId, mac: [u8; 6]) -> Option<Hop> {
+        let exit = self.port(port)?;
+        Some(Hop { port, dst_mac: mac, src_mac: exit.mac, vlan: None, mtu: exit.mtu })
+    }
+}

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * The steering program: is this frame ours (to the AF_XDP socket of its queue) or not (to the kernel)?
+ *
+ *   ours      destination is a service, or a whole-address one             (service, service_any_port)
+ *             source is a NAT server, destination is not this host         (nat_return)
+ *             fragment to a VIP                                            (fragment)
+ *             ICMP error to a VIP                                          (icmp_error)
+ *   not ours  everything else: ARP, ND, ping, ssh, VRRP, routing protocols, replies to health checks, and
+ *             whatever is truncated or malformed: the kernel stays the host's stack and the judge of errors
+ *
+ * Nothing else is decided here: which server, which connection, what is dropped is user space's business.
+ * The frame is never written to. Each frame counts in exactly one outcome.
+ */
+#include "bpf.h"
+
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+/* src/xdp/steer has the same numbers; a test there compares them with this text. */
+#define MAX_SERVICES 65536
+#define MAX_NAT_SERVERS 65536
+#define MAX_VIPS 16384
+#define MAX_HOST_ADDRESSES 16384
+#define MAX_PORTS 64
+#define MAX_QUEUES 64
+
+/* An update adds the new before it removes the old, so both have to fit side by side. */
+#define OLD_AND_NEW(limit) (2 * (limit))
+
+/* IPv6 extension headers looked through; real traffic has one or two. */
+#define MAX_EXTENSIONS 6
+
+/* Outcomes in the order of `Outcome` in src/xdp/steer/outcome.rs. Those before NO_SOCKET are ours. */
+enum outcome {
+	OUTCOME_SERVICE,
+	OUTCOME_SERVICE_ANY_PORT,
+	OUTCOME_NAT_RETURN,
+	OUTCOME_FRAGMENT,
+	OUTCOME_ICMP_ERROR,
+	OUTCOME_NO_SOCKET,
+	OUTCOME_PASS_NOT_OURS,
+	OUTCOME_PASS_HOST,
+	OUTCOME_PASS_NOT_IP,
+	OUTCOME_PASS_MALFORMED,
+	OUTCOMES,
+};
+
+/*
+ * An address, or an end of a connection when protocol and port are set too. IPv4 addresses fill the first
+ * four bytes; `family` keeps them apart from IPv6 addresses that begin alike. No padding: maps compare bytes.
+ */
+struct key {
+	__u8 address[16];
+	__be16 port;   /* 0: any port */
+	__u8 protocol; /* 0: the address alone */
+	__u8 family;   /* 4 or 6 */
+};
+
+/* What a service asks of this program. No flag is defined yet; user space writes 0. */
+struct service {
+	__u32 flags;
+};
+
+/*
+ * Elements are allocated as they are added, by system calls only; without preallocation a removed element
+ * is not reused while a packet on another CPU may still be reading it.
+ */
+#define KEY_MAP(name, value_type, limit)                            \
+	struct {                                                    \
+		MAP_NUMBER(type, BPF_MAP_TYPE_HASH);                \
+		MAP_NUMBER(map_flags, BPF_F_NO_PREALLOC);           \
+		MAP_NUMBER(max_entries, OLD_AND_NEW(limit));        \
+		MAP_TYPE(key, struct key);                          \
+		MAP_TYPE(value, value_type);                        \
+	} name SEC(".maps")
+
+KEY_MAP(services, struct service, MAX_SERVICES);
+KEY_MAP(nat_servers, __u32, MAX_NAT_SERVERS);
+KEY_MAP(vips, __u32, MAX_VIPS);
+KEY_MAP(host_addresses, __u32, MAX_HOST_ADDRESSES);
+
+/* Interface index to the place of its queue 0 in `sockets`: one program and one map serve all interfaces. */
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_HASH);
+	MAP_NUMBER(max_entries, MAX_PORTS);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u32);
+} ports SEC(".maps");
+
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_XSKMAP);
+	MAP_NUMBER(max_entries, MAX_PORTS * MAX_QUEUES);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u32);
+} sockets SEC(".maps");
+
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	MAP_NUMBER(max_entries, OUTCOMES);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u64);
+} counters SEC(".maps");
+
+/* Headers for which the kernel's user-space headers have no struct, or only one that needs a libc. */
+struct vlan_tag {
+	__be16 control;
+	__be16 type; /* of what follows the tag */
+};
+
+struct transport_ports { /* TCP, UDP and SCTP begin alike */
+	__be16 source;
+	__be16 destination;
+};
+
+struct icmp { /* of both families */
+	__u8 type;
+	__u8 code;
+	__sum16 checksum;
+	__be32 rest;
+};
+
+struct extension {
+	__u8 next;
+	__u8 len; /* in 8 bytes, the first 8 not counted; reserved in a fragment header */
+	__u8 type;
+	__u8 segments_left; /* routing header only */
+	__u32 rest;
+};
+
+#define IPV4_MORE_FRAGMENTS 0x2000
+#define IPV4_FRAGMENT_OFFSET 0x1fff
+
+/* The network layer in hand: `end` bounds what may be read, `source` and `destination` have no port yet. */
+struct packet {
+	void *end;
+	struct key source;
+	struct key destination;
+};
+
+INLINE int is_balanced(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+}
+
+INLINE int is_vip(struct packet *packet)
+{
+	return map_lookup(&vips, &packet->destination) != 0;
+}
+
+/*
+ * A fragment after the first has no ports, so all fragments of a datagram go the same way: by address. Only
+ * those of protocols that can be a service: a large ping to the VIP stays the kernel's. By address alone a NAT
+ * server's replies cannot be told from its other traffic, so its fragments are the kernel's, the first too.
+ */
+INLINE enum outcome judge_fragment(struct packet *packet, __u8 protocol)
+{
+	return is_balanced(protocol) && is_vip(packet) ? OUTCOME_FRAGMENT : OUTCOME_PASS_NOT_OURS;
+}
+
+INLINE int is_icmp_error(__u8 family, __u8 type)
+{
+	/* IPv4: destination unreachable, source quench, time exceeded, parameter problem. */
+	if (family == 4)
+		return type == 3 || type == 4 || type == 11 || type == 12;
+	/* IPv6: destination unreachable, packet too big, time exceeded, parameter problem. */
+	return type >= 1 && type <= 4;
+}
+
+INLINE enum outcome judge_icmp(struct packet *packet, __u8 type)
+{
+	return is_icmp_error(packet->destination.family, type) && is_vip(packet) ? OUTCOME_ICMP_ERROR :
+										   OUTCOME_PASS_NOT_OURS;
+}
+
+INLINE enum outcome judge_ports(struct packet *packet, __u8 protocol, struct transport_ports *ports)
+{
+	struct key *source = &packet->source, *destination = &packet->destination;
+
+	/* Services before host addresses: the kernel has the VIP on an interface and it is ours all the same. */
+	destination->protocol = protocol;
+	destination->port = ports->destination;
+	if (map_lookup(&services, destination))
+		return OUTCOME_SERVICE;
+	destination->port = 0;
+	if (map_lookup(&services, destination))
+		return OUTCOME_SERVICE_ANY_PORT;
+
+	source->protocol = protocol;
+	source->port = ports->source;
+	if (!map_lookup(&nat_servers, source)) {
+		source->port = 0;
+		if (!map_lookup(&nat_servers, source))
+			return OUTCOME_PASS_NOT_OURS;
+	}
+	destination->protocol = 0;
+	return map_lookup(&host_addresses, destination) ? OUTCOME_PASS_HOST : OUTCOME_NAT_RETURN;
+}
+
+/* `len` is what the network header says is left from `transport` on; padding behind it is not looked at. */
+INLINE enum outcome judge_transport(struct packet *packet, __u8 protocol, void *transport, __u32 len)
+{
+	if (is_balanced(protocol)) {
+		struct transport_ports *ports = transport;
+
+		if (len < sizeof(*ports) || (void *)(ports + 1) > packet->end)
+			return OUTCOME_PASS_MALFORMED;
+		return judge_ports(packet, protocol, ports);
+	}
+	if (protocol == (packet->destination.family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
+		struct icmp *icmp = transport;
+
+		if (len < sizeof(*icmp) || (void *)(icmp + 1) > packet->end)
+			return OUTCOME_PASS_MALFORMED;
+		return judge_icmp(packet, icmp->type);
+	}
+	return OUTCOME_PASS_NOT_OURS;
+}
+
+INLINE enum outcome judge_ipv4(void *network, void *end)
+{
+	struct packet packet = {.end = end};
+	struct iphdr *ip = network;
+	__u32 header_len, total_len;
+
+	if ((void *)(ip + 1) > end)
+		return OUTCOME_PASS_MALFORMED;
+	header_len = ip->ihl * 4; /* options included */
+	total_len = HOST16(ip->tot_len);
+	if (ip->version != 4 || header_len < sizeof(*ip) || total_len < header_len || network + total_len > end)
+		return OUTCOME_PASS_MALFORMED;
+
+	packet.source.family = packet.destination.family = 4;
+	__builtin_memcpy(packet.source.address, &ip->saddr, sizeof(ip->saddr));
+	__builtin_memcpy(packet.destination.address, &ip->daddr, sizeof(ip->daddr));
+	if (ip->frag_off & NET16(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
+		return judge_fragment(&packet, ip->protocol);
+	return judge_transport(&packet, ip->protocol, network + header_len, total_len - header_len);
+}
+
+INLINE enum outcome judge_ipv6(void *network, void *end)
+{
+	struct packet packet = {.end = end};
+	struct ipv6hdr *ip = network;
+	struct extension *extension;
+	__u32 left;
+	void *next;
+	__u8 protocol;
+
+	if ((void *)(ip + 1) > end)
+		return OUTCOME_PASS_MALFORMED;
+	next = ip + 1;
+	left = HOST16(ip->payload_len);
+	if (ip->version != 6 || next + left > end)
+		return OUTCOME_PASS_MALFORMED;
+
+	packet.source.family = packet.destination.family = 6;
+	__builtin_memcpy(packet.source.address, &ip->saddr, sizeof(ip->saddr));
+	__builtin_memcpy(packet.destination.address, &ip->daddr, sizeof(ip->daddr));
+	protocol = ip->nexthdr;
+	for (int seen = 0; seen <= MAX_EXTENSIONS; seen++) {
+		__u32 len;
+
+		if (protocol != IPPROTO_HOPOPTS && protocol != IPPROTO_ROUTING && protocol != IPPROTO_DSTOPTS &&
+		    protocol != IPPROTO_FRAGMENT)
+			return judge_transport(&packet, protocol, next, left);
+
+		extension = next;
+		if (left < sizeof(*extension) || (void *)(extension + 1) > end)
+			return OUTCOME_PASS_MALFORMED;
+		if (protocol == IPPROTO_FRAGMENT)
+			return judge_fragment(&packet, extension->next);
+		/* Source-routed and not there yet: this destination is a stop on the way, and routing is the kernel's. */
+		if (protocol == IPPROTO_ROUTING && extension->segments_left)
+			return OUTCOME_PASS_NOT_OURS;
+		len = (extension->len + 1) * 8;
+		if (left < len)
+			return OUTCOME_PASS_MALFORMED;
+		protocol = extension->next;
+		next += len;
+		left -= len;
+	}
+	return OUTCOME_PASS_MALFORMED;
+}
+
+INLINE enum outcome judge(void *frame, void *end)
+{
+	struct ethhdr *ethernet = frame;
+	void *network = ethernet + 1;
+	__be16 type;
+
+	if (network > end)
+		return OUTCOME_PASS_MALFORMED;
+	/* A router forwards nothing that came as a link broadcast or multicast (RFC 1812, 5.3.4). */
+	if (ethernet->h_dest[0] & 1)
+		return OUTCOME_PASS_NOT_OURS;
+	type = ethernet->h_proto;
+	if (type == NET16(ETH_P_8021Q) || type == NET16(ETH_P_8021AD)) {
+		struct vlan_tag *tag = network;
+
+		if ((void *)(tag + 1) > end)
+			return OUTCOME_PASS_MALFORMED;
+		type = tag->type;
+		network = tag + 1;
+	}
+	if (type == NET16(ETH_P_IP))
+		return judge_ipv4(network, end);
+	if (type == NET16(ETH_P_IPV6))
+		return judge_ipv6(network, end);
+	return OUTCOME_PASS_NOT_IP;
+}
+
+/* XDP_REDIRECT if the frame is on its way to the socket of its interface and queue, XDP_PASS if there is none. */
+INLINE int to_socket(struct xdp_md *ctx)
+{
+	__u32 interface = ctx->ingress_ifindex;
+	__u32 queue = ctx->rx_queue_index;
+	__u32 *base = map_lookup(&ports, &interface);
+
+	/* Without the bound a high queue would land in the places of the next interface. */
+	if (!base || queue >= MAX_QUEUES)
+		return XDP_PASS;
+	return redirect_map(&sockets, *base + queue, XDP_PASS);
+}
+
+INLINE void count(__u32 outcome)
+{
+	__u64 *counter = map_lookup(&counters, &outcome);
+
+	/* One CPU, one cell, and XDP does not nest: no atomic is needed. */
+	if (counter)
+		*counter += 1;
+}
+
+SEC("xdp")
+int steer(struct xdp_md *ctx)
+{
+	enum outcome outcome = judge((void *)(long)ctx->data, (void *)(long)ctx->data_end);
+	int action = XDP_PASS;
+
+	if (outcome < OUTCOME_NO_SOCKET) {
+		action = to_socket(ctx);
+		if (action != XDP_REDIRECT)
+			outcome = OUTCOME_NO_SOCKET;
+	}
+	count(outcome);
+	return action;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,170 @@
+//! The steering program: loading it, telling it what is ours, attaching it, reading its counters.
+//!
+//! The program itself is `src/xdp/steer.bpf.c`; its head says what is ours. This side owns the maps and the
+//! attachments: dropping [`Steering`], or the death of the process, detaches from every interface.
+//! Must not know why an endpoint is a service or who its servers are: it is told keys.
+
+mod attach;
+mod error;
+mod outcome;
+mod rules;
+mod trial;
+
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::{AsFd, AsRawFd};
+
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
+use aya::programs::Xdp;
+use aya::programs::links::FdLink;
+use aya::{Ebpf, EbpfError};
+
+pub use attach::{Require, XdpMode};
+pub use error::SteerError;
+pub use outcome::Outcome;
+pub use rules::{
+    Endpoint, MAX_HOST_ADDRESSES, MAX_NAT_SERVERS, MAX_PORTS, MAX_QUEUES, MAX_SERVICES, MAX_VIPS, Rules,
+};
+use rules::{Key, address_key, endpoint_key};
+pub use trial::{Arrival, Verdict, bare_socket};
+
+/// The program as `build.rs` compiled it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
+
+/// A set of keys in the kernel; the value is reserved for flags and always 0.
+type KeyMap = HashMap<MapData, Key, u32>;
+
+/// The loaded steering program with its maps and attachments.
+pub struct Steering {
+    ebpf: Ebpf,
+    services: KeyMap,
+    nat_servers: KeyMap,
+    vips: KeyMap,
+    host_addresses: KeyMap,
+    /// Interface index to the place of its queue 0 in `sockets`.
+    ports: HashMap<MapData, u32, u32>,
+    sockets: XskMap<MapData>,
+    counters: PerCpuArray<MapData, u64>,
+    /// Attachments by port index, each with its interface index; closing a link detaches.
+    links: BTreeMap<u16, (u32, FdLink)>,
+}
+
+impl std::fmt::Debug for Steering {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Steering").field("links", &self.links).finish_non_exhaustive()
+    }
+}
+
+impl Steering {
+    /// Loads the program into the kernel, with nothing ours and nothing attached.
+    ///
+    /// # Errors
+    /// Missing privileges, or a kernel without BPF, without AF_XDP or older than 5.9.
+    pub fn load() -> Result<Self, SteerError> {
+        let mut ebpf = Ebpf::load(OBJECT).map_err(SteerError::from_load)?;
+        let mut steering = Self {
+            services: take(&mut ebpf, "services")?,
+            nat_servers: take(&mut ebpf, "nat_servers")?,
+            vips: take(&mut ebpf, "vips")?,
+            host_addresses: take(&mut ebpf, "host_addresses")?,
+            ports: take(&mut ebpf, "ports")?,
+            sockets: take(&mut ebpf, "sockets")?,
+            counters: take(&mut ebpf, "counters")?,
+            links: BTreeMap::new(),
+            ebpf,
+        };
+        steering.program()?.load().map_err(|error| SteerError::from_load(EbpfError::ProgramError(error)))?;
+        Ok(steering)
+    }
+
+    /// Makes `rules` what is ours. What stays is not touched; the new is added before the old is removed.
+    ///
+    /// # Errors
+    /// A set over its limit or a protocol without ports: nothing has changed then. If the kernel refuses a
+    /// write (out of memory), what was ours before still is, and applying again completes it.
+    pub fn apply(&mut self, rules: &Rules) -> Result<(), SteerError> {
+        rules.check()?;
+        let services: HashSet<Key> = rules.services.iter().map(endpoint_key).collect();
+        let nat_servers: HashSet<Key> = rules.nat_servers.iter().map(endpoint_key).collect();
+        let vips: HashSet<Key> = rules.vips.iter().map(address_key).collect();
+        let host_addresses: HashSet<Key> = rules.host_addresses.iter().map(address_key).collect();
+
+        // Host addresses first and last: they keep replies to this host out of `nat_servers`' reach. Replies
+        // before requests: no service may be answered by a server whose replies are not yet, or no longer, ours.
+        let sets = [
+            ("host_addresses", &mut self.host_addresses, host_addresses),
+            ("nat_servers", &mut self.nat_servers, nat_servers),
+            ("vips", &mut self.vips, vips),
+            ("services", &mut self.services, services),
+        ];
+        let mut removals = Vec::with_capacity(sets.len());
+        for (name, map, wanted) in sets {
+            let present = keys(map).map_err(|source| SteerError::Map { map: name, act: "read", source })?;
+            for key in wanted.difference(&present) {
+                map.insert(key, 0, 0).map_err(|source| write_error(name, source))?;
+            }
+            removals.push((name, map, &present - &wanted));
+        }
+        for (name, map, old) in removals.into_iter().rev() {
+            for key in &old {
+                map.remove(key).map_err(|source| write_error(name, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives frames that are ours and arrive at `queue` of the interface attached as `port_index` to the
+    /// AF_XDP `socket`, which must be bound to just that interface and queue: the kernel drops them otherwise.
+    /// The place is empty again when the socket is closed.
+    ///
+    /// # Errors
+    /// A port index or queue over its limit, or a descriptor that is no AF_XDP socket.
+    pub fn set_socket(&mut self, port_index: u16, queue: u32, socket: impl AsFd) -> Result<(), SteerError> {
+        if port_index >= MAX_PORTS {
+            return Err(SteerError::PortIndex { port_index });
+        }
+        if queue >= MAX_QUEUES {
+            return Err(SteerError::Queue { queue });
+        }
+        let place = u32::from(port_index) * MAX_QUEUES + queue;
+        self.sockets
+            .set(place, socket.as_fd().as_raw_fd(), 0)
+            .map_err(|source| write_error("sockets", source))
+    }
+
+    /// Frames by outcome since loading, on all interfaces and CPUs.
+    ///
+    /// # Errors
+    /// If the kernel refuses to be asked, which it has no reason to.
+    pub fn counters(&self) -> Result<[(Outcome, u64); Outcome::COUNT], SteerError> {
+        let mut counters = Outcome::ALL.map(|outcome| (outcome, 0));
+        for (outcome, frames) in &mut counters {
+            let per_cpu = self.counters.get(&(*outcome as u32), 0).map_err(|source| SteerError::Map {
+                map: "counters",
+                act: "read",
+                source,
+            })?;
+            *frames = per_cpu.iter().sum();
+        }
+        Ok(counters)
+    }
+
+    fn program(&mut self) -> Result<&mut Xdp, SteerError> {
+        self.ebpf
+            .program_mut("steer")
+            .and_then(|program| program.try_into().ok())
+            .ok_or(SteerError::Incomplete { part: "steer" })
+    }
+}
+
+/// Takes the map `name` out of the loaded object as the type its user expects.
+fn take<M: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, SteerError> {
+    ebpf.take_map(name).and_then(|map| M::try_from(map).ok()).ok_or(SteerError::Incomplete { part: name })
+}
+
+fn keys(map: &KeyMap) -> Result<HashSet<Key>, MapError> {
+    map.keys().collect()
+}
+
+fn write_error(map: &'static str, source: MapError) -> SteerError {
+    SteerError::Map { map, act: "written", source }
+}

@@ -1,0 +1,147 @@
+//! What is ours, as the program is told it: sets of keys, their limits and their bytes in the maps.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::SteerError;
+
+/// The most services (protocol, address, port) that can be steered.
+pub const MAX_SERVICES: usize = 65_536;
+/// The most NAT servers (protocol, address, port) whose replies can be steered.
+pub const MAX_NAT_SERVERS: usize = 65_536;
+/// The most virtual addresses.
+pub const MAX_VIPS: usize = 16_384;
+/// The most addresses of this host.
+pub const MAX_HOST_ADDRESSES: usize = 16_384;
+/// The most interfaces.
+pub const MAX_PORTS: u16 = 64;
+/// The most receive queues of an interface.
+pub const MAX_QUEUES: u32 = 64;
+
+/// The protocols of services and servers: TCP, UDP and SCTP have their ports at the same place.
+const BALANCED_PROTOCOLS: [u8; 3] = [6, 17, 132];
+
+/// One end of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// IP protocol number: 6 (TCP), 17 (UDP) or 132 (SCTP).
+    pub protocol: u8,
+    /// The address, of a VIP or of a real server.
+    pub address: IpAddr,
+    /// The port in host order; 0 means every port.
+    pub port: u16,
+}
+
+/// Everything the program needs to tell ours from not ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// What is balanced: frames to these are ours. At most [`MAX_SERVICES`].
+    pub services: BTreeSet<Endpoint>,
+    /// Where NAT sends to: frames from these, unless to this host, are ours. At most [`MAX_NAT_SERVERS`].
+    pub nat_servers: BTreeSet<Endpoint>,
+    /// Addresses with any service: fragments and ICMP errors to these are ours. At most [`MAX_VIPS`].
+    pub vips: BTreeSet<IpAddr>,
+    /// Addresses on this host's interfaces, VIPs or not. At most [`MAX_HOST_ADDRESSES`].
+    pub host_addresses: BTreeSet<IpAddr>,
+}
+
+impl Rules {
+    /// Errors when a set is larger than its limit or a protocol cannot be steered.
+    pub(super) fn check(&self) -> Result<(), SteerError> {
+        for (what, count, limit) in [
+            ("services", self.services.len(), MAX_SERVICES),
+            ("NAT servers", self.nat_servers.len(), MAX_NAT_SERVERS),
+            ("virtual addresses", self.vips.len(), MAX_VIPS),
+            ("addresses of this host", self.host_addresses.len(), MAX_HOST_ADDRESSES),
+        ] {
+            if count > limit {
+                return Err(SteerError::TooMany { what, count, limit });
+            }
+        }
+        match self
+            .services
+            .iter()
+            .chain(&self.nat_servers)
+            .find(|endpoint| !BALANCED_PROTOCOLS.contains(&endpoint.protocol))
+        {
+            Some(endpoint) => {
+                Err(SteerError::Protocol { protocol: endpoint.protocol, address: endpoint.address })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The bytes of `struct key` in the program: address (IPv4 in the first four), port, protocol, family.
+pub(super) type Key = [u8; 20];
+
+/// The key of `endpoint`.
+pub(super) fn endpoint_key(endpoint: &Endpoint) -> Key {
+    let mut key = address_key(&endpoint.address);
+    key[16..18].copy_from_slice(&endpoint.port.to_be_bytes());
+    key[18] = endpoint.protocol;
+    key
+}
+
+/// The key of an address alone: no protocol, no port.
+pub(super) fn address_key(address: &IpAddr) -> Key {
+    let mut key = [0; 20];
+    match address {
+        IpAddr::V4(address) => {
+            key[..4].copy_from_slice(&address.octets());
+            key[19] = 4;
+        }
+        IpAddr::V6(address) => {
+            key[..16].copy_from_slice(&address.octets());
+            key[19] = 6;
+        }
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_has_the_same_limits() {
+        let source = include_str!("../steer.bpf.c");
+        for (name, limit) in [
+            ("MAX_SERVICES", MAX_SERVICES),
+            ("MAX_NAT_SERVERS", MAX_NAT_SERVERS),
+            ("MAX_VIPS", MAX_VIPS),
+            ("MAX_HOST_ADDRESSES", MAX_HOST_ADDRESSES),
+            ("MAX_PORTS", usize::from(MAX_PORTS)),
+            ("MAX_QUEUES", MAX_QUEUES as usize),
+        ] {
+            let line = format!("#define {name} {limit}\n");
+            assert!(source.contains(&line), "the program lacks: {line}");
+        }
+    }
+
+    #[test]
+    fn equal_bytes_of_two_families_are_two_keys() {
+        let ipv4 = address_key(&"10.0.0.1".parse().unwrap());
+        let ipv6 = address_key(&"a00:1::".parse().unwrap());
+        assert_eq!(ipv4[..16], ipv6[..16]);
+        assert_ne!(ipv4, ipv6);
+    }
+
+    #[test]
+    fn a_set_over_its_limit_is_an_error_that_names_the_limit() {
+        let mut rules = Rules::default();
+        for number in 0..=u32::try_from(MAX_VIPS).unwrap() {
+            rules.vips.insert(IpAddr::from(number.to_be_bytes()));
+        }
+        let error = rules.check().unwrap_err().to_string();
+        assert!(error.contains("16385 virtual addresses") && error.contains("16384"), "{error}");
+    }
+
+    #[test]
+    fn a_protocol_without_ports_is_an_error() {
+        let icmp = Endpoint { protocol: 1, address: "10.0.0.1".parse().unwrap(), port: 0 };
+        let rules = Rules { services: [icmp].into(), ..Rules::default() };
+        let error = rules.check().unwrap_err().to_string();
+        assert!(error.contains("protocol 1") && error.contains("10.0.0.1"), "{error}");
+    }
+}

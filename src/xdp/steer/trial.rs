@@ -1,0 +1,81 @@
+//! Running the program on one frame without an interface (`BPF_PROG_TEST_RUN`), as its tests do.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use aya::programs::{TestRun, TestRunOptions};
+
+use super::{MAX_QUEUES, SteerError, Steering, write_error};
+
+/// What the program answered for a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// To the kernel.
+    Pass,
+    /// To the socket of the frame's interface and queue.
+    Redirect,
+    /// Anything else, which the program never answers; `enum xdp_action` of the kernel (0 is an abort).
+    Other(u32),
+}
+
+/// Where a trial frame is said to have come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Index of an interface of this thread's network namespace.
+    pub interface: u32,
+    /// A receive queue that it has.
+    pub queue: u32,
+}
+
+impl Steering {
+    /// Runs the program once on `frame`, which goes nowhere; the counters count it.
+    ///
+    /// The frame comes from queue 0 of the loopback interface unless `arrival` says otherwise.
+    ///
+    /// # Errors
+    /// If the kernel cannot run it: for a frame shorter than an Ethernet header (14 bytes) or about as long
+    /// as a page (4096 bytes), and for an `arrival` that does not exist.
+    pub fn try_frame(&mut self, frame: &[u8], arrival: Option<Arrival>) -> Result<Verdict, SteerError> {
+        let (interface, queue) = arrival.map_or((0, 0), |arrival| (arrival.interface, arrival.queue));
+        let frame_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context: Vec<u8> =
+            [0, frame_len, 0, interface, queue, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
+        let options =
+            TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), ..TestRunOptions::default() };
+        let result = self.program()?.test_run(options).map_err(SteerError::Trial)?;
+        Ok(match result.return_value {
+            2 => Verdict::Pass,
+            4 => Verdict::Redirect,
+            action => Verdict::Other(action),
+        })
+    }
+
+    /// Says that the interface with index `interface` has the sockets of `port_index`, without attaching, for
+    /// trials. The loopback interface of a namespace has index 1.
+    ///
+    /// # Errors
+    /// If the map of interfaces cannot be written.
+    pub fn assume_port(&mut self, interface: u32, port_index: u16) -> Result<(), SteerError> {
+        self.ports
+            .insert(interface, u32::from(port_index) * MAX_QUEUES, 0)
+            .map_err(|source| write_error("ports", source))
+    }
+}
+
+/// An AF_XDP socket without rings that is bound to nothing: enough to stand in a place of the socket map,
+/// and a test of whether the kernel has AF_XDP.
+///
+/// # Errors
+/// `EAFNOSUPPORT` from a kernel without AF_XDP, `EPERM` without CAP_NET_RAW.
+pub fn bare_socket() -> io::Result<OwnedFd> {
+    // SAFETY: socket(2) takes three numbers and touches no memory of ours.
+    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open, new, and known to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

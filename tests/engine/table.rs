@@ -1,0 +1,231 @@
+//! A director on a table: real frames in, verdicts and frames out, time set by hand.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
+use xvs::director::conn::state::Timeouts;
+use xvs::director::drops::DropReason;
+use xvs::director::engine::{Batch, Engine, Packet, Verdict, Verdicts};
+use xvs::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
+use xvs::director::sched::{Kind, Options};
+use xvs::director::service::{Method, Protocol, Server, Service};
+use xvs::director::services::Services;
+use xvs::director::time::Time;
+use xvs::director::{Director, conn::state::State};
+
+/// The interface towards clients, and the one towards servers.
+pub const OUTSIDE: PortId = 0;
+pub const INSIDE: PortId = 1;
+
+pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
+pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
+pub const OUTSIDE_MAC: [u8; 6] = [2, 0xd, 0, 0, 0, 0];
+pub const INSIDE_MAC: [u8; 6] = [2, 0xd, 0, 0, 0, 1];
+
+/// Routes of the lab: 10.1.0.0/24 inside, hop ids by last byte; everybody else outside behind one router.
+pub struct Hops {
+    pub generation: u32,
+    /// MAC of a hop; a missing one is unresolved.
+    pub macs: HashMap<u32, [u8; 6]>,
+    pub client_route: Route,
+    pub mtu: u16,
+    pub vlan: Option<u16>,
+}
+
+impl Hops {
+    fn new() -> Self {
+        let server = |n| (u32::from(n), [2, 0, 0, 0, 0xa, n]);
+        let macs = (11..=20).map(server).chain([(0, ROUTER_MAC)]).collect();
+        Self { generation: 1, macs, client_route: Route::Via(HopId(0)), mtu: 1500, vlan: None }
+    }
+}
+
+impl NextHops for Hops {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn route(&self, destination: IpAddr, _: u32) -> Route {
+        match destination {
+            IpAddr::V4(ip) if ip.octets()[..3] == [10, 1, 0] => Route::Via(HopId(u32::from(ip.octets()[3]))),
+            _ => self.client_route,
+        }
+    }
+
+    fn hop(&self, id: HopId) -> Option<Hop> {
+        let dst_mac = *self.macs.get(&id.0)?;
+        let (port, src_mac) = if id.0 == 0 { (OUTSIDE, OUTSIDE_MAC) } else { (INSIDE, INSIDE_MAC) };
+        Some(Hop { port, dst_mac, src_mac, vlan: self.vlan, mtu: self.mtu })
+    }
+
+    fn back_to(&self, port: PortId, mac: [u8; 6]) -> Option<Hop> {
+        Some(Hop { port, dst_mac: mac, src_mac: OUTSIDE_MAC, vlan: self.vlan, mtu: self.mtu })
+    }
+}
+
+/// TCP flags as letters.
+pub fn tcp(from: &str, to: &str, flags: &str) -> Vec<u8> {
+    let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+    let (IpAddr::V4(source), IpAddr::V4(destination)) = (from.ip(), to.ip()) else { panic!("IPv4 only") };
+    let mut b = PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC)
+        .ipv4(source.octets(), destination.octets(), 64)
+        .tcp(from.port(), to.port(), 7, 8192);
+    for flag in flags.chars() {
+        b = match flag {
+            'S' => b.syn(),
+            'A' => b.ack(9),
+            'F' => b.fin(),
+            'R' => b.rst(),
+            '.' => b,
+            other => panic!("{other}"),
+        };
+    }
+    let mut frame = Vec::new();
+    b.write(&mut frame, b"some payload of odd size!").unwrap();
+    frame
+}
+
+pub fn udp(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
+    let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+    let (IpAddr::V4(source), IpAddr::V4(destination)) = (from.ip(), to.ip()) else { panic!("IPv4 only") };
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC)
+        .ipv4(source.octets(), destination.octets(), 64)
+        .udp(from.port(), to.port())
+        .write(&mut frame, payload)
+        .unwrap();
+    frame
+}
+
+/// A packet that left: the independent parser's view of it, its checksums verified.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub port: PortId,
+    pub dst_mac: [u8; 6],
+    pub from: String,
+    pub to: String,
+    pub ttl: u8,
+}
+
+/// Reads a frame with etherparse and panics unless every checksum is right.
+pub fn read(frame: &[u8], port: PortId) -> Sent {
+    let sliced = SlicedPacket::from_ethernet(frame).expect("a whole packet");
+    let Some(etherparse::NetSlice::Ipv4(ip)) = &sliced.net else { panic!("not IPv4") };
+    let header = ip.header().to_header();
+    assert_eq!(header.calc_header_checksum(), header.header_checksum, "IP header checksum");
+    let (sport, dport) = match &sliced.transport {
+        Some(TransportSlice::Tcp(tcp)) => {
+            let sum = tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination()).unwrap();
+            assert_eq!(sum, tcp.checksum(), "TCP checksum");
+            (tcp.source_port(), tcp.destination_port())
+        }
+        Some(TransportSlice::Udp(udp)) => {
+            let parsed = udp.to_header();
+            if parsed.checksum != 0 {
+                let sum = parsed.calc_checksum_ipv4(&header, udp.payload()).unwrap();
+                assert_eq!(sum, parsed.checksum, "UDP checksum");
+            }
+            (udp.source_port(), udp.destination_port())
+        }
+        other => panic!("{other:?}"),
+    };
+    Sent {
+        port,
+        dst_mac: frame[..6].try_into().unwrap(),
+        from: format!("{}:{sport}", ip.header().source_addr()),
+        to: format!("{}:{dport}", ip.header().destination_addr()),
+        ttl: header.time_to_live,
+    }
+}
+
+pub fn service(protocol: Protocol, address: &str, method: Method, servers: &[(&str, u32)]) -> Service {
+    let server =
+        |&(address, weight): &(&str, u32)| Server { address: address.parse().unwrap(), weight, method };
+    Service {
+        protocol,
+        address: address.parse().unwrap(),
+        scheduler: Kind::Rr,
+        options: Options::default(),
+        servers: servers.iter().map(server).collect(),
+    }
+}
+
+/// The director with its workers.
+pub struct Table {
+    pub director: Arc<Director>,
+    pub engines: Vec<Engine>,
+    pub hops: Hops,
+    pub now: Time,
+}
+
+impl Table {
+    pub fn new(services: &[Service]) -> Self {
+        Self::sized(services, 1024, 2)
+    }
+
+    pub fn sized(services: &[Service], capacity: u32, workers: usize) -> Self {
+        let services = Services::new(services, Timeouts::default()).unwrap();
+        let (director, seats) = Director::new(capacity, workers, (1, 2), services).unwrap();
+        let engines = seats.into_iter().map(Engine::new).collect();
+        Self { director, engines, hops: Hops::new(), now: Time::from_secs(1000) }
+    }
+
+    /// One batch for one worker: verdicts with the frames as they were left.
+    pub fn batch(&mut self, worker: usize, frames: &[Vec<u8>], port: PortId) -> Vec<(Verdict, Vec<u8>)> {
+        let mut rooms: Vec<Vec<u8>> = frames.iter().map(|f| [&f[..], &[0xee; 64]].concat()).collect();
+        let lens: Vec<usize> = frames.iter().map(Vec::len).collect();
+        let mut batch: Batch<'_> =
+            rooms.iter_mut().zip(&lens).map(|(room, &len)| Packet { room, len, port }).collect();
+        let mut verdicts = Verdicts::new();
+        self.engines[worker].process(&mut batch, &self.hops, self.now, &mut verdicts);
+        let lens: Vec<usize> = batch.iter().map(|p| p.len).collect();
+        drop(batch);
+        assert_eq!(verdicts.len(), frames.len(), "a verdict for each frame");
+        for (room, &len) in rooms.iter_mut().zip(&lens) {
+            assert!(room[len..].ends_with(&[0xee; 32]), "nothing is written behind the frame");
+            room.truncate(len);
+        }
+        verdicts.into_iter().zip(rooms).collect()
+    }
+
+    pub fn one(&mut self, worker: usize, frame: Vec<u8>, port: PortId) -> Result<Sent, DropReason> {
+        let (verdict, frame) = self.batch(worker, &[frame], port).remove(0);
+        match verdict {
+            Verdict::Transmit(port) => Ok(read(&frame, port)),
+            Verdict::Drop(reason) => Err(reason),
+        }
+    }
+
+    /// A TCP packet, to whichever side it belongs by its source.
+    pub fn tcp(&mut self, from: &str, to: &str, flags: &str) -> Result<Sent, DropReason> {
+        let port = if from.starts_with("10.1.0.") { INSIDE } else { OUTSIDE };
+        self.one(0, tcp(from, to, flags), port)
+    }
+
+    /// Lets time pass, a tick at a time, as a worker would.
+    pub fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds * 1000 / Time::TICK_MS {
+            self.now.0 += Time::TICK_MS;
+            self.engines.iter_mut().for_each(|e| e.expire(self.now));
+        }
+    }
+
+    /// The states of all connections, by client.
+    pub fn states(&self) -> Vec<(String, State)> {
+        let mut all = Vec::new();
+        self.director.table.list(|slot| {
+            let key = slot.key(xvs::director::conn::Direction::In);
+            all.push((key.source().to_string(), slot.status().state));
+        });
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// Active and inactive connections of the server with this id.
+    pub fn counts(&self, id: u32) -> (u32, u32) {
+        let id = xvs::director::server::ServerId(id);
+        (self.director.counts.active(id), self.director.counts.inactive(id))
+    }
+}

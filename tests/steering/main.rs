@@ -1,0 +1,217 @@
+//! The steering program by itself: frames in, verdict and counted outcome out (`BPF_PROG_TEST_RUN`).
+//!
+//! Every test needs root (CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW) and fails without.
+
+mod frames;
+mod samples;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use frames::{ICMP, NETWORK, SCTP, SERVICE_VLAN, TCP, UDP, VLAN, fragment, tagged, tcp};
+use samples::{BACKEND, CLIENT_PORT, DNS, HTTP, Net, nets, samples};
+use xvs::xdp::steer::{
+    Endpoint, MAX_PORTS, MAX_QUEUES, MAX_SERVICES, Outcome, Rules, SteerError, Steering, Verdict, bare_socket,
+};
+
+/// Index of the loopback interface in every network namespace: where trial frames come from.
+const LOOPBACK: u32 = 1;
+
+fn endpoint(protocol: u8, address: IpAddr, port: u16) -> Endpoint {
+    Endpoint { protocol, address, port }
+}
+
+/// What the samples are judged by.
+fn rules() -> Rules {
+    let mut rules = Rules::default();
+    for Net { vip, whole, host, server, any_port_server, .. } in nets() {
+        rules.services.extend([
+            endpoint(TCP, vip, HTTP),
+            endpoint(UDP, vip, DNS),
+            endpoint(SCTP, vip, HTTP),
+            endpoint(TCP, whole, 0),
+        ]);
+        rules.nat_servers.extend([endpoint(TCP, server, BACKEND), endpoint(TCP, any_port_server, 0)]);
+        rules.vips.extend([vip, whole]);
+        rules.host_addresses.extend([vip, whole, host]);
+    }
+    rules
+}
+
+fn load() -> Steering {
+    Steering::load().unwrap_or_else(|error| panic!("these tests need root and BPF: {error}"))
+}
+
+/// The program with `rules` and a socket at queue 0 of the loopback interface.
+fn steering(rules: &Rules) -> Steering {
+    let mut steering = load();
+    steering.apply(rules).unwrap();
+    steering.assume_port(LOOPBACK, 0).unwrap();
+    // The map holds a socket only while it is open, so this one stays open until the process ends.
+    let socket = Box::leak(Box::new(bare_socket().expect("AF_XDP sockets need root and CONFIG_XDP_SOCKETS")));
+    steering.set_socket(0, 0, socket).unwrap();
+    steering
+}
+
+/// Runs `frame` and returns its outcome, having checked that it is the only one counted, once, and that the
+/// verdict agrees with it.
+fn outcome(steering: &mut Steering, name: &str, frame: &[u8]) -> Outcome {
+    let before = steering.counters().unwrap();
+    let verdict = steering.try_frame(frame, None).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+    let after = steering.counters().unwrap();
+    let counted: Vec<(Outcome, u64)> = before
+        .iter()
+        .zip(after)
+        .map(|(before, after)| (after.0, after.1 - before.1))
+        .filter(|(_, frames)| *frames > 0)
+        .collect();
+    let [(outcome, 1)] = counted[..] else { panic!("{name}: counted {counted:?}, not one frame once") };
+    let expected = if outcome.is_redirected() { Verdict::Redirect } else { Verdict::Pass };
+    assert_eq!(verdict, expected, "{name}: counted as {outcome}");
+    outcome
+}
+
+#[test]
+fn each_sample_has_its_outcome_untagged_and_tagged() {
+    let mut steering = steering(&rules());
+    for net in nets() {
+        for (name, frame, expected) in samples(&net) {
+            let name = format!("{name} ({})", net.vip);
+            assert_eq!(outcome(&mut steering, &name, &frame), expected, "{name}");
+            if name.starts_with("two VLAN tags") {
+                continue;
+            }
+            for tag in [VLAN, SERVICE_VLAN] {
+                let name = format!("{name} under tag {tag:#x}");
+                assert_eq!(outcome(&mut steering, &name, &tagged(&frame, tag)), expected, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn padding_behind_the_packet_changes_nothing() {
+    let mut steering = steering(&rules());
+    for net in nets() {
+        for (name, frame, expected) in samples(&net) {
+            let name = format!("{name} ({}) with padding", net.vip);
+            let padded = [&frame[..], &[0; 18]].concat();
+            assert_eq!(outcome(&mut steering, &name, &padded), expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn whatever_is_truncated_passes() {
+    let mut steering = steering(&rules());
+    for net in nets() {
+        for (name, frame, expected) in samples(&net) {
+            for frame in [tagged(&frame, VLAN), frame] {
+                // The kernel runs the program on nothing shorter than an Ethernet header.
+                for len in NETWORK..frame.len() {
+                    let name = format!("{len} of the {} bytes of {name} ({})", frame.len(), net.vip);
+                    let outcome = outcome(&mut steering, &name, &frame[..len]);
+                    // Only padding may be missing.
+                    let whole = name.contains("padding") && len >= frame.len() - 18;
+                    assert_eq!(
+                        outcome.is_redirected(),
+                        whole && expected.is_redirected(),
+                        "{name}: {outcome}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn without_rules_nothing_is_ours() {
+    let mut steering = steering(&Rules::default());
+    for net in nets() {
+        for (name, frame, _) in samples(&net) {
+            assert!(!outcome(&mut steering, name, &frame).is_redirected(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn without_a_socket_what_is_ours_passes_and_is_counted_so() {
+    let net = &nets()[0];
+    let frame = tcp(net.client, CLIENT_PORT, net.vip, HTTP);
+
+    let mut steering = load();
+    steering.apply(&rules()).unwrap();
+    assert_eq!(outcome(&mut steering, "an interface that is not ours", &frame), Outcome::NoSocket);
+    steering.assume_port(LOOPBACK, 3).unwrap();
+    assert_eq!(outcome(&mut steering, "no socket yet", &frame), Outcome::NoSocket);
+    let socket = bare_socket().unwrap();
+    steering.set_socket(3, 0, &socket).unwrap();
+    assert_eq!(outcome(&mut steering, "with its socket", &frame), Outcome::Service);
+    drop(socket);
+    assert_eq!(outcome(&mut steering, "the socket was closed", &frame), Outcome::NoSocket);
+}
+
+#[test]
+fn a_new_set_of_rules_replaces_the_old_one() {
+    use Outcome::{Fragment, NatReturn, PassHost, PassNotOurs, Service};
+    let net = &nets()[0];
+    let frames = [
+        tcp(net.client, CLIENT_PORT, net.vip, HTTP),
+        tcp(net.client, CLIENT_PORT, net.other, HTTP),
+        tcp(net.server, BACKEND, net.client, CLIENT_PORT),
+        tcp(net.server, BACKEND, net.host, CLIENT_PORT),
+        fragment(net.client, net.vip, UDP, 0, true),
+    ];
+    let outcomes = |steering: &mut Steering| frames.each_ref().map(|frame| outcome(steering, "", frame));
+
+    let mut steering = steering(&rules());
+    let before = [Service, PassNotOurs, NatReturn, PassHost, Fragment];
+    assert_eq!(outcomes(&mut steering), before);
+
+    let moved = Rules {
+        services: [endpoint(TCP, net.other, HTTP)].into(),
+        nat_servers: rules().nat_servers,
+        vips: [net.other].into(),
+        host_addresses: BTreeSet::new(),
+    };
+    steering.apply(&moved).unwrap();
+    let after = [PassNotOurs, Service, NatReturn, NatReturn, PassNotOurs];
+    assert_eq!(outcomes(&mut steering), after);
+
+    let mut wrong = rules();
+    wrong.nat_servers.insert(endpoint(ICMP, net.server, 0));
+    assert!(matches!(steering.apply(&wrong), Err(SteerError::Protocol { protocol: ICMP, .. })));
+    assert_eq!(outcomes(&mut steering), after, "rules with an error change nothing");
+
+    steering.apply(&rules()).unwrap();
+    assert_eq!(outcomes(&mut steering), before);
+}
+
+#[test]
+fn a_full_set_can_be_replaced_by_another_full_one() {
+    let client = nets()[0].client;
+    let full = |port: u16| Rules {
+        services: (0..u32::try_from(MAX_SERVICES).unwrap())
+            .map(|number| endpoint(TCP, Ipv4Addr::from(0x0a64_0000 + number).into(), port))
+            .collect(),
+        ..Rules::default()
+    };
+    let to_last = |port: u16| tcp(client, CLIENT_PORT, Ipv4Addr::new(10, 100, 255, 255).into(), port);
+
+    let mut steering = steering(&full(HTTP));
+    assert_eq!(outcome(&mut steering, "the last of the old", &to_last(HTTP)), Outcome::Service);
+    steering.apply(&full(443)).unwrap();
+    assert_eq!(outcome(&mut steering, "the last of the old", &to_last(HTTP)), Outcome::PassNotOurs);
+    assert_eq!(outcome(&mut steering, "the last of the new", &to_last(443)), Outcome::Service);
+}
+
+#[test]
+fn places_beyond_the_socket_map_are_errors() {
+    let mut steering = load();
+    let socket = bare_socket().unwrap();
+    steering.set_socket(MAX_PORTS - 1, MAX_QUEUES - 1, &socket).unwrap();
+    assert!(matches!(steering.set_socket(0, MAX_QUEUES, &socket), Err(SteerError::Queue { .. })));
+    assert!(matches!(steering.set_socket(MAX_PORTS, 0, &socket), Err(SteerError::PortIndex { .. })));
+    let not_a_socket = std::fs::File::open("/dev/null").unwrap();
+    assert!(matches!(steering.set_socket(0, 0, &not_a_socket), Err(SteerError::Map { map: "sockets", .. })));
+}

@@ -1,0 +1,250 @@
+//! A lab: network namespaces with clients, a director and three real servers, gone when dropped.
+//!
+//! ```text
+//!  clients                     director             a, b, c: the real servers
+//!    cl0  10.0.1.1-24/16 ──── lb0 10.0.0.1/16         eth0 10.1.0.11-13/24
+//!         192.0.2.1-2             VIPs 10.0.0.100-101    lo 10.0.0.101
+//!         198.51.100.7        lb1 10.1.0.1/24
+//!    switch 10.1.0.254/24 ──── lb1, a, b, c
+//! ```
+//!
+//! The servers' default route is the director (replies from a RIP: NAT), except for packets that
+//! come from the DR VIP, which go to the clients by the switch. Every veth has two receive queues
+//! at both ends, so replies may arrive at another worker than the requests. Must not know xvs.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+use tempfile::TempDir;
+
+use crate::netns::{self, inside, succeed};
+use crate::server::Server;
+
+/// The VIP the tests use for NAT: no server holds it.
+pub const NAT_VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+/// The VIP the tests use for DR: every server holds it on `lo`.
+pub const DR_VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 101);
+/// The real servers, by the name they answer with.
+pub const SERVERS: [(&str, Ipv4Addr); 3] = [
+    ("a", Ipv4Addr::new(10, 1, 0, 11)),
+    ("b", Ipv4Addr::new(10, 1, 0, 12)),
+    ("c", Ipv4Addr::new(10, 1, 0, 13)),
+];
+/// The TCP ports every server listens on, at all of its addresses.
+pub const TCP_PORTS: [u16; 2] = [80, 8080];
+/// The UDP port every server answers on, from the address that was asked.
+pub const UDP_PORT: u16 = 53;
+/// Client addresses outside the director's network, for schedulers that hash the source.
+pub const FAR_CLIENTS: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(198, 51, 100, 7)];
+/// How many addresses the clients have: 10.0.1.1 to 10.0.1.24.
+pub const CLIENTS: u8 = 24;
+
+/// Client address `index`, counted from 0 and wrapping at [`CLIENTS`].
+pub fn client(index: usize) -> Ipv4Addr {
+    let last = u8::try_from(index % usize::from(CLIENTS)).expect("below CLIENTS") + 1;
+    Ipv4Addr::new(10, 0, 1, last)
+}
+
+/// The address of real server `name`.
+pub fn rip(name: &str) -> Ipv4Addr {
+    SERVERS.iter().find(|(n, _)| *n == name).expect("a server of the lab").1
+}
+
+/// Held by a test that loads the machine or measures time; the others of its kind wait.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Lab {
+    prefix: String,
+    namespaces: Mutex<Vec<String>>,
+    dir: TempDir,
+    servers: Vec<Server>,
+}
+
+impl Lab {
+    /// The lab with the offloads as AF_XDP needs them.
+    pub fn new() -> Self {
+        Self::build(true)
+    }
+
+    /// The lab with the offloads as the kernel sets them for a new veth.
+    pub fn with_kernel_offloads() -> Self {
+        Self::build(false)
+    }
+
+    fn build(offloads_off: bool) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        static SWEEP: Once = Once::new();
+        assert!(nix::unistd::geteuid().is_root(), "needs root: run scripts/test.sh as root");
+        netns::allow_many_files();
+        SWEEP.call_once(netns::sweep);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("{}{}-{number}-", netns::PREFIX, std::process::id());
+        let mut lab = Self {
+            namespaces: Mutex::default(),
+            dir: tempfile::Builder::new().prefix(&prefix).tempdir().expect("temporary directory"),
+            prefix,
+            servers: Vec::new(),
+        };
+        lab.clients_and_director(offloads_off);
+        for (name, rip) in SERVERS {
+            lab.real_server(name, rip, offloads_off);
+        }
+        for (name, rip) in SERVERS {
+            let netns = lab.netns(name);
+            let tcp = TCP_PORTS.map(|port| SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
+            let udp = [rip, DR_VIP].map(|address| SocketAddrV4::new(address, UDP_PORT));
+            lab.servers.push(Server::start(&netns, name, &tcp, &udp, lab.dir()));
+        }
+        lab
+    }
+
+    fn clients_and_director(&self, offloads_off: bool) {
+        self.add_netns("clients");
+        self.add_netns("director");
+        self.cable(("clients", "cl0"), ("director", "lb0"), offloads_off);
+        self.cable(("director", "lb1"), ("clients", "to-lb"), offloads_off);
+        let mut lines: Vec<String> =
+            (0..usize::from(CLIENTS)).map(|i| format!("address add {}/16 dev cl0", client(i))).collect();
+        lines.extend(FAR_CLIENTS.map(|far| format!("address add {far}/32 dev cl0")));
+        lines.push("link add switch address 02:00:00:00:00:fe type bridge forward_delay 0".into());
+        lines.push("link set switch up".into());
+        lines.push("address add 10.1.0.254/24 dev switch".into());
+        lines.push("link set to-lb master switch".into());
+        self.ip("clients", &lines);
+        self.sysctl("clients", "ipv4/conf/all/arp_ignore", 1);
+        let far = FAR_CLIENTS.map(|far| format!("route add {far}/32 dev lb0 src 10.0.0.1"));
+        let near = [
+            "address add 10.0.0.1/16 dev lb0".to_owned(),
+            format!("address add {NAT_VIP}/32 dev lb0"),
+            format!("address add {DR_VIP}/32 dev lb0"),
+            "address add 10.1.0.1/24 dev lb1".to_owned(),
+        ];
+        self.ip("director", &[near.as_slice(), far.as_slice()].concat());
+        for (name, value) in
+            [("ipv4/ip_forward", 1), ("ipv4/conf/all/send_redirects", 0), ("ipv4/conf/lb1/send_redirects", 0)]
+        {
+            self.sysctl("director", name, value);
+        }
+    }
+
+    fn real_server(&self, name: &str, rip: Ipv4Addr, offloads_off: bool) {
+        self.add_netns(name);
+        let port = format!("to-{name}");
+        self.cable((name, "eth0"), ("clients", &port), offloads_off);
+        self.ip("clients", &[format!("link set {port} master switch")]);
+        // It holds the DR VIP without answering ARP for it, and announces a new MAC address as hosts do.
+        for (key, value) in [("arp_ignore", 1), ("arp_announce", 2), ("arp_notify", 1)] {
+            self.sysctl(name, &format!("ipv4/conf/all/{key}"), value);
+        }
+        self.sysctl(name, "ipv4/conf/eth0/arp_notify", 1);
+        let lines = [
+            format!("address add {rip}/24 dev eth0"),
+            format!("address add {DR_VIP}/32 dev lo"),
+            "route add default via 10.1.0.1".to_owned(),
+            "route add default via 10.1.0.254 table 100".to_owned(),
+            format!("rule add from {DR_VIP} lookup 100"),
+        ];
+        self.ip(name, &lines);
+    }
+
+    /// The full name of this lab's namespace `who`.
+    pub fn netns(&self, who: &str) -> String {
+        format!("{}{who}", self.prefix)
+    }
+
+    /// A directory for the test's files, gone with the lab.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Adds namespace `who`: `lo` up, IPv4 only, no reverse path filter (DR is one-way).
+    pub fn add_netns(&self, who: &str) {
+        let name = self.netns(who);
+        self.namespaces.lock().unwrap().push(name.clone());
+        succeed(Command::new("ip").args(["netns", "add", &name]));
+        for (key, value) in [
+            ("ipv6/conf/all/disable_ipv6", 1),
+            ("ipv6/conf/default/disable_ipv6", 1),
+            ("ipv4/conf/all/rp_filter", 0),
+            ("ipv4/conf/default/rp_filter", 0),
+        ] {
+            self.sysctl(who, key, value);
+        }
+        self.ip(who, &["link set lo up"]);
+    }
+
+    /// Joins two (namespace, device) ends by a veth pair with two queues each, and sets both up.
+    pub fn cable(&self, from: (&str, &str), to: (&str, &str), offloads_off: bool) {
+        let queues = "numrxqueues 2 numtxqueues 2";
+        let peer = self.netns(to.0);
+        self.ip(
+            from.0,
+            &[format!("link add {} {queues} type veth peer name {} netns {peer} {queues}", from.1, to.1)],
+        );
+        for (who, device) in [from, to] {
+            if offloads_off {
+                self.offloads_off(who, device);
+            }
+            self.ip(who, &[format!("link set {device} up")]);
+        }
+    }
+
+    /// Makes `device` send packets as a wire carries them: whole checksums, nothing beyond the MTU.
+    pub fn offloads_off(&self, who: &str, device: &str) {
+        let off = "tx off tso off gso off gro off rxvlan off txvlan off";
+        succeed(self.command(who, "ethtool").args(["-K", device]).args(off.split(' ')));
+    }
+
+    /// Runs `ip` in namespace `who`, once for all `lines`.
+    pub fn ip(&self, who: &str, lines: &[impl AsRef<str>]) {
+        let mut batch = Command::new("ip")
+            .args(["-n", &self.netns(who), "-batch", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("ip (iproute2) is installed: scripts/setup.sh");
+        let text = lines.iter().map(|line| format!("{}\n", line.as_ref())).collect::<String>();
+        batch.stdin.take().expect("piped").write_all(text.as_bytes()).expect("ip reads its batch");
+        let output = batch.wait_with_output().expect("ip ends");
+        assert!(output.status.success(), "ip in {who}: {}\n{text}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Sets /proc/sys/net/`name` in namespace `who`.
+    pub fn sysctl(&self, who: &str, name: &str, value: u32) {
+        let path = Path::new("/proc/sys/net").join(name);
+        inside(&self.netns(who), || fs::write(&path, value.to_string()).expect("sysctl is writable"));
+    }
+
+    /// A command that will run in namespace `who`.
+    pub fn command(&self, who: &str, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.netns(who), program]);
+        command
+    }
+
+    /// Whether an XDP program is attached to one of the director's interfaces.
+    pub fn xdp_attached(&self) -> bool {
+        let output = succeed(Command::new("ip").args(["-n", &self.netns("director"), "link", "show"]));
+        String::from_utf8_lossy(&output.stdout).contains("prog/xdp")
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.servers.clear();
+        for name in self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            netns::remove(name);
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Real traffic: real TCP and UDP clients and servers, the built `xvs` binary between them, all in
+//! network namespaces. Needs root.
+//!
+//! Each test builds its own [`lab::Lab`], so tests run side by side; one that loads the machine or
+//! measures time holds [`lab::alone`] while it runs.
+
+mod choices;
+mod client;
+mod doctor;
+mod itself;
+mod lab;
+mod lifecycle;
+mod load;
+mod netns;
+mod next_hops;
+mod passes;
+mod refusals;
+mod server;
+mod transfer;
+mod udp;
+mod wire;
+mod xvs;
