@@ -26,13 +26,7 @@ impl NextHops for Snapshot {
     #[inline]
     fn hop(&self, id: HopId) -> Option<Hop> {
         let hop = Snapshot::hop(self, net::HopId(id.0))?;
-        Some(Hop {
-            port: hop.port,
-            dst_mac: hop.dst_mac,
-            src_mac: hop.src_mac,
-            vlan: hop.vlan,
-            mtu: hop.mtu,
-        })
+        Some(Hop { port: hop.port, dst_mac: hop.dst_mac, src_mac: hop.src_mac, vlan: hop.vlan, mtu: hop.mtu })
     }
 
     fn back_to(&self, port: PortId, mac: [u8; 6]) -> Option<Hop> {
