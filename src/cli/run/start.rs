@@ -19,13 +19,16 @@ use crate::director::service::Service;
 use crate::director::services::Services;
 use crate::director::time::Time;
 use crate::net::mirror::MirrorOptions;
-use crate::net::{Mirror, Snapshot};
+use crate::net::{Mirror, Route, Snapshot};
 use crate::worker::counters::PortTally;
 use crate::worker::{Clock, Worker, WorkerOptions, WorkerSetup, cores, spawn};
 use crate::xdp::options::{SocketOptions, ZeroCopy};
 use crate::xdp::socket::PortSocket;
 use crate::xdp::steer::{Require, Rules, Steering, XdpMode};
 use crate::xdp::umem::Umem;
+
+/// How long to wait for the servers' MAC addresses before the start: two ARP requests.
+const RESOLVE_MAX: Duration = Duration::from_millis(1500);
 
 /// A director at work.
 pub(super) struct Running {
@@ -53,7 +56,6 @@ impl Running {
         let wanted = &config.director;
         let queues = host::queue_count(&wanted.interfaces).await?;
         let mirror = follow_network(config).await?;
-        let snapshot = mirror.snapshots().load_full();
 
         let t = &config.timeouts;
         let timeouts = Timeouts::with(t.tcp_s, t.tcp_fin_s, t.udp_s);
@@ -104,6 +106,8 @@ impl Running {
             );
         }
 
+        await_servers(&config.services, &mirror).await;
+        let snapshot = mirror.snapshots().load_full();
         let host_addresses = snapshot.host_addresses().clone();
         warn_of_missing(&config.services, &snapshot);
         steering.apply(&rules::rules(&config.services, &host_addresses))?;
@@ -245,6 +249,33 @@ fn open_sockets(
         all.push((umem, ports));
     }
     Ok(all)
+}
+
+/// Waits until the MAC address of every server, or of its gateway, is known, so that no first packet is dropped
+/// for the lack of it; for a bounded time, since a server may be down.
+async fn await_servers(services: &[Service], mirror: &Mirror) {
+    let servers: BTreeSet<IpAddr> =
+        services.iter().flat_map(|s| &s.servers).map(|s| s.address.ip()).collect();
+    let unresolved = || -> Vec<IpAddr> {
+        let snapshot = mirror.snapshots().load_full();
+        let known = |server: &&IpAddr| match snapshot.route(**server, 0) {
+            Route::Via(hop) => snapshot.hop(hop).is_some(),
+            _ => false,
+        };
+        servers.iter().filter(|server| !known(server)).copied().collect()
+    };
+    let resolved = async {
+        while !unresolved().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(RESOLVE_MAX, resolved).await.is_err() {
+        for server in unresolved() {
+            tracing::warn!(
+                "no way to server {server} yet: no route, or nobody answers ARP (`ip route get {server}`)"
+            );
+        }
+    }
 }
 
 /// A VIP that is not on this host gets no ARP answer from it: said, not refused, since keepalived or a routing
