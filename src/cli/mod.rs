@@ -7,6 +7,7 @@ pub mod check;
 pub mod doctor;
 mod error;
 mod logging;
+pub mod run;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
     Check(check::Args),
     Doctor(doctor::DoctorArgs),
 }
@@ -37,6 +39,7 @@ enum Command {
 impl Command {
     fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Command::Run(args) => run::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Doctor(args) => doctor::run(&args),
         }

@@ -3,3 +3,4 @@
 //! Never reaches into a worker: it publishes snapshots and reads counters.
 
 pub mod config;
+pub mod report;

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! The servers' default route is the director (replies from a RIP: NAT), except for packets that
-//! come from the DR VIP, which go to the clients by the switch. Every veth has two receive queues
-//! at both ends, so replies may arrive at another worker than the requests. Must not know xvs.
+//! come from the DR VIP, which go to the clients by the switch. Every veth has two receive queues at both
+//! ends and one or two transmit queues, so replies may arrive at another worker than the requests.
+//! Must not know xvs.
 
 use std::fs;
 use std::io::Write as _;
@@ -184,13 +185,18 @@ impl Lab {
         self.ip(who, &["link set lo up"]);
     }
 
-    /// Joins two (namespace, device) ends by a veth pair with two queues each, and sets both up.
+    /// Joins two (namespace, device) ends by a veth pair with two receive queues each, and sets both up.
     pub fn cable(&self, from: (&str, &str), to: (&str, &str), offloads_off: bool) {
-        let queues = "numrxqueues 2 numtxqueues 2";
-        let peer = self.netns(to.0);
+        // A server sends by one queue: a bridge takes a second one for a queue it was received at and then puts
+        // every flow into the first of its own.
+        let queues = |who: &str| match who {
+            "director" | "clients" => "numrxqueues 2 numtxqueues 2",
+            _ => "numrxqueues 2 numtxqueues 1",
+        };
+        let (here, there, peer) = (queues(from.0), queues(to.0), self.netns(to.0));
         self.ip(
             from.0,
-            &[format!("link add {} {queues} type veth peer name {} netns {peer} {queues}", from.1, to.1)],
+            &[format!("link add {} {here} type veth peer name {} netns {peer} {there}", from.1, to.1)],
         );
         for (who, device) in [from, to] {
             if offloads_off {

@@ -21,6 +21,8 @@ pub enum Require {
     Any,
     /// Native or an error.
     Native,
+    /// Generic, whatever the driver can.
+    Generic,
 }
 
 /// How the program runs on an interface.
@@ -91,9 +93,13 @@ fn link(
     index: u32,
     require: Require,
 ) -> Result<(FdLink, XdpMode), SteerError> {
-    let native = match link_in_mode(program, interface, index, AyaMode::Driver)? {
-        Ok(link) => return Ok((link, XdpMode::Native)),
-        Err(refusal) => attach_reason(interface, &refusal),
+    let native = if require == Require::Generic {
+        "it was not tried, since generic mode is required".to_owned()
+    } else {
+        match link_in_mode(program, interface, index, AyaMode::Driver)? {
+            Ok(link) => return Ok((link, XdpMode::Native)),
+            Err(refusal) => attach_reason(interface, &refusal),
+        }
     };
     if require == Require::Native {
         return Err(SteerError::NativeRefused { interface: interface.to_owned(), reason: native });

@@ -1,0 +1,109 @@
+//! `xvs run`: the director in the foreground. Puts all rooms together and takes them apart again.
+//!
+//! ```text
+//! configuration -> mirror of the kernel's network -> steering attached, nothing ours yet
+//!   -> sockets of every queue -> workers -> what is ours -> ready
+//! signal -> nothing ours any more -> workers drain -> report
+//! ```
+//!
+//! Whatever fails on the way up takes down what was built so far: links and sockets close with their
+//! owners, so nothing stays attached, however the process ends.
+
+mod host;
+mod report;
+mod rules;
+mod start;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::control::config::Config;
+use start::Running;
+
+/// How often worker threads and the host's addresses are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+const EXIT_STATUS: &str = "\
+Signals:
+  SIGTERM, SIGINT  forward what has arrived, print the report, end
+  SIGUSR1          print the report and go on
+
+Exit status:
+  0  ended by SIGTERM or SIGINT
+  1  it could not start, or could not go on; standard error says why and how to cure it
+  2  the command line is wrong";
+
+/// Runs the director in the foreground
+///
+/// Takes the packets of the configured services from the configured
+/// interfaces, on all of their receive queues, and forwards them. Everything
+/// else stays with the kernel.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_STATUS, verbatim_doc_comment)]
+pub struct Args {
+    /// The configuration file (TOML)
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The configuration is not usable, the machine cannot do what it asks for, or a worker failed.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let (config, warnings) = Config::load(&args.config)?;
+    for line in warnings.lines() {
+        tracing::warn!("{line}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the control thread's runtime")?;
+    runtime.block_on(direct(&config))
+}
+
+async fn direct(config: &Config) -> anyhow::Result<ExitCode> {
+    // Before anything is attached, so that no signal finds the process unprepared.
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut ask = listen(SignalKind::user_defined1())?;
+
+    let mut running = Running::start(config).await?;
+    tracing::info!(
+        interfaces = config.director.interfaces.join(" "),
+        queues = running.queues(),
+        services = config.services.len(),
+        "ready: forwarding"
+    );
+
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failed = false;
+    while !failed {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = ask.recv() => print!("{}", running.report()),
+            _ = look.tick() => {
+                running.follow_host()?;
+                failed = running.has_failed();
+            }
+        }
+    }
+    tracing::info!("stopping: forwarding what has arrived");
+    let stopped = running.stop().await;
+    print!("{}", stopped.report);
+    match stopped.failures.as_slice() {
+        [] => Ok(ExitCode::SUCCESS),
+        failures => bail!("{}", failures.join("; ")),
+    }
+}
+
+fn listen(kind: SignalKind) -> anyhow::Result<Signal> {
+    signal(kind).context("cannot listen for signals")
+}

@@ -1,0 +1,290 @@
+//! Building the director, step by step, and taking it down.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::report::{self, Interface};
+use super::{host, rules};
+use crate::control::{config, config::Config};
+use crate::director::Director;
+use crate::director::conn::state::Timeouts;
+use crate::director::engine::Engine;
+use crate::director::service::Service;
+use crate::director::services::Services;
+use crate::director::time::Time;
+use crate::net::mirror::MirrorOptions;
+use crate::net::{Mirror, Route, Snapshot};
+use crate::worker::counters::PortTally;
+use crate::worker::{Clock, Worker, WorkerOptions, WorkerSetup, cores, spawn};
+use crate::xdp::options::{SocketOptions, ZeroCopy};
+use crate::xdp::socket::PortSocket;
+use crate::xdp::steer::{Require, Rules, Steering, XdpMode};
+use crate::xdp::umem::Umem;
+
+/// How long to wait for the servers' MAC addresses before the start: two ARP requests.
+const RESOLVE_MAX: Duration = Duration::from_millis(1500);
+
+/// A director at work.
+pub(super) struct Running {
+    services: Vec<Service>,
+    director: Arc<Director>,
+    mirror: Mirror,
+    host_addresses: BTreeSet<IpAddr>,
+    steering: Steering,
+    interfaces: Vec<Interface>,
+    workers: Vec<Worker>,
+    stop: Arc<AtomicBool>,
+    clock: Clock,
+}
+
+/// A director that has stopped.
+pub(super) struct Stopped {
+    /// Everything it has to say.
+    pub(super) report: String,
+    /// Why it stopped, if nobody asked it to.
+    pub(super) failures: Vec<String>,
+}
+
+impl Running {
+    pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
+        let wanted = &config.director;
+        let queues = host::queue_count(&wanted.interfaces).await?;
+        let mirror = follow_network(config).await?;
+
+        let t = &config.timeouts;
+        let timeouts = Timeouts::with(t.tcp_s, t.tcp_fin_s, t.udp_s);
+        let services = Services::new(&config.services, timeouts)?;
+        let secret = (RandomState::new().hash_one(0), RandomState::new().hash_one(1));
+        let (director, seats) = Director::new(wanted.connections, queues as usize, secret, services)
+            .with_context(|| {
+                format!("no memory for a table of {} connections: lower `connections`", wanted.connections)
+            })?;
+
+        let mut steering = Steering::load()?;
+        let mut interfaces = attach(&mut steering, config)?;
+        // A driver may change its queues when a program is attached.
+        let after = host::queue_count(&wanted.interfaces).await?;
+        if after != queues {
+            bail!(
+                "attaching the steering program changed the receive queues from {queues} to {after}: set them to \
+                 {after} before the start (`ethtool -L INTERFACE combined {after}`)"
+            );
+        }
+
+        let stop = Arc::new(AtomicBool::new(false));
+        let clock = Clock::new();
+        let allowed = cores::allowed();
+        let sockets = open_sockets(queues, config, &mut steering)?;
+        for (interface, socket) in interfaces.iter_mut().zip(sockets.first().into_iter().flat_map(|s| &s.1)) {
+            interface.zero_copy = socket.zero_copy();
+        }
+        let mut workers = Vec::with_capacity(sockets.len());
+        for ((queue, (umem, ports)), seat) in (0..).zip(sockets).zip(seats) {
+            let core = cores::choose(queue, wanted.cores.as_deref().unwrap_or_default(), &allowed)?;
+            workers.push(
+                spawn(WorkerSetup {
+                    queue,
+                    core,
+                    umem,
+                    ports,
+                    processor: Engine::new(seat),
+                    hops: mirror.snapshots(),
+                    clock,
+                    options: WorkerOptions {
+                        spin: Duration::from_micros(u64::from(wanted.idle_spin_us)),
+                        busy_poll: wanted.busy_poll,
+                    },
+                    stop: stop.clone(),
+                })
+                .with_context(|| format!("cannot start the worker of queue {queue}"))?,
+            );
+        }
+
+        await_servers(&config.services, &mirror).await;
+        let snapshot = mirror.snapshots().load_full();
+        let host_addresses = snapshot.host_addresses().clone();
+        warn_of_missing(&config.services, &snapshot);
+        steering.apply(&rules::rules(&config.services, &host_addresses))?;
+        Ok(Self {
+            services: config.services.clone(),
+            director,
+            mirror,
+            host_addresses,
+            steering,
+            interfaces,
+            workers,
+            stop,
+            clock,
+        })
+    }
+
+    /// How many workers there are.
+    pub(super) fn queues(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// True once a worker has ended by itself.
+    pub(super) fn has_failed(&self) -> bool {
+        self.workers.iter().any(Worker::is_finished)
+    }
+
+    /// Tells the steering program when the host's own addresses have changed.
+    pub(super) fn follow_host(&mut self) -> anyhow::Result<()> {
+        let snapshot = self.mirror.snapshots().load_full();
+        if *snapshot.host_addresses() != self.host_addresses {
+            self.host_addresses = snapshot.host_addresses().clone();
+            self.steering.apply(&rules::rules(&self.services, &self.host_addresses))?;
+        }
+        Ok(())
+    }
+
+    /// Everything there is to say at this moment.
+    pub(super) fn report(&self) -> String {
+        let tally = |w: &Worker| w.counters().ports.iter().map(|p| p.read()).collect();
+        self.describe(&self.workers.iter().map(tally).collect::<Vec<_>>())
+    }
+
+    fn describe(&self, tallies: &[Vec<PortTally>]) -> String {
+        let now = Time(u64::try_from(self.clock.read().as_millis()).unwrap_or(u64::MAX));
+        let outcomes = self.steering.counters().map(Vec::from).unwrap_or_default();
+        [
+            crate::control::report::all(&self.director, now),
+            report::steering(&outcomes),
+            report::queues(&self.interfaces, tallies),
+        ]
+        .join("\n")
+    }
+
+    /// Hands all traffic back to the kernel, lets the workers finish what has arrived, and reports.
+    pub(super) async fn stop(mut self) -> Stopped {
+        if let Err(error) = self.steering.apply(&Rules::default()) {
+            tracing::warn!("the steering program could not be told to let go: {error}");
+        }
+        self.stop.store(true, Ordering::Relaxed);
+        let reports: Vec<_> = std::mem::take(&mut self.workers).into_iter().map(Worker::join).collect();
+        let tallies: Vec<_> = reports.iter().map(|r| r.ports.clone()).collect();
+        let mut report = self.describe(&tallies);
+        report.push('\n');
+        for worker in &reports {
+            report.push_str(&format!("{worker}\n"));
+        }
+        let failure = |r: &crate::worker::WorkerReport| match &r.failure {
+            Some(error) => Some(format!("worker of queue {}: {error}", r.queue)),
+            None if !r.is_conserved() => {
+                Some(format!("worker of queue {}: frames were lost: {:?}", r.queue, r.census))
+            }
+            None => None,
+        };
+        let failures = reports.iter().filter_map(failure).collect();
+        drop(self.steering);
+        self.mirror.stop().await;
+        Stopped { report, failures }
+    }
+}
+
+/// Starts to follow the kernel's network and to keep the servers' neighbours resolved.
+async fn follow_network(config: &Config) -> anyhow::Result<Mirror> {
+    let options = MirrorOptions { interfaces: config.director.interfaces.clone(), managed_neighbours: true };
+    let mirror = Mirror::start(&options).await?;
+    let servers: BTreeSet<IpAddr> =
+        config.services.iter().flat_map(|s| &s.servers).map(|s| s.address.ip()).collect();
+    mirror.watch(servers.into_iter().collect());
+    Ok(mirror)
+}
+
+/// Attaches the steering program, with nothing ours yet, to every interface.
+fn attach(steering: &mut Steering, config: &Config) -> anyhow::Result<Vec<Interface>> {
+    let require = match config.director.xdp_mode {
+        config::XdpMode::Auto => Require::Any,
+        config::XdpMode::Native => Require::Native,
+        config::XdpMode::Generic => Require::Generic,
+    };
+    let mut interfaces = Vec::new();
+    for (index, name) in (0..).zip(&config.director.interfaces) {
+        let xdp = match steering.attach(name, index, require)? {
+            XdpMode::Native => "native",
+            XdpMode::Generic { native_refused } => {
+                tracing::warn!(
+                    interface = name,
+                    "generic XDP mode, which is slower; native mode: {native_refused}"
+                );
+                "generic"
+            }
+        };
+        interfaces.push(Interface { name: name.clone(), xdp: xdp.to_owned(), zero_copy: false });
+    }
+    Ok(interfaces)
+}
+
+/// Opens a socket on every queue of every interface, and tells the steering program of it.
+fn open_sockets(
+    queues: u32,
+    config: &Config,
+    steering: &mut Steering,
+) -> anyhow::Result<Vec<(Umem, Vec<PortSocket>)>> {
+    let wanted = &config.director;
+    let options = SocketOptions {
+        chunk_len: wanted.frame_bytes,
+        ring_len: wanted.ring_frames,
+        hugepages: wanted.huge_pages,
+        zero_copy: match wanted.zero_copy {
+            config::ZeroCopy::Auto => ZeroCopy::Prefer,
+            config::ZeroCopy::Require => ZeroCopy::Require,
+            config::ZeroCopy::Off => ZeroCopy::Never,
+        },
+        busy_poll: wanted.busy_poll,
+    };
+    let mut all = Vec::new();
+    for queue in 0..queues {
+        let (umem, ports) = crate::xdp::open::open(&wanted.interfaces, queue, &options)?;
+        for (index, socket) in (0..).zip(&ports) {
+            steering.set_socket(index, queue, socket)?;
+        }
+        all.push((umem, ports));
+    }
+    Ok(all)
+}
+
+/// Waits until the MAC address of every server, or of its gateway, is known, so that no first packet is dropped
+/// for the lack of it; for a bounded time, since a server may be down.
+async fn await_servers(services: &[Service], mirror: &Mirror) {
+    let servers: BTreeSet<IpAddr> =
+        services.iter().flat_map(|s| &s.servers).map(|s| s.address.ip()).collect();
+    let unresolved = || -> Vec<IpAddr> {
+        let snapshot = mirror.snapshots().load_full();
+        let known = |server: &&IpAddr| match snapshot.route(**server, 0) {
+            Route::Via(hop) => snapshot.hop(hop).is_some(),
+            _ => false,
+        };
+        servers.iter().filter(|server| !known(server)).copied().collect()
+    };
+    let resolved = async {
+        while !unresolved().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(RESOLVE_MAX, resolved).await.is_err() {
+        for server in unresolved() {
+            tracing::warn!(
+                "no way to server {server} yet: no route, or nobody answers ARP (`ip route get {server}`)"
+            );
+        }
+    }
+}
+
+/// A VIP that is not on this host gets no ARP answer from it: said, not refused, since keepalived or a routing
+/// daemon may bring it later.
+fn warn_of_missing(services: &[Service], snapshot: &Snapshot) {
+    let vips: BTreeSet<IpAddr> = services.iter().map(Service::vip).collect();
+    for vip in vips.difference(snapshot.host_addresses()) {
+        tracing::warn!(
+            "VIP {vip} is not on this host: `ip addr add {vip}/32 dev INTERFACE` if clients are to find it"
+        );
+    }
+}
