@@ -12,11 +12,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 rounds=5 seconds=3 flows=1000 frame_len=60 modes="bare nat dr" forwarder_core=0 sender_core=1 build=yes busy=no
+# A measurement in which the forwarder did not have its core to itself is repeated this often at most.
+attempts=4
 
 usage() {
     cat <<'END'
 usage: scripts/bench.sh [--rounds N] [--seconds N] [--flows N] [--frame-len BYTES] [--modes "bare nat dr"]
                         [--cores FORWARDER,SENDER] [--busy-poll] [--no-build]
+  A measurement during which other processes used the forwarder's core is repeated, up to 4 times in all.
   defaults: 5 rounds of 3 seconds each, 1000 flows, frames of 60 bytes (64 with FCS), cores 0,1
 END
 }
@@ -195,13 +198,16 @@ printf '%5s %-5s %12s %14s %8s %12s %9s\n' round what 'frames/s' 'frames/CPU-s' 
 for round in $(seq "$rounds"); do
     for mode in $modes; do
         start "$mode"
-        figures=$(measure)
+        for attempt in $(seq "$attempts"); do
+            figures=$(measure)
+            read -r pps per_cpu lost process source <<< "$figures"
+            printf '%5s %-5s %12s %14s %8s %12s %9s' "$round" "$mode" "$pps" "$per_cpu" "$lost" "$process" "$source"
+            [ "$pps" -gt 0 ] || { echo; cat "$work/log" >&2; fail "$mode forwarded nothing"; }
+            if [ "$lost" -ge 5 ] && [ "$process" -ge 90 ]; then echo; break; fi
+            # Whatever the figure is: the forwarder had no whole core, or not enough to do.
+            if [ "$attempt" -lt "$attempts" ]; then echo "  disturbed, again"; else echo "  disturbed"; fi
+        done
         stop
-        read -r pps per_cpu lost process source <<< "$figures"
-        printf '%5s %-5s %12s %14s %8s %12s %9s\n' "$round" "$mode" "$pps" "$per_cpu" "$lost" "$process" "$source"
-        [ "$pps" -gt 0 ] || { cat "$work/log" >&2; fail "$mode forwarded nothing"; }
-        [ "$lost" -ge 5 ] && [ "$process" -ge 90 ] ||
-            echo "      (not saturated for the whole time: other processes on these cores? compare frames/CPU-s)"
         echo "$mode $pps $per_cpu" >> "$work/figures"
     done
 done
