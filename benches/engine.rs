@@ -1,7 +1,8 @@
 //! Whole batches through the engine, in memory: ns per packet by method, direction and number of flows.
 //!
-//! `cargo bench --bench engine`. Times are of one packet in a full batch; before anything is timed the memory
-//! of a connection is measured and printed.
+//! `cargo bench --bench engine`. Times are of one packet in a full batch: the median batch of a sample, since
+//! other work on the machine now and then interrupts one. Before anything is timed the memory of a connection is
+//! measured and printed.
 
 #![allow(missing_docs)]
 
@@ -19,6 +20,23 @@ use flows::{Flows, Way, shuffled};
 
 const COUNTS: [u32; 3] = [1_000, 100_000, 1_000_000];
 
+/// The time for `packets` at the pace of the median batch; `batch` times one.
+fn at_median_pace(packets: u64, mut batch: impl FnMut() -> Duration) -> Duration {
+    let mut times: Vec<Duration> = (0..packets.div_ceil(BATCH as u64)).map(|_| batch()).collect();
+    let middle = times.len() / 2;
+    let (_, median, _) = times.select_nth_unstable(middle);
+    median.mul_f64(packets as f64 / BATCH as f64)
+}
+
+/// One batch, all of it forwarded.
+fn timed(all: &mut Flows) -> Duration {
+    let start = Instant::now();
+    let sent = all.process(BATCH);
+    let spent = start.elapsed();
+    assert_eq!(sent, BATCH);
+    spent
+}
+
 /// Packets of established connections, in an order without locality.
 fn established(c: &mut Criterion) {
     for (name, method, ways) in
@@ -33,17 +51,12 @@ fn established(c: &mut Criterion) {
                 let mut at = 0;
                 group.bench_function(BenchmarkId::new(format!("{way:?}"), count), |b| {
                     b.iter_custom(|packets| {
-                        let mut spent = Duration::ZERO;
-                        for _ in 0..packets.div_ceil(BATCH as u64) {
+                        at_median_pace(packets, || {
                             at = if at + BATCH > order.len() { 0 } else { at };
                             all.fill(&order[at..at + BATCH], way);
                             at += BATCH;
-                            let start = Instant::now();
-                            let sent = all.process(BATCH);
-                            spent += start.elapsed();
-                            assert_eq!(sent, BATCH);
-                        }
-                        spent.mul_f64(packets as f64 / (packets.div_ceil(BATCH as u64) * BATCH as u64) as f64)
+                            timed(&mut all)
+                        })
                     });
                 });
             }
@@ -61,8 +74,7 @@ fn opening(c: &mut Criterion) {
         let mut next = 0;
         group.bench_function(name, |b| {
             b.iter_custom(|packets| {
-                let mut spent = Duration::ZERO;
-                for _ in 0..packets.div_ceil(BATCH as u64) {
+                at_median_pace(packets, || {
                     if next + BATCH as u32 > CAPACITY {
                         all = Flows::new(method, CAPACITY);
                         next = 0;
@@ -70,12 +82,8 @@ fn opening(c: &mut Criterion) {
                     let batch: Vec<u32> = (next..next + BATCH as u32).collect();
                     next += BATCH as u32;
                     all.fill(&batch, Way::Syn);
-                    let start = Instant::now();
-                    let sent = all.process(BATCH);
-                    spent += start.elapsed();
-                    assert_eq!(sent, BATCH);
-                }
-                spent.mul_f64(packets as f64 / (packets.div_ceil(BATCH as u64) * BATCH as u64) as f64)
+                    timed(&mut all)
+                })
             });
         });
     }

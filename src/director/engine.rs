@@ -132,10 +132,11 @@ impl Engine {
         let (services, timer, tick) = (self.services.load(), &mut self.timer, now.tick());
         let mut work = Work { director, stats, timer, services, hops, tick };
         verdicts.clear();
-        for (packet, looked) in batch.iter_mut().zip(self.looked.drain(..)) {
-            let outcome = looked
-                .map_err(DropReason::from)
-                .and_then(|(parsed, hash, likely)| work.forward(packet, &parsed, hash, likely));
+        for (packet, looked) in batch.iter_mut().zip(&self.looked) {
+            let outcome = match looked {
+                Ok((parsed, hash, likely)) => work.forward(packet, parsed, *hash, *likely),
+                Err(reject) => Err(DropReason::from(*reject)),
+            };
             verdicts.push(match outcome {
                 Ok(port) => Verdict::Transmit(port),
                 Err(reason) => {
