@@ -1,0 +1,52 @@
+//! The packet path allocates nothing: not for an established packet, not for a new connection, not for its end.
+
+#![allow(missing_docs)]
+
+use allocation_counter::measure;
+use xvs::director::engine::BATCH;
+use xvs::director::service::Method;
+use xvs::director::time::Time;
+
+#[path = "../benches/common/flows.rs"]
+#[allow(dead_code, reason = "shared with the benches")]
+mod flows;
+use flows::{Flows, Way, shuffled};
+
+fn allocations(what: impl FnOnce()) -> u64 {
+    measure(what).count_total
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(vec![1u8; 100]))), 1);
+}
+
+#[test]
+fn established_packets_allocate_nothing() {
+    for (method, way) in [(Method::Nat, Way::In), (Method::Nat, Way::Out), (Method::Dr, Way::In)] {
+        let mut all = Flows::established(method, 10_000);
+        for flows in shuffled(10_000).chunks_exact(BATCH) {
+            all.fill(flows, way);
+            assert_eq!(allocations(|| assert_eq!(all.process(BATCH), BATCH)), 0, "{method:?} {way:?}");
+        }
+    }
+}
+
+#[test]
+fn new_connections_and_their_end_allocate_nothing() {
+    for method in [Method::Nat, Method::Dr] {
+        let mut all = Flows::new(method, 4096);
+        // Twice, so that slots are used again too.
+        for _ in 0..2 {
+            for first in (0..4096).step_by(BATCH) {
+                let flows: Vec<u32> = (first..first + 64).collect();
+                all.fill(&flows, Way::Syn);
+                assert_eq!(allocations(|| assert_eq!(all.process(BATCH), BATCH)), 0, "{method:?}");
+            }
+            all.now = Time(all.now.0 + 100_000);
+            let end = allocations(|| (0..100).for_each(|_| all.engine.expire(all.now)));
+            assert_eq!((end, all.director.table.len()), (0, 0), "{method:?}");
+            all.engine.rest();
+        }
+    }
+}
