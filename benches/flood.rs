@@ -17,8 +17,8 @@ use etherparse::PacketBuilder;
 
 static PROGRAM: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/flood.o"));
 
-/// Frames that one call of the kernel sends.
-const FRAMES_PER_CALL: u32 = 1 << 16;
+/// Frames that one call of the kernel sends: many, since it waits some 20 ms after each call for its memory.
+const FRAMES_PER_CALL: u32 = 1 << 22;
 /// Frames the kernel makes at once within a call.
 const FRAMES_PER_BATCH: u32 = 64;
 /// First source port.
@@ -52,7 +52,7 @@ struct Arguments {
     /// Length of a frame in bytes, without FCS.
     #[arg(long, default_value_t = 60)]
     frame_len: usize,
-    /// Seconds to send for.
+    /// Seconds to send for; a little longer, since a call of the kernel is not cut short.
     #[arg(long, default_value_t = 3)]
     seconds: u64,
     /// Core to send from.

@@ -88,7 +88,12 @@ pub(super) struct Work<'a, H> {
 }
 
 /// What the first two stages found out about a packet.
-type Looked = Result<(Parsed, u64, Option<Found>), Reject>;
+#[derive(Debug)]
+struct Looked {
+    parsed: Result<Parsed, Reject>,
+    hash: u64,
+    likely: Option<Found>,
+}
 
 impl Engine {
     /// The packet path of the worker with this seat.
@@ -118,24 +123,24 @@ impl Engine {
 
         self.looked.clear();
         for packet in batch.iter_mut() {
-            self.looked.push(parse(packet.frame()).map(|parsed| {
-                let hash = table.hash(&parsed.key);
-                table.prefetch_bucket(hash);
-                (parsed, hash, None)
-            }));
+            let parsed = parse(packet.frame());
+            let hash = parsed.as_ref().map_or(0, |p| table.hash(&p.key));
+            table.prefetch_bucket(hash);
+            self.looked.push(Looked { parsed, hash, likely: None });
         }
 
-        for (_, hash, found) in self.looked.iter_mut().flatten() {
-            *found = table.likely(*hash).inspect(|f| table.prefetch_slot(f.slot));
+        for looked in self.looked.iter_mut().filter(|l| l.parsed.is_ok()) {
+            looked.likely = table.likely(looked.hash).inspect(|f| table.prefetch_slot(f.slot));
         }
 
         let (services, timer, tick) = (self.services.load(), &mut self.timer, now.tick());
         let mut work = Work { director, stats, timer, services, hops, tick };
         verdicts.clear();
-        for (packet, looked) in batch.iter_mut().zip(self.looked.drain(..)) {
-            let outcome = looked
-                .map_err(DropReason::from)
-                .and_then(|(parsed, hash, likely)| work.forward(packet, &parsed, hash, likely));
+        for (packet, looked) in batch.iter_mut().zip(&self.looked) {
+            let outcome = match &looked.parsed {
+                Ok(parsed) => work.forward(packet, parsed, looked.hash, looked.likely),
+                Err(reject) => Err(DropReason::from(*reject)),
+            };
             verdicts.push(match outcome {
                 Ok(port) => Verdict::Transmit(port),
                 Err(reason) => {

@@ -52,6 +52,14 @@ pub fn of(bytes: &[u8]) -> u16 {
     !fold(words(bytes).sum())
 }
 
+/// As [`of`] for an IP header, whose length is a multiple of four bytes: half as many additions.
+#[inline]
+pub fn of_header(header: &[u8]) -> u16 {
+    // One's complement sums do not depend on the width they are added in (RFC 1071, 2.C).
+    let (words, _none) = header.as_chunks::<4>();
+    !fold(words.iter().map(|&w| u64::from(u32::from_be_bytes(w))).sum())
+}
+
 fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
     bytes.chunks(2).map(|w| match *w {
         [high, low] => u64::from(u16::from_be_bytes([high, low])),
@@ -86,6 +94,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_header_sums_up_the_same_in_wider_words(words in proptest::collection::vec(any::<u32>(), 5..16)) {
+            let header: Vec<u8> = words.iter().flat_map(|w| w.to_be_bytes()).collect();
+            prop_assert_eq!(of_header(&header), of(&header));
+        }
+
         /// The oracle is the checksum computed anew over the whole text.
         #[test]
         fn an_incremental_update_equals_a_new_computation(
@@ -103,14 +117,13 @@ mod tests {
             prop_assert_eq!(delta.apply(before), of(&text));
         }
 
+        /// Bytes damaged on the way stay damaged: the checksum after the edit is off by what it was off before.
         #[test]
-        fn a_wrong_checksum_stays_wrong_by_the_same_amount(
-            checksum: u16, error in 1u16..0xffff, delta: u16,
-        ) {
-            let off = |c: u16| Delta(error).apply(c);
+        fn a_wrong_checksum_stays_wrong(checksum: u16, error in 1u16..0xffff, delta: u16) {
+            let wrong = Delta(error).apply(checksum);
             prop_assert_eq!(
-                of(&[Delta(delta).apply(off(checksum)).to_be_bytes(), (!off(Delta(delta).apply(checksum))).to_be_bytes()].concat()) % 0xffff,
-                0
+                Delta(delta).apply(wrong) % 0xffff,
+                Delta(error).apply(Delta(delta).apply(checksum)) % 0xffff
             );
         }
     }

@@ -56,8 +56,8 @@ impl FlowKey {
 
     /// The key as it is stored.
     #[inline]
-    pub const fn words(&self) -> [u64; Self::WORDS] {
-        self.words
+    pub const fn words(&self) -> &[u64; Self::WORDS] {
+        &self.words
     }
 
     /// The key that was stored as `words`.
@@ -150,7 +150,7 @@ mod tests {
             let key = FlowKey::new(6, s, d);
             assert_eq!((key.source(), key.destination(), key.protocol()), (s, d, 6));
             assert_eq!(key.reversed(), FlowKey::new(6, d, s));
-            assert_eq!(FlowKey::from_words(key.words()), key);
+            assert_eq!(FlowKey::from_words(*key.words()), key);
             assert_ne!(key, FlowKey::new(17, s, d));
         }
     }

@@ -101,7 +101,7 @@ pub fn parse(frame: &[u8]) -> Result<Parsed, Reject> {
         return Err(Reject::Truncated);
     }
     let payload = packet.get(header_len..usize::from(ip_len)).ok_or(Reject::BadHeader)?;
-    if checksum::of(ip.slice()) != 0 {
+    if checksum::of_header(ip.slice()) != 0 {
         return Err(Reject::BadChecksum);
     }
     if ip.is_fragmenting_payload() {

@@ -10,7 +10,7 @@ use super::options::{RING_LEN_MAX, RING_LEN_MIN};
 pub enum XdpError {
     /// Ring length out of bounds.
     #[error(
-        "ring length {ring_len}: must be a power of two from {min} to {max}",
+        "ring_frames = {ring_len}: must be a power of two from {min} to {max}",
         min = RING_LEN_MIN,
         max = RING_LEN_MAX
     )]
@@ -19,7 +19,7 @@ pub enum XdpError {
         ring_len: u32,
     },
     /// Chunk length out of bounds.
-    #[error("chunk length {chunk_len}: must be 2048 or 4096 bytes")]
+    #[error("frame_bytes = {chunk_len}: must be 2048 or 4096")]
     ChunkLen {
         /// What was asked for, in bytes.
         chunk_len: u32,
@@ -37,7 +37,7 @@ pub enum XdpError {
     /// The locked-memory limit, or the memory itself, is too small.
     #[error(
         "{need_bytes} bytes of packet memory cannot be locked (limit: {limit}); raise it with `ulimit -l \
-         unlimited`, or LimitMEMLOCK=infinity in the systemd unit, grant CAP_IPC_LOCK, or choose shorter rings"
+         unlimited`, or LimitMEMLOCK=infinity in the systemd unit, grant CAP_IPC_LOCK, or set a smaller ring_frames or frame_bytes"
     )]
     Memory {
         /// Size of the UMEM in bytes.
@@ -72,7 +72,7 @@ pub enum XdpError {
     },
     /// Zero-copy was required and the driver has none.
     #[error(
-        "zero-copy is required, but {interface} (queue {queue}) cannot do it; set zero_copy = \"prefer\" to accept \
+        "zero-copy is required, but {interface} (queue {queue}) cannot do it; set zero_copy = \"auto\" to accept \
          copy mode, or use an interface whose driver supports zero-copy (`ethtool -i {interface}` names the driver)"
     )]
     NoZeroCopy {
@@ -165,7 +165,7 @@ mod tests {
             (libc::EBUSY, ["queue 3 of eth7", "ss --xdp -p"]),
             (libc::EINVAL, ["no queue 3", "ethtool -l eth7"]),
             (libc::ENODEV, ["eth7 does not exist", "ip link"]),
-            (libc::EOPNOTSUPP, ["eth7", "zero_copy = \"prefer\""]),
+            (libc::EOPNOTSUPP, ["eth7", "zero_copy = \"auto\""]),
             (libc::EPERM, ["CAP_NET_RAW", "root"]),
             (libc::ENOBUFS, ["ulimit -l", "LimitMEMLOCK"]),
             (libc::EIO, ["queue 3 of eth7", "os error 5"]),

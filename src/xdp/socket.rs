@@ -26,7 +26,8 @@ use super::umem::Umem;
 
 pub use xsk_rs::socket::XdpStatistics;
 
-/// Frames that a `sendto` transmits in copy mode where the kernel does not let us raise it.
+/// Frames that a `sendto` transmits in copy mode. Newer kernels let a socket raise it (`XDP_MAX_TX_SKB_BUDGET`);
+/// on veth that made no difference that could be measured.
 const COPY_MODE_BUDGET: usize = 32;
 
 /// The socket of one queue of one interface; one thread owns it.
@@ -105,21 +106,12 @@ impl PortSocket {
         if options.zero_copy == ZeroCopy::Require && !port.zero_copy {
             return Err(XdpError::NoZeroCopy { interface: interface.to_owned(), queue });
         }
-        port.tune();
-        Ok(port)
-    }
-
-    /// Options that help where the kernel has them and are not needed where it has not.
-    fn tune(&mut self) {
-        #[allow(clippy::cast_possible_truncation, reason = "ring lengths are u32")]
-        if let Err(error) = sockopt::raise_transmit_budget(self.as_fd(), self.ring_len as u32) {
-            tracing::debug!(interface = self.interface, %error, "transmit budget stays as it is");
-        }
-        if self.busy_poll
-            && let Err(error) = sockopt::prefer_busy_poll(self.as_fd())
+        if options.busy_poll
+            && let Err(error) = sockopt::prefer_busy_poll(port.as_fd())
         {
-            tracing::warn!(interface = self.interface, %error, "busy polling without the driver's help");
+            tracing::warn!(interface, queue, %error, "busy polling without the driver's help");
         }
+        Ok(port)
     }
 
     /// Name of the interface.

@@ -10,8 +10,6 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const XDP_OPTIONS: libc::c_int = 8;
 /// Its bit for zero-copy.
 const XDP_OPTIONS_ZEROCOPY: u32 = 1;
-/// `XDP_MAX_TX_SKB_BUDGET`, kernel 6.17 and later: frames a `sendto` takes in copy mode instead of 32.
-const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 /// Microseconds a busy poll may last.
 const BUSY_POLL_US: u32 = 20;
 /// Frames a busy poll may handle.
@@ -32,11 +30,6 @@ pub(super) fn is_zero_copy(fd: BorrowedFd<'_>) -> io::Result<bool> {
         )
     };
     if status != 0 { Err(io::Error::last_os_error()) } else { Ok(options & XDP_OPTIONS_ZEROCOPY != 0) }
-}
-
-/// Raises the number of frames that one `sendto` takes in copy mode; older kernels refuse.
-pub(super) fn raise_transmit_budget(fd: BorrowedFd<'_>, frames: u32) -> io::Result<()> {
-    set(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, frames)
 }
 
 /// Lets the worker drive the driver's receive path.

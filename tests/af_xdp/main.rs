@@ -22,6 +22,7 @@ use xvs::xdp::options::{SocketOptions, ZeroCopy};
 use xvs::xdp::socket::PortSocket;
 use xvs::xdp::umem::Umem;
 
+mod alone;
 mod pair;
 #[path = "../../benches/common/redirect.rs"]
 mod redirect;
@@ -79,7 +80,7 @@ fn work(
     queue: u32,
     (umem, ports): Opened,
     stop: &Arc<AtomicBool>,
-    processor: Cross,
+    processor: impl Processor + Send + 'static,
     options: WorkerOptions,
 ) -> Worker {
     spawn(WorkerSetup {

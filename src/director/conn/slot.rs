@@ -117,7 +117,7 @@ impl Slot {
     pub(super) fn set_side(&self, direction: Direction, key: &FlowKey, recipe: Recipe, way: Way) {
         let side = self.side(direction);
         for (cell, word) in side.key.iter().zip(key.words()) {
-            cell.store(word, Relaxed);
+            cell.store(*word, Relaxed);
         }
         side.recipe.store(recipe.to_word(), Relaxed);
         side.way.store(way.to_word(), Relaxed);

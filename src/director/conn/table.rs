@@ -4,6 +4,8 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use std::hash::Hasher;
+
 use siphasher::sip::SipHasher13;
 
 use crate::director::forward::recipe::{Recipe, Way};
@@ -105,15 +107,19 @@ impl Table {
         })
     }
 
-    /// The hash of a key.
+    /// The hash of a key: SipHash-1-3 under this table's secret.
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> u64 {
-        let words = key.words();
-        if key.is_v4() {
-            self.hasher.hash(zerocopy::IntoBytes::as_bytes(&[words[0], words[1]]))
-        } else {
-            self.hasher.hash(zerocopy::IntoBytes::as_bytes(&words))
+        let &[a, b, c, d, e] = key.words();
+        let mut hasher = self.hasher;
+        hasher.write_u64(a);
+        hasher.write_u64(b);
+        if !key.is_v4() {
+            hasher.write_u64(c);
+            hasher.write_u64(d);
+            hasher.write_u64(e);
         }
+        hasher.finish()
     }
 
     /// Asks for the memory that [`likely`](Self::likely) reads.

@@ -1,0 +1,164 @@
+//! A director in memory with many established flows, and frames of them on demand.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use etherparse::PacketBuilder;
+use xvs::director::Director;
+use xvs::director::conn::state::Timeouts;
+use xvs::director::engine::{BATCH, Batch, Engine, Packet, Verdict, Verdicts};
+use xvs::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
+use xvs::director::sched::{Kind, Options};
+use xvs::director::service::{Method, Protocol, Server, Service};
+use xvs::director::services::Services;
+use xvs::director::time::Time;
+use xvs::packet::checksum;
+
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+const FRAME_LEN: usize = 64;
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+/// One hop inside, one outside, both resolved.
+pub struct Hops;
+
+impl NextHops for Hops {
+    fn generation(&self) -> u32 {
+        1
+    }
+
+    fn route(&self, destination: IpAddr, _: u32) -> Route {
+        let inside = matches!(destination, IpAddr::V4(ip) if ip.octets()[1] == 1);
+        Route::Via(HopId(u32::from(inside)))
+    }
+
+    fn hop(&self, id: HopId) -> Option<Hop> {
+        let port = PortId::try_from(id.0).ok()?;
+        Some(Hop { port, dst_mac: MAC, src_mac: MAC, vlan: None, mtu: 1500 })
+    }
+
+    fn back_to(&self, _: PortId, _: [u8; 6]) -> Option<Hop> {
+        None
+    }
+}
+
+/// Which packets are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the client: an acknowledgement.
+    In,
+    /// From the server: an acknowledgement.
+    Out,
+    /// From the client: a SYN.
+    Syn,
+}
+
+/// The director, one of its workers, and a batch's worth of frames.
+pub struct Flows {
+    pub director: Arc<Director>,
+    pub engine: Engine,
+    frames: Vec<[u8; FRAME_LEN]>,
+    verdicts: Verdicts,
+    template: [u8; FRAME_LEN],
+    pub now: Time,
+}
+
+/// The client of flow `n`: 24 bits of address, 6 of port.
+fn client(n: u32) -> (Ipv4Addr, u16) {
+    (Ipv4Addr::from_bits(0x5000_0000 | n & 0xff_ffff), 1024 + u16::try_from(n >> 24).unwrap_or(0))
+}
+
+/// 64 servers, all of one port.
+fn server(n: u32) -> Ipv4Addr {
+    Ipv4Addr::new(10, 1, 0, u8::try_from(1 + n % 64).unwrap_or(1))
+}
+
+impl Flows {
+    /// A director for one TCP service with one server for each of 64 addresses.
+    pub fn new(method: Method, capacity: u32) -> Self {
+        let servers =
+            (0..64).map(|n| Server { address: SocketAddr::new(server(n).into(), 80), weight: 1, method });
+        let service = Service {
+            protocol: Protocol::Tcp,
+            address: SocketAddr::new(VIP.into(), 80),
+            scheduler: Kind::Rr,
+            options: Options::default(),
+            // The newest is first in the list: so flow n goes to server n.
+            servers: servers.rev().collect(),
+        };
+        let services = Services::new(&[service], Timeouts::default()).unwrap();
+        let (director, mut seats) = Director::new(capacity, 1, (1, 2), services).unwrap();
+        let mut bytes = Vec::new();
+        PacketBuilder::ethernet2(MAC, MAC)
+            .ipv4([0; 4], VIP.octets(), 64)
+            .tcp(0, 80, 1, 1000)
+            .write(&mut bytes, &[0; FRAME_LEN - 54])
+            .unwrap();
+        Self {
+            director,
+            engine: Engine::new(seats.remove(0)),
+            frames: vec![[0; FRAME_LEN]; BATCH],
+            verdicts: Verdicts::new(),
+            template: bytes.try_into().unwrap(),
+            now: Time::from_secs(10),
+        }
+    }
+
+    /// With `flows` established connections.
+    pub fn established(method: Method, flows: u32) -> Self {
+        let mut all = Self::new(method, flows.max(1024));
+        for way in [Way::Syn, Way::In] {
+            for first in (0..flows).step_by(BATCH) {
+                let batch: Vec<u32> = (first..flows.min(first + 64)).collect();
+                all.fill(&batch, way);
+                all.process(batch.len());
+            }
+        }
+        assert_eq!(all.director.table.len(), u64::from(flows));
+        all
+    }
+
+    /// The frame of flow `n`, with a right IP header checksum and any transport checksum.
+    pub fn frame(&self, n: u32, way: Way) -> [u8; FRAME_LEN] {
+        let mut frame = self.template;
+        let (cip, cport) = client(n);
+        let (source, destination, ports) = match way {
+            Way::In | Way::Syn => (cip, VIP, [cport, 80]),
+            Way::Out => (server(n), cip, [80, cport]),
+        };
+        frame[26..30].copy_from_slice(&source.octets());
+        frame[30..34].copy_from_slice(&destination.octets());
+        frame[34..36].copy_from_slice(&ports[0].to_be_bytes());
+        frame[36..38].copy_from_slice(&ports[1].to_be_bytes());
+        frame[47] = if way == Way::Syn { 0x02 } else { 0x10 };
+        frame[24..26].fill(0);
+        let sum = checksum::of(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame
+    }
+
+    /// Puts frames of these flows, at most a batch, where [`process`](Self::process) takes them.
+    pub fn fill(&mut self, flows: &[u32], way: Way) {
+        for (slot, &n) in flows.iter().enumerate() {
+            self.frames[slot] = self.frame(n, way);
+        }
+    }
+
+    /// Processes the first `count` frames and returns how many are to be sent.
+    pub fn process(&mut self, count: usize) -> usize {
+        let mut batch: Batch<'_> =
+            self.frames[..count].iter_mut().map(|f| Packet { room: f, len: FRAME_LEN, port: 0 }).collect();
+        self.engine.process(&mut batch, &Hops, self.now, &mut self.verdicts);
+        self.verdicts.iter().filter(|v| matches!(v, Verdict::Transmit(_))).count()
+    }
+}
+
+/// A reproducible sequence without locality.
+pub fn shuffled(count: u32) -> Vec<u32> {
+    let mut all: Vec<u32> = (0..count).collect();
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    for i in (1..all.len()).rev() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        all.swap(i, usize::try_from(state >> 33).unwrap_or(0) % (i + 1));
+    }
+    all
+}
