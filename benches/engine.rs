@@ -68,19 +68,20 @@ fn established(c: &mut Criterion) {
 fn opening(c: &mut Criterion) {
     let mut group = c.benchmark_group("new_connection");
     group.throughput(Throughput::Elements(1));
+    const CAPACITY: u32 = 1 << 20;
+    let batch_len = u32::try_from(BATCH).expect("a batch is small");
     for (name, method) in [("nat", Method::Nat), ("dr", Method::Dr)] {
-        const CAPACITY: u32 = 1 << 20;
         let mut all = Flows::new(method, CAPACITY);
         let mut next = 0;
         group.bench_function(name, |b| {
             b.iter_custom(|packets| {
                 at_median_pace(packets, || {
-                    if next + BATCH as u32 > CAPACITY {
+                    if next + batch_len > CAPACITY {
                         all = Flows::new(method, CAPACITY);
                         next = 0;
                     }
-                    let batch: Vec<u32> = (next..next + BATCH as u32).collect();
-                    next += BATCH as u32;
+                    let batch: Vec<u32> = (next..next + batch_len).collect();
+                    next += batch_len;
                     all.fill(&batch, Way::Syn);
                     timed(&mut all)
                 })

@@ -20,8 +20,7 @@ const MAX_STEPS: u32 = 4096;
 
 /// Ticks after which a connection has been silent for `timeout_s` seconds, and at most one tick longer.
 const fn ticks(timeout_s: u32) -> u32 {
-    const PER_SECOND: u32 = (1000 / Time::TICK_MS) as u32;
-    timeout_s.saturating_mul(PER_SECOND).saturating_add(1)
+    timeout_s.saturating_mul(Time::TICKS_PER_S).saturating_add(1)
 }
 
 impl<H> Work<'_, H> {

@@ -2,7 +2,7 @@
 //!
 //! A batch runs in stages so that memory latency overlaps: all packets are parsed and their buckets asked for,
 //! then all connections are found and asked for, then, in order of arrival, each packet is forwarded. No
-//! lock, no allocation, no clock; a new connection takes what [`open`](super::open) says.
+//! lock, no allocation, no clock; a new connection takes what the file `open` says.
 
 use std::sync::Arc;
 

@@ -27,6 +27,7 @@ impl Delta {
 
     /// The checksum after the edit.
     #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "the sum has its carry added back")]
     pub const fn apply(self, checksum: u16) -> u16 {
         let sum = !checksum as u32 + self.0 as u32;
         !((sum & 0xffff) + (sum >> 16)) as u16

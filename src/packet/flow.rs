@@ -122,9 +122,10 @@ impl FlowKey {
     }
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "halves of the word")]
 fn halves(address: Ipv6Addr) -> (u64, u64) {
     let bits = address.to_bits();
-    ((bits >> 64) as u64, (bits & u128::from(u64::MAX)) as u64)
+    ((bits >> 64) as u64, bits as u64)
 }
 
 fn whole(first: u64, second: u64) -> Ipv6Addr {

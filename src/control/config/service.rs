@@ -15,7 +15,7 @@ use crate::director::service::{MAX_WEIGHT, Method, Protocol, Server, Service};
 /// Most services in a configuration.
 pub const MAX_SERVICES: usize = 16_384;
 /// Most servers in a configuration, those of all services together.
-pub const MAX_SERVERS: usize = 65_536;
+pub const MAX_SERVERS: usize = crate::director::server::MAX_SERVERS as usize;
 
 /// Weight of a server that names none, as in ipvsadm.
 const WEIGHT: u32 = 1;

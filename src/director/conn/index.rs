@@ -159,7 +159,7 @@ impl<B: std::ops::Deref<Target = [Bucket]>> Index<B> {
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "below the number of buckets")]
     fn number(&self, hash: u64) -> usize {
-        ((hash & 0xffff_ffff) * (self.buckets.len() as u64) >> 32) as usize
+        (((hash & 0xffff_ffff) * self.buckets.len() as u64) >> 32) as usize
     }
 
     /// The first bucket of a key.

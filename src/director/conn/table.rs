@@ -222,7 +222,7 @@ impl Timer {
         Self { worker, reserve: Reserve::new(u32::try_from(hoard).unwrap_or(u32::MAX)), wheel: Wheel::new(0) }
     }
 
-    /// A batch begins; see [`Quiesce::enter`].
+    /// A batch begins: whatever was found in the batch before is forgotten.
     #[inline]
     pub fn enter(&self, table: &Table) {
         table.quiesce.enter(self.worker as usize);

@@ -72,11 +72,12 @@ impl Pool {
 
     /// The servers of the next `n` connections, as digits; `-` for none.
     fn next(&self, n: usize) -> String {
-        (0..n).map(|_| self.pick().map_or("-".to_owned(), |s| s.to_string())).collect()
+        (0..n).map(|_| self.pick().map_or_else(|| "-".to_owned(), |s| s.to_string())).collect()
     }
 
     fn sh(&self, clients: u8) -> String {
-        let one = |c| self.pick_for(&format!("10.0.1.{c}:4711")).map_or("-".to_owned(), |s| s.to_string());
+        let one =
+            |c| self.pick_for(&format!("10.0.1.{c}:4711")).map_or_else(|| "-".to_owned(), |s| s.to_string());
         (1..=clients).map(one).collect()
     }
 }
