@@ -21,6 +21,10 @@ use xvs::xdp::steer::{
 /// Set in a process that a test starts as its child.
 const CHILD: &str = "XVS_ATTACH_TEST_CHILD";
 
+const MAC_A: [u8; 6] = [2, 0, 0, 0, 0, 0x0a];
+const MAC_B: [u8; 6] = [2, 0, 0, 0, 0, 0x0b];
+const MAC_NEW: [u8; 6] = [2, 0, 0, 0xaa, 0, 0x0a];
+
 /// A network namespace that this thread, and what it starts, lives in.
 struct Namespace {
     name: String,
@@ -75,6 +79,28 @@ fn await_no_program(interfaces: &[&str]) {
         assert!(Instant::now() < deadline, "a program is still attached: {}", run(&["ip", "link"]));
         sleep(Duration::from_millis(10));
     }
+}
+
+fn set_mac(interface: &str, mac: [u8; 6]) {
+    let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+    run(&["ip", "link", "set", "dev", interface, "address", &mac]);
+}
+
+/// UDP port 53 of 10.9.0.100 is a service.
+fn dns() -> Rules {
+    let service = Endpoint { protocol: 17, address: "10.9.0.100".parse().unwrap(), port: 53 };
+    Rules { services: [service].into(), ..Rules::default() }
+}
+
+/// A frame to the service of [`dns`], sent to this MAC address.
+fn query(mac: [u8; 6]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    etherparse::PacketBuilder::ethernet2([2; 6], mac)
+        .ipv4([10, 9, 0, 1], [10, 9, 0, 100], 64)
+        .udp(40_000, 53)
+        .write(&mut frame, b"query")
+        .unwrap();
+    frame
 }
 
 fn load() -> Steering {
@@ -200,25 +226,19 @@ fn an_interface_that_came_back_can_be_attached_again() {
 fn a_frame_goes_to_the_socket_of_its_own_interface_and_queue_only() {
     // One queue more than can be steered: it must not reach the sockets of the next interface.
     let _namespace = Namespace::with_veth(65);
-    let [a, b] = ["va", "vb"].map(|name| if_nametoindex(name).unwrap());
-    let service = Endpoint { protocol: 17, address: "10.9.0.100".parse().unwrap(), port: 53 };
-    let mut frame = Vec::new();
-    etherparse::PacketBuilder::ethernet2([2; 6], [2; 6])
-        .ipv4([10, 9, 0, 1], [10, 9, 0, 100], 64)
-        .udp(40_000, 53)
-        .write(&mut frame, b"query")
-        .unwrap();
-
     let mut steering = load();
-    steering.apply(&Rules { services: [service].into(), ..Rules::default() }).unwrap();
-    steering.attach("va", 0, Require::Native).unwrap();
-    steering.attach("vb", 1, Require::Native).unwrap();
+    steering.apply(&dns()).unwrap();
+    for (port_index, interface, mac) in [(0, "va", MAC_A), (1, "vb", MAC_B)] {
+        set_mac(interface, mac);
+        steering.attach(interface, port_index, Require::Native).unwrap();
+    }
     let (socket_a2, socket_b0) = (bare_socket().unwrap(), bare_socket().unwrap());
     steering.set_socket(0, 2, &socket_a2).unwrap();
     steering.set_socket(1, 0, &socket_b0).unwrap();
 
     let mut redirected = Vec::new();
-    for (name, interface) in [("va", a), ("vb", b)] {
+    for (name, mac) in [("va", MAC_A), ("vb", MAC_B)] {
+        let (frame, interface) = (query(mac), if_nametoindex(name).unwrap());
         for queue in 0..65 {
             let arrival = Some(Arrival { interface, queue });
             if steering.try_frame(&frame, arrival).unwrap() == Verdict::Redirect {
@@ -229,6 +249,51 @@ fn a_frame_goes_to_the_socket_of_its_own_interface_and_queue_only() {
     assert_eq!(redirected, [("va", 2), ("vb", 0)]);
     let counters = steering.counters().unwrap();
     assert!(counters.contains(&(Outcome::Service, 2)) && counters.contains(&(Outcome::NoSocket, 128)));
+}
+
+#[test]
+fn the_mac_that_frames_must_be_sent_to_is_the_interfaces_and_follows_it() {
+    let _namespace = Namespace::with_veth(1);
+    for (interface, mac) in [("va", MAC_A), ("vb", MAC_B)] {
+        set_mac(interface, mac);
+    }
+    let mut steering = load();
+    steering.apply(&dns()).unwrap();
+    steering.attach("va", 3, Require::Native).unwrap();
+    steering.attach("vb", 4, Require::Native).unwrap();
+    let sockets = [bare_socket().unwrap(), bare_socket().unwrap()];
+    steering.set_socket(3, 0, &sockets[0]).unwrap();
+    steering.set_socket(4, 0, &sockets[1]).unwrap();
+    // Those of these addresses that are taken at `va`, and at `vb`.
+    let taken = |steering: &mut Steering| {
+        ["va", "vb"].map(|interface| {
+            let arrival = Some(Arrival { interface: if_nametoindex(interface).unwrap(), queue: 0 });
+            let mut macs = vec![MAC_A, MAC_B, MAC_NEW];
+            macs.retain(|mac| steering.try_frame(&query(*mac), arrival).unwrap() == Verdict::Redirect);
+            macs
+        })
+    };
+
+    assert_eq!(taken(&mut steering), [[MAC_A], [MAC_B]]);
+    assert!(steering.counters().unwrap().contains(&(Outcome::PassOtherMac, 4)));
+    set_mac("va", MAC_NEW);
+    steering.set_mac(3, MAC_NEW).unwrap();
+    assert_eq!(taken(&mut steering), [[MAC_NEW], [MAC_B]]);
+    steering.set_mac(3, MAC_A).unwrap();
+    assert_eq!(taken(&mut steering), [[MAC_A], [MAC_B]], "and back");
+    steering.set_mac(5, MAC_NEW).unwrap();
+    assert_eq!(taken(&mut steering), [[MAC_A], [MAC_B]], "nothing is attached as 5");
+    steering.attach("va", 3, Require::Native).unwrap();
+    assert_eq!(taken(&mut steering), [[MAC_NEW], [MAC_B]], "attaching reads it");
+}
+
+#[test]
+fn an_interface_without_ethernet_is_refused() {
+    let _namespace = Namespace::enter();
+    run(&["ip", "tuntap", "add", "dev", "tun0", "mode", "tun"]);
+    let error = load().attach("tun0", 0, Require::Any).unwrap_err();
+    assert!(matches!(error, SteerError::NoMac { .. }), "{error}");
+    assert!(!has_program("tun0"));
 }
 
 #[test]

@@ -9,6 +9,11 @@
  *   not ours  everything else: ARP, ND, ping, ssh, VRRP, routing protocols, replies to health checks, and
  *             whatever is truncated or malformed: the kernel stays the host's stack and the judge of errors
  *
+ * And none of it is ours unless it is sent to the MAC address of the interface it arrived at  (pass_other_mac):
+ * a promiscuous interface and a bridge that floods show frames of other machines, and with DR the servers hold
+ * the VIP too. VLAN interfaces and bonds have the address of what they are made of. One with an address of its
+ * own, such as a macvlan for a virtual router's MAC, is the kernel's, with all that is sent to that address.
+ *
  * Nothing else is decided here: which server, which connection, what is dropped is user space's business.
  * The frame is never written to. Each frame counts in exactly one outcome.
  */
@@ -33,7 +38,7 @@
 /* IPv6 extension headers looked through; real traffic has one or two. */
 #define MAX_EXTENSIONS 6
 
-/* Outcomes in the order of `Outcome` in src/xdp/steer/outcome.rs. Those before NO_SOCKET are ours. */
+/* Outcomes in the order of `Outcome` in src/xdp/steer/outcome.rs. Those before NO_SOCKET go to a socket. */
 enum outcome {
 	OUTCOME_SERVICE,
 	OUTCOME_SERVICE_ANY_PORT,
@@ -41,6 +46,7 @@ enum outcome {
 	OUTCOME_FRAGMENT,
 	OUTCOME_ICMP_ERROR,
 	OUTCOME_NO_SOCKET,
+	OUTCOME_PASS_OTHER_MAC,
 	OUTCOME_PASS_NOT_OURS,
 	OUTCOME_PASS_HOST,
 	OUTCOME_PASS_NOT_IP,
@@ -64,6 +70,13 @@ struct service {
 	__u32 flags;
 };
 
+/* An interface that the program is attached to. */
+struct port {
+	__u32 base;   /* the place of its queue 0 in `sockets` */
+	__u16 mac[3]; /* as in a frame, where it is aligned to 2 bytes too */
+	__u16 unused; /* 0 */
+};
+
 /*
  * Elements are allocated as they are added, by system calls only; without preallocation a removed element
  * is not reused while a packet on another CPU may still be reading it.
@@ -82,12 +95,13 @@ KEY_MAP(nat_servers, __u32, MAX_NAT_SERVERS);
 KEY_MAP(vips, __u32, MAX_VIPS);
 KEY_MAP(host_addresses, __u32, MAX_HOST_ADDRESSES);
 
-/* Interface index to the place of its queue 0 in `sockets`: one program and one map serve all interfaces. */
+/* By interface index: one program and one map serve all interfaces. Not preallocated for the same reason. */
 struct {
 	MAP_NUMBER(type, BPF_MAP_TYPE_HASH);
+	MAP_NUMBER(map_flags, BPF_F_NO_PREALLOC);
 	MAP_NUMBER(max_entries, MAX_PORTS);
 	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, __u32);
+	MAP_TYPE(value, struct port);
 } ports SEC(".maps");
 
 struct {
@@ -293,9 +307,6 @@ INLINE enum outcome judge(void *frame, void *end)
 
 	if (network > end)
 		return OUTCOME_PASS_MALFORMED;
-	/* A router forwards nothing that came as a link broadcast or multicast (RFC 1812, 5.3.4). */
-	if (ethernet->h_dest[0] & 1)
-		return OUTCOME_PASS_NOT_OURS;
 	type = ethernet->h_proto;
 	if (type == NET16(ETH_P_8021Q) || type == NET16(ETH_P_8021AD)) {
 		struct vlan_tag *tag = network;
@@ -312,17 +323,35 @@ INLINE enum outcome judge(void *frame, void *end)
 	return OUTCOME_PASS_NOT_IP;
 }
 
-/* XDP_REDIRECT if the frame is on its way to the socket of its interface and queue, XDP_PASS if there is none. */
-INLINE int to_socket(struct xdp_md *ctx)
+/*
+ * Whether the frame is to the interface itself. That leaves out groups as well: a router forwards nothing that
+ * came as a link broadcast or multicast (RFC 1812, 5.3.4).
+ */
+INLINE int is_to(struct port *port, void *frame)
+{
+	__u16 *destination = frame;
+
+	return destination[0] == port->mac[0] && destination[1] == port->mac[1] && destination[2] == port->mac[2];
+}
+
+/*
+ * Sends what is ours by its addresses on its way to the socket of its interface and queue; its outcome comes
+ * back, another one if it stays here.
+ */
+INLINE enum outcome to_socket(struct xdp_md *ctx, void *frame, enum outcome outcome)
 {
 	__u32 interface = ctx->ingress_ifindex;
 	__u32 queue = ctx->rx_queue_index;
-	__u32 *base = map_lookup(&ports, &interface);
+	struct port *port = map_lookup(&ports, &interface);
 
+	if (!port)
+		return OUTCOME_NO_SOCKET;
+	if (!is_to(port, frame))
+		return OUTCOME_PASS_OTHER_MAC;
 	/* Without the bound a high queue would land in the places of the next interface. */
-	if (!base || queue >= MAX_QUEUES)
-		return XDP_PASS;
-	return redirect_map(&sockets, *base + queue, XDP_PASS);
+	if (queue >= MAX_QUEUES || redirect_map(&sockets, port->base + queue, XDP_PASS) != XDP_REDIRECT)
+		return OUTCOME_NO_SOCKET;
+	return outcome;
 }
 
 INLINE void count(__u32 outcome)
@@ -337,16 +366,13 @@ INLINE void count(__u32 outcome)
 SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
-	enum outcome outcome = judge((void *)(long)ctx->data, (void *)(long)ctx->data_end);
-	int action = XDP_PASS;
+	void *frame = (void *)(long)ctx->data;
+	enum outcome outcome = judge(frame, (void *)(long)ctx->data_end);
 
-	if (outcome < OUTCOME_NO_SOCKET) {
-		action = to_socket(ctx);
-		if (action != XDP_REDIRECT)
-			outcome = OUTCOME_NO_SOCKET;
-	}
+	if (outcome < OUTCOME_NO_SOCKET)
+		outcome = to_socket(ctx, frame, outcome);
 	count(outcome);
-	return action;
+	return outcome < OUTCOME_NO_SOCKET ? XDP_REDIRECT : XDP_PASS;
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -26,7 +26,8 @@ pub const SERVICE_VLAN: u16 = 0x88a8;
 pub const NETWORK: usize = 14;
 
 const MAC_FROM: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const MAC_TO: [u8; 6] = [2, 0, 0, 0, 0, 2];
+/// Where every frame here is sent to: the MAC address that the interface is said to have.
+pub const MAC_TO: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const TTL: u8 = 64;
 const PAYLOAD: &[u8] = b"seventeen bytes..";
 
@@ -167,6 +168,11 @@ pub fn with_extensions(frame: &[u8], extensions: &[(u8, &[u8])]) -> Vec<u8> {
 /// The frame under a VLAN tag of this type (VLAN 7, priority 5).
 pub fn tagged(frame: &[u8], tag_type: u16) -> Vec<u8> {
     [&frame[..12], &tag_type.to_be_bytes(), &[0xa0, 7], &frame[12..]].concat()
+}
+
+/// The frame sent to another MAC address.
+pub fn to_mac(frame: &[u8], mac: [u8; 6]) -> Vec<u8> {
+    [&mac[..], &frame[6..]].concat()
 }
 
 /// The frame with one byte changed.

@@ -8,7 +8,7 @@ mod samples;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use frames::{ICMP, NETWORK, SCTP, SERVICE_VLAN, TCP, UDP, VLAN, fragment, tagged, tcp};
+use frames::{ICMP, MAC_TO, NETWORK, SCTP, SERVICE_VLAN, TCP, UDP, VLAN, fragment, tagged, tcp, to_mac};
 use samples::{BACKEND, CLIENT_PORT, DNS, HTTP, Net, nets, samples};
 use xvs::xdp::steer::{
     Endpoint, MAX_PORTS, MAX_QUEUES, MAX_SERVICES, Outcome, Rules, SteerError, Steering, Verdict, bare_socket,
@@ -46,7 +46,7 @@ fn load() -> Steering {
 fn steering(rules: &Rules) -> Steering {
     let mut steering = load();
     steering.apply(rules).unwrap();
-    steering.assume_port(LOOPBACK, 0).unwrap();
+    steering.assume_port(LOOPBACK, 0, MAC_TO).unwrap();
     // The map holds a socket only while it is open, so this one stays open until the process ends.
     let socket = Box::leak(Box::new(bare_socket().expect("AF_XDP sockets need root and CONFIG_XDP_SOCKETS")));
     steering.set_socket(0, 0, socket).unwrap();
@@ -84,6 +84,32 @@ fn each_sample_has_its_outcome_untagged_and_tagged() {
             for tag in [VLAN, SERVICE_VLAN] {
                 let name = format!("{name} under tag {tag:#x}");
                 assert_eq!(outcome(&mut steering, &name, &tagged(&frame, tag)), expected, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frame_to_any_other_mac_passes_and_is_counted_so_if_it_would_be_ours() {
+    // Another byte anywhere, which in the first one is a group's bit; and groups that IP uses.
+    let mut others: Vec<[u8; 6]> = (0..6)
+        .map(|byte| {
+            let mut mac = MAC_TO;
+            mac[byte] ^= 1;
+            mac
+        })
+        .collect();
+    others.extend([[0xff; 6], [1, 0, 0x5e, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1], [0; 6]]);
+    let mut steering = steering(&rules());
+    for net in nets() {
+        for (name, frame, expected) in samples(&net) {
+            let expected = if expected.is_redirected() { Outcome::PassOtherMac } else { expected };
+            for mac in &others {
+                let name = format!("{name} ({}) to {mac:x?}", net.vip);
+                let frame = to_mac(&frame, *mac);
+                assert_eq!(outcome(&mut steering, &name, &frame), expected, "{name}");
+                let outcome = outcome(&mut steering, &name, &tagged(&frame, VLAN));
+                assert!(!outcome.is_redirected(), "{name} under a tag: {outcome}");
             }
         }
     }
@@ -142,7 +168,7 @@ fn without_a_socket_what_is_ours_passes_and_is_counted_so() {
     let mut steering = load();
     steering.apply(&rules()).unwrap();
     assert_eq!(outcome(&mut steering, "an interface that is not ours", &frame), Outcome::NoSocket);
-    steering.assume_port(LOOPBACK, 3).unwrap();
+    steering.assume_port(LOOPBACK, 3, MAC_TO).unwrap();
     assert_eq!(outcome(&mut steering, "no socket yet", &frame), Outcome::NoSocket);
     let socket = bare_socket().unwrap();
     steering.set_socket(3, 0, &socket).unwrap();

@@ -140,7 +140,7 @@ fn ipv4_samples(client: Ipv4Addr, vip: Ipv4Addr) -> Vec<Sample> {
         ("an ARP request", arp_request(client, vip), Outcome::PassNotIp),
         ("an unknown type", edited(&edited(&plain, 12, 0x88), 13, 0xcc), Outcome::PassNotIp),
         ("two VLAN tags", tagged(&tagged(&plain, VLAN), SERVICE_VLAN), Outcome::PassNotIp),
-        ("to the broadcast address of the link", edited(&plain, 0, 0xff), Outcome::PassNotOurs),
+        ("to the broadcast address of the link", edited(&plain, 0, 0xff), Outcome::PassOtherMac),
     ]
 }
 
@@ -205,6 +205,6 @@ fn ipv6_samples(client: IpAddr, vip: IpAddr) -> Vec<Sample> {
         ("shorter than its ports", edited(&plain, NETWORK + 5, 3), Outcome::PassMalformed),
         ("IPv4 by its type", edited(&edited(&plain, 12, 0x08), 13, 0x00), Outcome::PassMalformed),
         ("two VLAN tags", tagged(&tagged(&plain, VLAN), VLAN), Outcome::PassNotIp),
-        ("to a multicast address of the link", edited(&plain, 0, 0x33), Outcome::PassNotOurs),
+        ("to a multicast address of the link", edited(&plain, 0, 0x33), Outcome::PassOtherMac),
     ]
 }

@@ -125,6 +125,30 @@ fn mac_changes(forward: &str, vip: Ipv4Addr) {
 }
 
 #[test]
+fn the_directors_own_macs_change() {
+    let _alone = alone();
+    let lab = Lab::new();
+    let _xvs = Xvs::start(&lab, &one_server("nat", NAT_VIP, rip("a")));
+    lab.ip(
+        "director",
+        &["link set dev lb0 address 02:00:00:00:bb:00", "link set dev lb1 address 02:00:00:00:bb:01"],
+    );
+    let changed = Instant::now();
+    lab.ip("clients", &["neighbour flush dev cl0"]);
+    lab.ip("a", &["neighbour flush dev eth0"]);
+    // Until xvs knows the new addresses, the director's kernel refuses what comes to them.
+    loop {
+        let vip = SocketAddrV4::new(NAT_VIP, 80);
+        let name = client::run(&lab, async || client::name_of_server(lab::client(0), vip).await);
+        match name {
+            Ok(name) => break assert_eq!(name, "a"),
+            Err(error) => assert!(changed.elapsed() < FOLLOWS, "still: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn a_gateway_moves() {
     const FAR: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 11);
     let _alone = alone();

@@ -134,9 +134,14 @@ impl Running {
         self.workers.iter().any(Worker::is_finished)
     }
 
-    /// Tells the steering program when the host's own addresses have changed.
+    /// Tells the steering program when the host's own addresses have changed: IP, or an interface's MAC.
     pub(super) fn follow_host(&mut self) -> anyhow::Result<()> {
         let snapshot = self.mirror.snapshots().load_full();
+        for (index, _) in (0..).zip(&self.interfaces) {
+            if let Some(port) = snapshot.port(index) {
+                self.steering.set_mac(index, port.mac)?;
+            }
+        }
         if *snapshot.host_addresses() != self.host_addresses {
             self.host_addresses = snapshot.host_addresses().clone();
             self.steering.apply(&rules::rules(&self.services, &self.host_addresses))?;

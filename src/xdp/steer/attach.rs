@@ -8,10 +8,13 @@ use std::io;
 use aya::programs::links::FdLink;
 use aya::programs::xdp::{XdpError, XdpMode as AyaMode};
 use aya::programs::{ProgramError, Xdp};
+use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
+use nix::sys::socket::{LinkAddr, SockaddrStorage};
 
 use super::error::attach_reason;
-use super::{MAX_PORTS, MAX_QUEUES, SteerError, Steering, write_error};
+use super::rules::port_value;
+use super::{MAX_PORTS, SteerError, Steering, write_error};
 
 /// Which modes will do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,15 +40,27 @@ pub enum XdpMode {
     },
 }
 
+/// An interface that the program is attached to, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Attachment {
+    /// Index of the interface.
+    interface: u32,
+    /// The MAC address that the program knows it by.
+    mac: [u8; 6],
+    /// Closing it detaches.
+    _link: FdLink,
+}
+
 impl Steering {
     /// Attaches the program to `interface` (a name in this thread's network namespace), whose sockets are
     /// those set with the same `port_index` (below [`MAX_PORTS`], one for each interface).
     ///
-    /// Frames that are ours pass to the kernel until their queue's socket is set.
+    /// Frames that are ours pass to the kernel until their queue's socket is set. Only those sent to the MAC
+    /// address that the interface has now are ours; [`set_mac`](Self::set_mac) follows it.
     ///
     /// # Errors
-    /// Leave nothing attached: no such interface, another XDP program there, missing privileges, native mode
-    /// refused though `require`d, or neither mode possible.
+    /// Leave nothing attached: no such interface or one without Ethernet, another XDP program there, missing
+    /// privileges, native mode refused though `require`d, or neither mode possible.
     pub fn attach(
         &mut self,
         interface: &str,
@@ -57,13 +72,14 @@ impl Steering {
         }
         let index = if_nametoindex(interface)
             .map_err(|_| SteerError::NoInterface { interface: interface.to_owned() })?;
+        let mac = mac_of(index).ok_or_else(|| SteerError::NoMac { interface: interface.to_owned() })?;
         self.detach(port_index)?;
         self.ports
-            .insert(index, u32::from(port_index) * MAX_QUEUES, 0)
+            .insert(index, port_value(port_index, mac), 0)
             .map_err(|source| write_error("ports", source))?;
         match link(self.program()?, interface, index, require) {
             Ok((link, mode)) => {
-                self.links.insert(port_index, (index, link));
+                self.attachments.insert(port_index, Attachment { interface: index, mac, _link: link });
                 Ok(mode)
             }
             Err(error) => {
@@ -73,17 +89,45 @@ impl Steering {
         }
     }
 
+    /// Tells the program the MAC address that the interface attached as `port_index` has now. Without such an
+    /// interface, or without a change, this does nothing.
+    ///
+    /// # Errors
+    /// If the map of interfaces cannot be written; the program still knows the old address then.
+    pub fn set_mac(&mut self, port_index: u16, mac: [u8; 6]) -> Result<(), SteerError> {
+        let Some(attachment) = self.attachments.get_mut(&port_index).filter(|a| a.mac != mac) else {
+            return Ok(());
+        };
+        self.ports
+            .insert(attachment.interface, port_value(port_index, mac), 0)
+            .map_err(|source| write_error("ports", source))?;
+        attachment.mac = mac;
+        Ok(())
+    }
+
     /// Detaches the program from the interface with this `port_index`, if there is one. Dropping `Steering`
     /// detaches from all.
     ///
     /// # Errors
     /// If the map of interfaces cannot be written; the interface is detached all the same.
     pub fn detach(&mut self, port_index: u16) -> Result<(), SteerError> {
-        match self.links.remove(&port_index) {
-            Some((index, _link)) => self.ports.remove(&index).map_err(|source| write_error("ports", source)),
+        match self.attachments.remove(&port_index) {
+            Some(attachment) => {
+                self.ports.remove(&attachment.interface).map_err(|source| write_error("ports", source))
+            }
             None => Ok(()),
         }
     }
+}
+
+/// The MAC address of the interface with this index, if it is there and has one.
+fn mac_of(interface: u32) -> Option<[u8; 6]> {
+    let is_it = |link: &LinkAddr| u32::try_from(link.ifindex()) == Ok(interface) && link.halen() == 6;
+    getifaddrs()
+        .ok()?
+        .filter_map(|entry| entry.address.as_ref().and_then(SockaddrStorage::as_link_addr).copied())
+        .find(is_it)?
+        .addr()
 }
 
 /// Links the program in the best mode that `require` allows.

@@ -74,6 +74,15 @@ pub enum SteerError {
         /// The name that was given.
         interface: String,
     },
+    /// It carries no Ethernet frames.
+    #[error(
+        "{interface} has no MAC address: only Ethernet interfaces can be steered; `ip link show dev {interface}` \
+         shows what it is"
+    )]
+    NoMac {
+        /// The interface.
+        interface: String,
+    },
     /// Too many interfaces.
     #[error("interface number {port_index} is one too many: at most {MAX_PORTS} interfaces can be steered")]
     PortIndex {

@@ -15,16 +15,16 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::Xdp;
-use aya::programs::links::FdLink;
 use aya::{Ebpf, EbpfError};
 
+use attach::Attachment;
 pub use attach::{Require, XdpMode};
 pub use error::SteerError;
 pub use outcome::Outcome;
 pub use rules::{
     Endpoint, MAX_HOST_ADDRESSES, MAX_NAT_SERVERS, MAX_PORTS, MAX_QUEUES, MAX_SERVICES, MAX_VIPS, Rules,
 };
-use rules::{Key, address_key, endpoint_key};
+use rules::{Key, PortValue, address_key, endpoint_key};
 pub use trial::{Arrival, Verdict, bare_socket};
 
 /// The program as `build.rs` compiled it.
@@ -40,17 +40,17 @@ pub struct Steering {
     nat_servers: KeyMap,
     vips: KeyMap,
     host_addresses: KeyMap,
-    /// Interface index to the place of its queue 0 in `sockets`.
-    ports: HashMap<MapData, u32, u32>,
+    /// Interface index to what the program has to know of the interface.
+    ports: HashMap<MapData, u32, PortValue>,
     sockets: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
-    /// Attachments by port index, each with its interface index; closing a link detaches.
-    links: BTreeMap<u16, (u32, FdLink)>,
+    /// By port index.
+    attachments: BTreeMap<u16, Attachment>,
 }
 
 impl std::fmt::Debug for Steering {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Steering").field("links", &self.links).finish_non_exhaustive()
+        f.debug_struct("Steering").field("attachments", &self.attachments).finish_non_exhaustive()
     }
 }
 
@@ -69,7 +69,7 @@ impl Steering {
             ports: take(&mut ebpf, "ports")?,
             sockets: take(&mut ebpf, "sockets")?,
             counters: take(&mut ebpf, "counters")?,
-            links: BTreeMap::new(),
+            attachments: BTreeMap::new(),
             ebpf,
         };
         steering.program()?.load().map_err(|error| SteerError::from_load(EbpfError::ProgramError(error)))?;

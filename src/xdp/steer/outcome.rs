@@ -18,7 +18,10 @@ pub enum Outcome {
     IcmpError,
     /// Ours, but its interface and queue have no socket: passed to the kernel.
     NoSocket,
-    /// Passed: IP that concerns no service, such as ssh, ping, ND or VRRP, and link broadcasts.
+    /// Passed: ours by its addresses, but not sent to the MAC address of the interface it arrived at: another
+    /// machine's, or a broadcast or multicast of the link.
+    PassOtherMac,
+    /// Passed: IP that concerns no service, such as ssh, ping, ND or VRRP.
     PassNotOurs,
     /// Passed: from a NAT server to this host itself, such as the reply to a health check.
     PassHost,
@@ -30,7 +33,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// How many there are.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
 
     /// All, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -40,6 +43,7 @@ impl Outcome {
         Self::Fragment,
         Self::IcmpError,
         Self::NoSocket,
+        Self::PassOtherMac,
         Self::PassNotOurs,
         Self::PassHost,
         Self::PassNotIp,
@@ -55,6 +59,7 @@ impl Outcome {
             Self::Fragment => "fragment",
             Self::IcmpError => "icmp_error",
             Self::NoSocket => "no_socket",
+            Self::PassOtherMac => "pass_other_mac",
             Self::PassNotOurs => "pass_not_ours",
             Self::PassHost => "pass_host",
             Self::PassNotIp => "pass_not_ip",

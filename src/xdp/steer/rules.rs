@@ -99,6 +99,17 @@ pub(super) fn address_key(address: &IpAddr) -> Key {
     key
 }
 
+/// The bytes of `struct port` in the program: place of queue 0, MAC address, two unused.
+pub(super) type PortValue = [u8; 12];
+
+/// What the program is told of the interface at `port_index` with this MAC address.
+pub(super) fn port_value(port_index: u16, mac: [u8; 6]) -> PortValue {
+    let mut value = [0; 12];
+    value[..4].copy_from_slice(&(u32::from(port_index) * MAX_QUEUES).to_ne_bytes());
+    value[4..10].copy_from_slice(&mac);
+    value
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

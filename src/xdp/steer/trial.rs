@@ -7,7 +7,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use aya::programs::{TestRun, TestRunOptions};
 
-use super::{MAX_QUEUES, SteerError, Steering, write_error};
+use super::rules::port_value;
+use super::{SteerError, Steering, write_error};
 
 /// What the program answered for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,14 +54,14 @@ impl Steering {
         })
     }
 
-    /// Says that the interface with index `interface` has the sockets of `port_index`, without attaching, for
-    /// trials. The loopback interface of a namespace has index 1.
+    /// Says that the interface with index `interface` has this MAC address and the sockets of `port_index`,
+    /// without attaching, for trials. The loopback interface of a namespace has index 1.
     ///
     /// # Errors
     /// If the map of interfaces cannot be written.
-    pub fn assume_port(&mut self, interface: u32, port_index: u16) -> Result<(), SteerError> {
+    pub fn assume_port(&mut self, interface: u32, port_index: u16, mac: [u8; 6]) -> Result<(), SteerError> {
         self.ports
-            .insert(interface, u32::from(port_index) * MAX_QUEUES, 0)
+            .insert(interface, port_value(port_index, mac), 0)
             .map_err(|source| write_error("ports", source))
     }
 }
