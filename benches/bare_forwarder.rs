@@ -78,7 +78,9 @@ impl Processor for Bare {
         }
     }
 
-    fn expire(&mut self, _now: Time) {}
+    fn expire(&mut self, _now: Time) -> bool {
+        false
+    }
 
     fn rest(&mut self) {}
 }

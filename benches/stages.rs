@@ -117,7 +117,7 @@ fn insert(c: &mut Criterion) {
     c.bench_function("insert_10000_connections_of_two_keys", |b| {
         b.iter_batched(
             || {
-                let table = Table::new(2 * COUNT, 1, (1, 2)).expect("address space");
+                let table = Table::new(2 * COUNT, 1, (1, 2), true).expect("address space");
                 let timer = Timer::new(&table, 0);
                 (table, timer)
             },

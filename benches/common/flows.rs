@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use etherparse::PacketBuilder;
-use xvs::director::Director;
 use xvs::director::conn::state::Timeouts;
 use xvs::director::engine::{BATCH, Batch, Engine, Packet, Verdict, Verdicts};
 use xvs::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
@@ -12,6 +11,7 @@ use xvs::director::sched::{Kind, Options};
 use xvs::director::service::{Method, Protocol, Server, Service};
 use xvs::director::services::Services;
 use xvs::director::time::Time;
+use xvs::director::{Director, Size};
 use xvs::packet::checksum;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
@@ -86,7 +86,9 @@ impl Flows {
             servers: servers.rev().collect(),
         };
         let services = Services::new(&[service], Timeouts::default()).unwrap();
-        let (director, mut seats) = Director::new(capacity, 1, (1, 2), services).unwrap();
+        let (director, mut seats) =
+            Director::new(Size { connections: capacity, workers: 1, huge_pages: true }, (1, 2), services)
+                .unwrap();
         let mut bytes = Vec::new();
         PacketBuilder::ethernet2(MAC, MAC)
             .ipv4([0; 4], VIP.octets(), 64)

@@ -5,6 +5,7 @@ use super::conn::state::Status;
 use super::conn::{Direction, Found, Slot, SlotId, Timer};
 use super::engine::{Engine, Work};
 use super::server::ServerId;
+use super::service::Protocol;
 use super::services::Services;
 use super::time::Time;
 use crate::packet::parse::TcpFlags;
@@ -18,17 +19,15 @@ const MAX_LETTERS: usize = 256;
 /// Empty ticks of the wheel passed in one call: a sleep of 16 minutes is caught up with in one.
 const MAX_STEPS: u32 = 4096;
 
+/// Longest time until a connection's timer is looked at again, in seconds: what a lost letter costs at most.
+const MAX_NAP_S: u32 = 60;
+
 /// Ticks after which a connection has been silent for `timeout_s` seconds, and at most one tick longer.
-const fn ticks(timeout_s: u32) -> u32 {
+pub(super) const fn ticks(timeout_s: u32) -> u32 {
     timeout_s.saturating_mul(Time::TICKS_PER_S).saturating_add(1)
 }
 
 impl<H> Work<'_, H> {
-    /// See [`ticks`].
-    pub(super) const fn ticks(timeout_s: u32) -> u32 {
-        ticks(timeout_s)
-    }
-
     /// Steps a TCP connection's state, counts it anew at its server, and sees to its timer when that has to come
     /// up earlier than it is armed for.
     #[cold]
@@ -45,7 +44,7 @@ impl<H> Work<'_, H> {
             }
         };
         self.director.counts.changed(ServerId(slot.server_id()), old, new);
-        let timeout_s = |status: Status| self.services.timeouts.of(6, status.state);
+        let timeout_s = |status: Status| self.services.timeouts.of(Protocol::Tcp as u8, status.state);
         if timeout_s(new) < timeout_s(old) {
             if self.timer.owns(&self.director.table, found.slot) {
                 self.timer.rearm(&self.director.table, found.slot, self.tick + ticks(timeout_s(new)));
@@ -71,8 +70,8 @@ impl<H> Work<'_, H> {
 }
 
 impl Director {
-    /// Tells the owner of a connection to look at its timer. A full mailbox is no harm: the timer then comes
-    /// up at its old time.
+    /// Tells the owner of a connection to look at its timer. Into a full mailbox nothing goes: the timer is
+    /// then looked at within [`MAX_NAP_S`].
     fn tell_owner(&self, slot: &Slot, id: SlotId) {
         if let Some(mail) = self.mail.get(slot.owner() as usize) {
             let _full = mail.try_send(id);
@@ -82,20 +81,26 @@ impl Director {
 
 impl Engine {
     /// Removes connections whose time has come and reads the mail of other workers: a bounded amount of work
-    /// a call. Call once per loop.
-    pub fn expire(&mut self, now: Time) {
-        self.timer.enter(&self.director.table);
+    /// a call. Call once per loop; true means that there is more to do, so do not sleep.
+    pub fn expire(&mut self, now: Time) -> bool {
+        let (director, timer, tick) = (&*self.director, &mut self.timer, now.tick());
+        timer.enter(&director.table);
+        let mut letters = 0;
         for id in self.mail.try_iter().take(MAX_LETTERS) {
+            letters += 1;
             // What a letter says may be past; the slot itself knows.
-            if self.timer.owns(&self.director.table, id) {
-                look_at(&self.director, &mut self.timer, self.services.load(), id, now.tick());
+            if timer.owns(&director.table, id) {
+                look_at(director, timer, self.services.load(), id, tick);
             }
         }
-        let mut steps = MAX_STEPS;
-        for _ in 0..MAX_DUE {
-            let Some(id) = self.timer.due(&self.director.table, now.tick(), &mut steps) else { break };
-            look_at(&self.director, &mut self.timer, self.services.load(), id, now.tick());
+        let (mut steps, mut due) = (MAX_STEPS, 0);
+        while due < MAX_DUE
+            && let Some(id) = timer.due(&director.table, tick, &mut steps)
+        {
+            due += 1;
+            look_at(director, timer, self.services.load(), id, tick);
         }
+        letters == MAX_LETTERS || due == MAX_DUE || steps == 0
     }
 }
 
@@ -108,7 +113,7 @@ fn look_at(director: &Director, timer: &mut Timer, services: &Services, id: Slot
     let timeout_s = services.timeouts.of(slot.key(Direction::In).protocol(), status.state);
     let deadline = slot.last_seen().saturating_add(ticks(timeout_s));
     if !status.removed && deadline > tick {
-        return timer.rearm(table, id, deadline);
+        return timer.rearm(table, id, deadline.min(tick + ticks(MAX_NAP_S)));
     }
     if let Some(status) = table.unlink(id) {
         director.counts.closed(ServerId(slot.server_id()), status);

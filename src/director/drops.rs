@@ -56,8 +56,8 @@ drop_reasons! {
     TableFull = "table_full",
     /// Both index buckets of the connection are full.
     BucketFull = "bucket_full",
-    /// Another flow of the same server already has the tuple that its replies would have.
-    TupleTaken = "tuple_taken",
+    /// Another worker was just removing the connection.
+    Removing = "removing",
     /// No route to the next station.
     NoRoute = "no_route",
     /// A route, but no MAC address for its next hop.

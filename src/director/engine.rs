@@ -17,6 +17,7 @@ use super::forward::hops::{Hop, NextHops, PortId, Route};
 use super::forward::recipe::Way;
 use super::forward::{self};
 use super::server::ServerId;
+use super::service::Protocol;
 use super::services::Services;
 use super::stats::Stats;
 use super::time::Time;
@@ -199,8 +200,8 @@ impl<'a, H: NextHops> Work<'a, H> {
     fn find(&self, parsed: &Parsed, hash: u64, likely: Option<Found>) -> Option<(&'a Slot, Found)> {
         let table = &self.director.table;
         let found = match likely {
-            Some(f) if table.slot(f.slot).matches(f.direction, &parsed.key) => f,
-            // Nothing or another flow there: an earlier packet of this batch may have opened the connection.
+            Some(f) if is_of(table.slot(f.slot), f, parsed) => f,
+            // Nothing, another flow, or one that is gone: an earlier packet of this batch may have changed that.
             _ => table.find(hash, &parsed.key)?,
         };
         let slot = table.slot(found.slot);
@@ -216,7 +217,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             Direction::Out => self.stats.packet_out(id, parsed.ip_len),
         }
         let new_tick = slot.seen(self.tick);
-        if parsed.key.protocol() == 6 {
+        if parsed.key.protocol() == Protocol::Tcp as u8 {
             let old = slot.status();
             if old.after_tcp(found.direction, parsed.flags) != old {
                 self.step(slot, found, parsed.flags);
@@ -270,6 +271,12 @@ impl<'a, H: NextHops> Work<'a, H> {
         let flow_hash = parsed.key.ports() ^ parsed.key.ports().rotate_left(16);
         Way { route: self.hops.route(destination, flow_hash), generation: self.hops.generation() }
     }
+}
+
+/// True if the packet belongs to this connection and the connection is not removed.
+#[inline]
+fn is_of(slot: &Slot, found: Found, parsed: &Parsed) -> bool {
+    slot.matches(found.direction, &parsed.key) && !slot.status().removed
 }
 
 /// True for a SYN that reuses the ports of a connection that is over (`conn_reuse_mode` 1).

@@ -36,8 +36,19 @@ use self::server::{Counts, MAX_SERVERS, ServerId};
 use self::services::Services;
 use self::stats::{Stats, Traffic};
 
-/// Timers that one worker may be told of before it looks: what does not fit waits for its old time.
-const MAILBOX: usize = 8192;
+/// Timers that one worker may be told of before it looks, which is within 100 ms: 650,000 in a second. 1 MiB.
+const MAILBOX: usize = 65_536;
+
+/// How a director is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Connections there is room for.
+    pub connections: u32,
+    /// Workers, each with an engine of its own.
+    pub workers: usize,
+    /// Whether the whole table is put on huge pages.
+    pub huge_pages: bool,
+}
 
 /// What all workers and the control plane share.
 #[derive(Debug)]
@@ -63,19 +74,15 @@ pub struct Seat {
 }
 
 impl Director {
-    /// A director for `workers` workers and `capacity` connections, its table keyed with `secret`.
+    /// A director of this size, its table keyed with a random `secret`.
     ///
     /// # Errors
     /// The kernel's, when it cannot reserve the table's address space.
-    pub fn new(
-        capacity: u32,
-        workers: usize,
-        secret: (u64, u64),
-        services: Services,
-    ) -> io::Result<(Arc<Self>, Vec<Seat>)> {
+    pub fn new(size: Size, secret: (u64, u64), services: Services) -> io::Result<(Arc<Self>, Vec<Seat>)> {
+        let Size { connections, workers, huge_pages } = size;
         let (mail, boxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| bounded(MAILBOX)).unzip();
         let director = Arc::new(Self {
-            table: Table::new(capacity, workers, secret)?,
+            table: Table::new(connections, workers, secret, huge_pages)?,
             counts: Counts::new(MAX_SERVERS),
             stats: (0..workers).map(|_| Stats::new(MAX_SERVERS)).collect(),
             services: Arc::new(ArcSwap::from_pointee(services)),

@@ -3,8 +3,11 @@
 //!
 //! `tcp_conn_schedule` and `ip_vs_schedule`: TCP opens with a SYN (that is no RST), UDP with any packet.
 
+use std::hint::spin_loop;
+
+use super::close::ticks;
 use super::conn::state::{State, Status};
-use super::conn::{Direction, Found, NewConnection, Refused, Slot, SlotId};
+use super::conn::{Direction, Found, NewConnection, Refused, Slot};
 use super::drops::DropReason;
 use super::engine::{Packet, Work};
 use super::forward::Plan;
@@ -12,8 +15,15 @@ use super::forward::hops::{NextHops, Route};
 use super::forward::recipe::Way;
 use super::sched::Schedule;
 use super::server::ServerId;
-use crate::packet::flow::FlowKey;
+use super::service::Protocol;
 use crate::packet::parse::{Parsed, TcpFlags};
+
+/// Active FTP's data port: a connection from it is the server's answer to a client and never scheduled
+/// (`ip_vs_schedule` in ip_vs_core.c).
+const FTP_DATA: u16 = 20;
+
+/// Attempts to enter a connection that another worker is just removing, which takes it some 100 ns.
+const REMOVAL_SPINS: u32 = 1000;
 
 impl<'a, H: NextHops> Work<'a, H> {
     /// Opens the connection that `parsed` is the first packet of, or says why not. `stale` is a connection
@@ -28,16 +38,17 @@ impl<'a, H: NextHops> Work<'a, H> {
         let key = &parsed.key;
         let service = self.services.find(key.protocol(), key.destination()).ok_or(DropReason::NoService)?;
         let opens = parsed.flags.has(TcpFlags::SYN) && !parsed.flags.has(TcpFlags::RST);
-        if key.protocol() == 6 && !opens {
+        let tcp = key.protocol() == Protocol::Tcp as u8;
+        if (tcp && !opens) || key.source().port() == FTP_DATA {
             return Err(DropReason::NoConnection);
         }
+        let (list, counts) = (&service.destinations, &self.director.counts);
+        let picked = service.scheduler.pick(list, counts, key).and_then(|index| list.get(index));
+        // After the choice: the kernel too still counts the old connection while it chooses.
         if let Some(found) = stale {
             self.remove(found.slot);
         }
-        let list = &service.destinations;
-        let counts = &self.director.counts;
-        let index = service.scheduler.pick(list, counts, key).ok_or(DropReason::NoServer)?;
-        let destination = list.get(index).ok_or(DropReason::NoServer)?;
+        let destination = picked.ok_or(DropReason::NoServer)?;
         let new = self.connection(packet, parsed, Plan::new(key, destination), destination.id);
         let found = self.enter(&new, parsed.flags)?;
         Ok((self.director.table.slot(found.slot), found))
@@ -60,39 +71,34 @@ impl<'a, H: NextHops> Work<'a, H> {
         }
     }
 
-    /// Enters a connection into the table.
+    /// Enters a connection into the table, counted before anybody can find it.
     fn enter(&mut self, new: &NewConnection, flags: TcpFlags) -> Result<Found, DropReason> {
         // Armed for the state that the packet will bring about in a moment.
         let state = new.status.after_tcp(Direction::In, flags).state;
         let timeout_s = self.services.timeouts.of(new.client.0.protocol(), state);
-        let deadline = self.tick + Self::ticks(timeout_s);
-        let table = &self.director.table;
-        let slot = match self.timer.insert(table, new, deadline) {
-            Err(Refused::TupleTaken(other)) if self.is_over(other, &new.server.0) => {
-                // The server's side of a finished connection that another VIP led here.
-                self.remove(other);
-                self.timer.insert(table, new, deadline)
+        let deadline = self.tick + ticks(timeout_s);
+        let (table, counts) = (&self.director.table, &self.director.counts);
+        let id = ServerId(new.server_id);
+        for _ in 0..REMOVAL_SPINS {
+            counts.opened(id, new.status);
+            let (refused, status) = match self.timer.insert(table, new, deadline) {
+                Ok(slot) => {
+                    self.stats.connection(id);
+                    return Ok(Found { slot, direction: Direction::In });
+                }
+                Err(refusal) => refusal,
+            };
+            if let Some(status) = status {
+                counts.closed(id, status);
             }
-            outcome => outcome,
-        };
-        match slot {
-            Ok(slot) => {
-                let id = ServerId(new.server_id);
-                self.director.counts.opened(id, new.status);
-                self.stats.connection(id);
-                Ok(Found { slot, direction: Direction::In })
+            match refused {
+                Refused::TableFull => return Err(DropReason::TableFull),
+                Refused::BucketFull => return Err(DropReason::BucketFull),
+                // Another worker had a packet of the same flow at the same moment: or is just removing it.
+                Refused::Exists(found) if !table.slot(found.slot).status().removed => return Ok(found),
+                Refused::Exists(_) => spin_loop(),
             }
-            // Another worker had a packet of the same flow at the same moment.
-            Err(Refused::Exists(found)) => Ok(found),
-            Err(Refused::TableFull) => Err(DropReason::TableFull),
-            Err(Refused::BucketFull) => Err(DropReason::BucketFull),
-            Err(Refused::TupleTaken(_)) => Err(DropReason::TupleTaken),
         }
-    }
-
-    /// True if the connection whose replies have `key` counts as inactive.
-    fn is_over(&self, id: SlotId, key: &FlowKey) -> bool {
-        let slot = self.director.table.slot(id);
-        slot.matches(Direction::Out, key) && slot.status().inactive
+        Err(DropReason::Removing)
     }
 }

@@ -81,7 +81,8 @@ pub fn parse(frame: &[u8]) -> Result<Parsed, Reject> {
     let (mut kind, mut l3, mut vlan) = (ethernet.ether_type(), ethernet.slice().len(), None);
     if kind == EtherType::VLAN_TAGGED_FRAME || kind == EtherType::PROVIDER_BRIDGING {
         let tag = SingleVlanHeaderSlice::from_slice(rest(frame, l3)).map_err(|_| Reject::Truncated)?;
-        (kind, vlan) = (tag.ether_type(), Some(tag.vlan_identifier().value()));
+        // Id 0 is a priority and no VLAN (IEEE 802.1Q, 9.6).
+        (kind, vlan) = (tag.ether_type(), Some(tag.vlan_identifier().value()).filter(|&id| id != 0));
         l3 += tag.slice().len();
     }
     match kind {

@@ -12,8 +12,8 @@ pub trait Processor {
     /// Processes `batch` in place and leaves one verdict for each packet in `verdicts`.
     fn process<H: NextHops>(&mut self, batch: &mut Batch<'_>, hops: &H, now: Time, verdicts: &mut Verdicts);
 
-    /// Does a bounded amount of what is due at `now`; called once a turn.
-    fn expire(&mut self, now: Time);
+    /// Does a bounded amount of what is due at `now`; called once a turn. True if there is more to do.
+    fn expire(&mut self, now: Time) -> bool;
 
     /// Called before the worker sleeps: nothing is processed until it wakes.
     fn rest(&mut self);
@@ -27,8 +27,8 @@ impl Processor for Engine {
         Engine::process(self, batch, hops, now, verdicts);
     }
 
-    fn expire(&mut self, now: Time) {
-        Engine::expire(self, now);
+    fn expire(&mut self, now: Time) -> bool {
+        Engine::expire(self, now)
     }
 
     fn rest(&mut self) {

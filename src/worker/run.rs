@@ -118,7 +118,7 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
             work |= port.reap(&mut self.umem) > 0;
             port.refill(&mut self.umem)?;
         }
-        self.processor.expire(time);
+        work |= self.processor.expire(time);
         self.turns.turns += 1;
         if now >= self.statistics_due {
             self.statistics_due = now + STATISTICS_EVERY;

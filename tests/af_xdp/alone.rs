@@ -74,7 +74,7 @@ struct Faulty;
 
 impl Processor for Faulty {
     fn process<H: NextHops>(&mut self, _: &mut Batch<'_>, _: &H, _: Time, _: &mut Verdicts) {}
-    fn expire(&mut self, _now: Time) {
+    fn expire(&mut self, _now: Time) -> bool {
         panic!("a fault of the engine");
     }
     fn rest(&mut self) {}

@@ -67,7 +67,9 @@ impl Processor for Cross {
         }
     }
 
-    fn expire(&mut self, _now: Time) {}
+    fn expire(&mut self, _now: Time) -> bool {
+        false
+    }
 
     fn rest(&mut self) {
         let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();

@@ -3,6 +3,7 @@
 use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
 use xvs::director::forward::hops::Route;
+use xvs::director::server::ServerId;
 use xvs::director::service::{Method, Protocol};
 use xvs::director::stats::Traffic;
 
@@ -81,7 +82,7 @@ fn replies_may_arrive_at_another_worker() {
     t.one(0, tcp(C, VIP, "S"), OUTSIDE).unwrap();
     assert_eq!(t.one(1, tcp("10.1.0.12:8081", C, "SA"), INSIDE).unwrap().from, VIP);
     assert_eq!(t.one(1, tcp(C, VIP, "A"), OUTSIDE).unwrap().to, "10.1.0.12:8081");
-    let (id1, id0) = (xvs::director::server::ServerId(1), xvs::director::server::ServerId(0));
+    let (id1, id0) = (ServerId(1), ServerId(0));
     let traffic = t.director.traffic(id1);
     assert_eq!((traffic.connections, traffic.in_packets, traffic.out_packets), (1, 2, 1));
     assert_eq!((traffic.in_bytes, traffic.out_bytes), (2 * 65, 65), "IP packets, not frames");
@@ -157,17 +158,27 @@ fn a_client_without_a_neighbour_entry_is_answered_where_it_came_from() {
 }
 
 #[test]
-fn two_vips_with_one_server_cannot_share_a_reply_tuple_while_both_are_active() {
-    let other = "10.0.0.101:80";
-    let servers = [("10.1.0.11:80", 1)];
-    let mut t = Table::new(&[
-        service(Protocol::Tcp, VIP, Method::Nat, &servers),
-        service(Protocol::Tcp, other, Method::Nat, &servers),
-    ]);
-    t.tcp(C, VIP, "S").unwrap();
-    assert_eq!(t.tcp(C, other, "S"), Err(DropReason::TupleTaken));
-    t.tcp(C, VIP, "R").unwrap();
-    t.tcp("10.1.0.11:80", C, "R").unwrap();
-    assert!(t.tcp(C, other, "S").is_ok(), "the first one is over");
-    assert_eq!(t.director.table.len(), 1);
+fn two_vips_over_one_server_keep_their_connections_and_the_newest_has_the_replies() {
+    let (vips, server) = (["10.0.0.100:5060", "10.0.0.101:5060"], "10.1.0.11:5060");
+    let client = "192.0.2.7:5060";
+    let mut t = Table::new(&vips.map(|vip| service(Protocol::Udp, vip, Method::Nat, &[(server, 1)])));
+    for vip in vips.repeat(8) {
+        assert_eq!(t.one(0, udp(client, vip, b"x"), OUTSIDE).unwrap().to, server);
+    }
+    let opened = |t: &Table| (0..2).map(|id| t.director.traffic(ServerId(id)).connections).sum::<u64>();
+    assert_eq!((t.director.table.len(), opened(&t)), (2, 2));
+    assert_eq!(t.one(0, udp(server, client, b"y"), INSIDE).unwrap().from, vips[1], "as the kernel finds it");
+}
+
+#[test]
+fn a_priority_tag_is_no_vlan() {
+    let mut t = nat();
+    let plain = tcp(C, VIP, "S");
+    let tagged = [&plain[..12], &[0x81, 0, 0xa0, 0], &plain[12..]].concat();
+    assert_eq!(t.batch(0, &[tagged], OUTSIDE)[0].0, Verdict::Transmit(INSIDE));
+}
+
+#[test]
+fn active_ftp_data_from_port_20_is_never_scheduled() {
+    assert_eq!(nat().tcp("192.0.2.7:20", VIP, "S"), Err(DropReason::NoConnection));
 }

@@ -13,7 +13,7 @@ use xvs::director::sched::{Kind, Options};
 use xvs::director::service::{Method, Protocol, Server, Service};
 use xvs::director::services::Services;
 use xvs::director::time::Time;
-use xvs::director::{Director, conn::state::State};
+use xvs::director::{Director, Size, conn::state::State};
 
 /// The interface towards clients, and the one towards servers.
 pub const OUTSIDE: PortId = 0;
@@ -167,7 +167,9 @@ impl Table {
 
     pub fn sized(services: &[Service], capacity: u32, workers: usize) -> Self {
         let services = Services::new(services, Timeouts::default()).unwrap();
-        let (director, seats) = Director::new(capacity, workers, (1, 2), services).unwrap();
+        let (director, seats) =
+            Director::new(Size { connections: capacity, workers, huge_pages: false }, (1, 2), services)
+                .unwrap();
         let engines = seats.into_iter().map(Engine::new).collect();
         Self { director, engines, hops: Hops::new(), now: Time::from_secs(1000) }
     }
@@ -208,7 +210,14 @@ impl Table {
     pub fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds * 1000 / Time::TICK_MS {
             self.now.0 += Time::TICK_MS;
-            self.engines.iter_mut().for_each(|e| e.expire(self.now));
+            self.expire();
+        }
+    }
+
+    /// Every worker's loop, turning until nothing is due.
+    pub fn expire(&mut self) {
+        for engine in &mut self.engines {
+            while engine.expire(self.now) {}
         }
     }
 

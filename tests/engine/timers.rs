@@ -2,7 +2,9 @@
 
 use xvs::director::conn::state::State;
 use xvs::director::drops::DropReason;
-use xvs::director::service::{Method, Protocol};
+use xvs::director::engine::{Batch, Packet, Verdicts};
+use xvs::director::sched::Kind;
+use xvs::director::service::{Method, Protocol, Service};
 
 use crate::table::*;
 
@@ -20,7 +22,7 @@ fn lifetime(t: &mut Table) -> u64 {
     while !t.director.table.is_empty() {
         assert!(t.now.0 < start + 2_000_000, "it never goes");
         t.now.0 += 250;
-        t.engines.iter_mut().for_each(|e| e.expire(t.now));
+        t.expire();
     }
     assert_eq!(t.counts(0), (0, 0));
     (t.now.0 - start) / 1000
@@ -155,4 +157,105 @@ fn ten_minutes_of_mixed_traffic_end_in_an_empty_table() {
     t.engines.iter_mut().for_each(|e| e.rest());
     let all = (0..4096u32).filter(|n| t.tcp(&format!("203.0.{}.{}:7", n / 256, n % 256), VIP, "S").is_ok());
     assert!(all.count() >= 4096 - 4096 / 16, "slots were lost");
+}
+
+#[test]
+fn an_idle_worker_is_not_behind_with_fifty_thousand_timers() {
+    let mut t = Table::sized(&[service(Protocol::Tcp, VIP, Method::Nat, &[(S, 1)])], 65_536, 1);
+    for n in 0..50_000u32 {
+        let client = format!("198.18.{}.{}:{}", n >> 8 & 255, n & 255, 9 + (n >> 16));
+        t.tcp(&client, VIP, "S").unwrap();
+    }
+    let start = t.now.0;
+    // A worker without packets sleeps 100 ms unless it is told that there is more to do.
+    while !t.director.table.is_empty() {
+        t.now.0 += 100;
+        t.expire();
+        t.engines[0].rest();
+    }
+    assert!((60_000..61_500).contains(&(t.now.0 - start)), "{} ms", t.now.0 - start);
+}
+
+#[test]
+fn more_shortened_timers_than_a_mailbox_holds_are_late_by_a_minute_at_most() {
+    const MANY: u32 = 70_000;
+    let mut t = Table::sized(&[service(Protocol::Tcp, VIP, Method::Nat, &[(S, 1)])], MANY + 4096, 2);
+    let clients: Vec<String> =
+        (0..MANY).map(|n| format!("198.{}.{}.{}:9", 18 + (n >> 16), n >> 8 & 255, n & 255)).collect();
+    for client in &clients {
+        for flags in ["S", "A"] {
+            t.one(0, tcp(client, VIP, flags), OUTSIDE).unwrap();
+        }
+    }
+    t.pass(10);
+    t.engines[0].rest();
+    for client in &clients {
+        t.one(1, tcp(S, client, "R"), INSIDE).unwrap();
+    }
+    t.pass(12);
+    let late = t.director.table.len();
+    assert!((1..10_000).contains(&late), "{late} did not fit the mailbox");
+    t.pass(60);
+    assert_eq!((t.director.table.len(), t.counts(0)), (0, (0, 0)));
+}
+
+#[test]
+fn a_reusing_syn_and_what_follows_it_may_share_a_batch() {
+    let mut t = Table::new(&[service(Protocol::Tcp, VIP, Method::Nat, &[(S, 1), ("10.1.0.12:80", 1)])]);
+    for flags in ["S", "A", "R"] {
+        t.tcp(C, VIP, flags).unwrap();
+    }
+    let sent = t.batch(0, &["S", "S", "A"].map(|flags| tcp(C, VIP, flags)), OUTSIDE);
+    let to: Vec<_> = sent.iter().map(|(_, frame)| read(frame, INSIDE).to).collect();
+    assert_eq!(to, [S, S, S], "scheduled once");
+    assert_eq!(t.director.table.len(), 1);
+}
+
+#[test]
+fn the_choice_for_a_reused_port_still_counts_the_old_connection() {
+    let lc = Service {
+        scheduler: Kind::Lc,
+        ..service(Protocol::Tcp, VIP, Method::Nat, &[(S, 1), ("10.1.0.12:80", 1)])
+    };
+    let other = "192.0.2.8:1";
+    let mut t = Table::new(&[lc]);
+    for client in [C, other] {
+        t.tcp(client, VIP, "S").unwrap();
+    }
+    for client in [C, other] {
+        t.tcp(client, VIP, "A").unwrap();
+        t.tcp(client, VIP, "R").unwrap();
+    }
+    // One finished connection each: a tie, so the first in the list, which is the newest server.
+    assert_eq!(t.tcp(other, VIP, "S").unwrap().to, "10.1.0.12:80");
+}
+
+#[test]
+fn counts_do_not_drift_when_two_workers_open_the_same_flow() {
+    const VIP2: &str = "10.0.0.101:80";
+    let services = [VIP, VIP2].map(|vip| service(Protocol::Tcp, vip, Method::Nat, &[(S, 1)]));
+    let mut t = Table::sized(&services, 4096, 2);
+    let (barrier, hops, now) = (std::sync::Barrier::new(2), &t.hops, t.now);
+    std::thread::scope(|scope| {
+        for engine in &mut t.engines {
+            let barrier = &barrier;
+            scope.spawn(move || {
+                let mut verdicts = Verdicts::new();
+                for round in 0..20_000 {
+                    barrier.wait();
+                    let vip = if round % 2 == 0 { VIP } else { VIP2 };
+                    let mut frames: Vec<_> = ["S", "A", "R"].map(|flags| tcp(C, vip, flags)).into();
+                    let mut batch = Batch::new();
+                    for room in &mut frames {
+                        batch.push(Packet { len: room.len(), room, port: OUTSIDE });
+                    }
+                    engine.process(&mut batch, hops, now, &mut verdicts);
+                    drop(batch);
+                    while engine.expire(now) {}
+                }
+            });
+        }
+    });
+    t.pass(1000);
+    assert_eq!((t.director.table.len(), t.counts(0), t.counts(1)), (0, (0, 0), (0, 0)));
 }

@@ -12,12 +12,12 @@ use anyhow::{Context, bail};
 use super::report::{self, Interface};
 use super::{host, rules};
 use crate::control::{config, config::Config};
-use crate::director::Director;
 use crate::director::conn::state::Timeouts;
 use crate::director::engine::Engine;
 use crate::director::service::Service;
 use crate::director::services::Services;
 use crate::director::time::Time;
+use crate::director::{Director, Size};
 use crate::net::mirror::MirrorOptions;
 use crate::net::{Mirror, Route, Snapshot};
 use crate::worker::counters::PortTally;
@@ -61,10 +61,11 @@ impl Running {
         let timeouts = Timeouts::with(t.tcp_s, t.tcp_fin_s, t.udp_s);
         let services = Services::new(&config.services, timeouts)?;
         let secret = (RandomState::new().hash_one(0), RandomState::new().hash_one(1));
-        let (director, seats) = Director::new(wanted.connections, queues as usize, secret, services)
-            .with_context(|| {
-                format!("no memory for a table of {} connections: lower `connections`", wanted.connections)
-            })?;
+        let size =
+            Size { connections: wanted.connections, workers: queues as usize, huge_pages: wanted.huge_pages };
+        let (director, seats) = Director::new(size, secret, services).with_context(|| {
+            format!("no memory for a table of {} connections: lower `connections`", wanted.connections)
+        })?;
 
         let mut steering = Steering::load()?;
         let mut interfaces = attach(&mut steering, config)?;

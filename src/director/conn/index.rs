@@ -106,6 +106,11 @@ impl Bucket {
         self.places.iter().filter(|p| p.load(Ordering::Relaxed) != Entry::EMPTY).count()
     }
 
+    fn replace(&self, old: Entry, new: Entry) -> bool {
+        let swap = |p: &AtomicU64| p.compare_exchange(old.0, new.0, Ordering::Release, Ordering::Relaxed);
+        self.places.iter().any(|place| swap(place).is_ok())
+    }
+
     fn clear(&self, entry: Entry) -> bool {
         self.places.iter().any(|place| {
             place.load(Ordering::Relaxed) == entry.0 && {
@@ -216,6 +221,35 @@ impl<B: std::ops::Deref<Target = [Bucket]>> Index<B> {
         };
         first.unlock();
         outcome
+    }
+
+    /// As [`insert`](Self::insert), but a key that is there is given to `slot` from now on: the newest wins.
+    ///
+    /// # Errors
+    /// When no place is free.
+    pub fn insert_or_replace(
+        &self,
+        hash: u64,
+        slot: u32,
+        reply: bool,
+        mut is: impl FnMut(Entry) -> bool,
+    ) -> Result<(), NotInserted> {
+        loop {
+            match self.insert(hash, slot, reply, &mut is) {
+                Err(NotInserted::Exists(old)) if !self.replace(hash, old, Entry::new(hash, slot, reply)) => {}
+                Err(NotInserted::Exists(_)) | Ok(()) => return Ok(()),
+                Err(NotInserted::Full) => return Err(NotInserted::Full),
+            }
+        }
+    }
+
+    /// Puts `new` where `old` is; false if it is there no more.
+    fn replace(&self, hash: u64, old: Entry, new: Entry) -> bool {
+        let first = self.first(hash);
+        first.lock();
+        let done = first.replace(old, new) || self.second(hash).replace(old, new);
+        first.unlock();
+        done
     }
 
     /// Removes the entry of a key, if it is there. Once it returns no new lookup finds the entry.

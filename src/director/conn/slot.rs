@@ -60,8 +60,6 @@ pub struct Slot {
 
     server: Side,
     server_id: AtomicU32,
-    /// Packets the client sent, for rules that count them.
-    in_packets: AtomicU32,
 
     /// The MAC (48 bits) and interface (16 bits) that the client's packets come from.
     learned: AtomicU64,

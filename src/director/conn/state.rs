@@ -3,6 +3,7 @@
 //! TCP: `tcp_states` in ip_vs_proto_tcp.c, as tables of event by state for three views of a connection: the
 //! client's packets, the server's, and the client's when the server's are never seen (DR). UDP has one state.
 
+use crate::director::service::Protocol;
 use crate::packet::parse::TcpFlags;
 
 use super::slot::Direction;
@@ -198,7 +199,7 @@ impl Timeouts {
     /// The seconds a connection of this protocol and state lives without packets.
     #[inline]
     pub const fn of(&self, protocol: u8, state: State) -> u32 {
-        if protocol == 6 { self.tcp_s[state as usize] } else { self.udp_s }
+        if protocol == Protocol::Tcp as u8 { self.tcp_s[state as usize] } else { self.udp_s }
     }
 }
 

@@ -81,23 +81,32 @@ pub enum Refused {
     BucketFull,
     /// Another worker has just entered it.
     Exists(Found),
-    /// Replies would look like those of this other connection.
-    TupleTaken(SlotId),
+}
+
+impl From<NotInserted> for Refused {
+    fn from(why: NotInserted) -> Self {
+        match why {
+            NotInserted::Full => Refused::BucketFull,
+            NotInserted::Exists(other) => Refused::Exists(other.into()),
+        }
+    }
 }
 
 impl Table {
     /// A table for `capacity` connections and `workers` workers, keyed with a random `secret`.
     ///
-    /// Reserves about 229 bytes of address space a connection; memory is taken as it fills.
+    /// Reserves about 229 bytes of address space a connection; memory is taken as it fills, unless
+    /// `huge_pages` trades that for speed.
     ///
     /// # Errors
     /// The kernel's, when it cannot reserve the address space.
-    pub fn new(capacity: u32, workers: usize, secret: (u64, u64)) -> io::Result<Self> {
+    pub fn new(capacity: u32, workers: usize, secret: (u64, u64), huge_pages: bool) -> io::Result<Self> {
         // Two keys a connection.
         let buckets = (capacity as usize * 2 * 100).div_ceil(PLACES * FILL_PERCENT).max(2);
         Ok(Self {
-            slots: Pages::zeroed(capacity as usize)?,
-            index: Index::new(Pages::zeroed(buckets)?),
+            // Slots are used from the first one on, so huge pages fill up; the index is touched at random.
+            slots: Pages::zeroed(capacity as usize, true)?,
+            index: Index::new(Pages::zeroed(buckets, huge_pages)?),
             shared: Shared::new(),
             quiesce: Quiesce::new(workers + 1),
             hasher: SipHasher13::new_with_keys(secret.0, secret.1),
@@ -234,17 +243,27 @@ impl Timer {
         self.reserve.share(&table.slots, &table.shared, &table.quiesce);
     }
 
-    /// Enters a connection and arms its timer for `deadline`, a tick.
+    /// Enters a connection and arms its timer for `deadline`, a tick. From the moment its first key is in the
+    /// index other workers may find it: whatever depends on it has to be counted before.
+    ///
+    /// The replies of an older connection with the same reply key are this one's from now on, as the kernel
+    /// finds the newest first.
     ///
     /// # Errors
-    /// Why not; nothing is left behind then.
-    pub fn insert(&mut self, table: &Table, new: &NewConnection, deadline: u32) -> Result<SlotId, Refused> {
-        let id = self.reserve.take(&table.slots, &table.shared, &table.quiesce).ok_or(Refused::TableFull)?;
+    /// Why not, and the status it had in the end for whoever counted it, unless another worker removed it
+    /// meanwhile and did the counting. Nothing is left behind.
+    pub fn insert(
+        &mut self,
+        table: &Table,
+        new: &NewConnection,
+        deadline: u32,
+    ) -> Result<SlotId, (Refused, Option<Status>)> {
+        let taken = self.reserve.take(&table.slots, &table.shared, &table.quiesce);
+        let id = taken.ok_or((Refused::TableFull, Some(new.status)))?;
         let slot = table.slot(id);
-        let (key, recipe, way) = &new.client;
+        let ((key, recipe, way), (reply_key, reply_recipe, reply_way)) = (&new.client, &new.server);
         slot.set_side(Direction::In, key, *recipe, *way);
-        let (reply_key, recipe, way) = &new.server;
-        slot.set_side(Direction::Out, reply_key, *recipe, *way);
+        slot.set_side(Direction::Out, reply_key, *reply_recipe, *reply_way);
         slot.set_server_id(new.server_id);
         slot.learn(new.learned.0, new.learned.1);
         slot.seen(new.tick);
@@ -252,35 +271,26 @@ impl Timer {
         slot.armed.store(Wheel::UNARMED, Ordering::Relaxed);
         slot.set_linked(true);
         slot.set_status(new.status);
-
-        let enter = |key: &FlowKey, reply| {
-            table.index.insert(table.hash(key), id, reply, |e| table.is(e, key)).map_err(|e| match e {
-                NotInserted::Full => Refused::BucketFull,
-                NotInserted::Exists(other) if reply => Refused::TupleTaken(other.slot()),
-                NotInserted::Exists(other) => Refused::Exists(other.into()),
-            })
-        };
-        if let Err(refused) = enter(key, false) {
-            slot.set_status(Status { removed: true, ..new.status });
-            slot.set_linked(false);
-            self.reserve.put_back(&table.slots, id);
-            return Err(refused);
-        }
-        if new.replies
-            && let Err(refused) = enter(reply_key, true)
-        {
-            slot.set_status(Status { removed: true, ..new.status });
-            table.index.remove(table.hash(key), id, false);
-            slot.set_linked(false);
-            self.reserve.put(&table.slots, &table.shared, &table.quiesce, id);
-            return Err(refused);
-        }
         table.live.fetch_add(1, Ordering::Relaxed);
+
+        if let Err(refused) = table.index.insert(table.hash(key), id, false, |e| table.is(e, key)) {
+            let status = table.unlink(id);
+            self.reserve.put_back(&table.slots, id);
+            return Err((refused.into(), status));
+        }
+        let hash = table.hash(reply_key);
+        if new.replies
+            && let Err(refused) = table.index.insert_or_replace(hash, id, true, |e| table.is(e, reply_key))
+        {
+            let status = table.unlink(id);
+            self.retire(table, id);
+            return Err((refused.into(), status));
+        }
         // Another worker may have found the connection by its first key and unlinked it before it had
         // its second.
         let gone = slot.status().removed;
         if gone && new.replies {
-            table.index.remove(table.hash(reply_key), id, true);
+            table.index.remove(hash, id, true);
         }
         self.wheel.arm(&table.slots[..], id, if gone { 0 } else { deadline });
         Ok(id)
@@ -348,45 +358,53 @@ mod tests {
 
     #[test]
     fn a_connection_is_found_from_both_sides_until_it_is_unlinked() {
-        let table = Table::new(16, 1, (1, 2)).unwrap();
+        let table = Table::new(16, 1, (1, 2), false).unwrap();
         let mut timer = Timer::new(&table, 0);
         let conn = new(7, 9);
         let id = timer.insert(&table, &conn, 10).unwrap();
         let (client, server) = (conn.client.0, conn.server.0);
         assert_eq!(find(&table, &client), Some(Found { slot: id, direction: Direction::In }));
         assert_eq!(find(&table, &server), Some(Found { slot: id, direction: Direction::Out }));
-        assert!(matches!(timer.insert(&table, &conn, 10), Err(Refused::Exists(_))));
+        assert!(matches!(timer.insert(&table, &conn, 10), Err((Refused::Exists(_), Some(_)))));
         assert_eq!(table.unlink(id), Some(STATUS));
         assert_eq!(table.unlink(id), None);
         assert_eq!((find(&table, &client), find(&table, &server), table.len()), (None, None, 0));
     }
 
     #[test]
-    fn a_taken_reply_tuple_leaves_nothing_behind() {
-        let table = Table::new(16, 1, (1, 2)).unwrap();
+    fn the_newest_connection_has_the_replies_and_the_older_one_stays() {
+        let table = Table::new(16, 1, (1, 2), false).unwrap();
         let mut timer = Timer::new(&table, 0);
         let first = new(7, 9);
-        let id = timer.insert(&table, &first, 10).unwrap();
+        let older = timer.insert(&table, &first, 10).unwrap();
         let mut second = first;
         second.client.0 = FlowKey::v4(6, 7, 2, 4711 << 16 | 80);
-        assert_eq!(timer.insert(&table, &second, 10), Err(Refused::TupleTaken(id)));
-        assert_eq!(find(&table, &second.client.0), None);
-        assert_eq!(find(&table, &first.client.0).map(|f| f.slot), Some(id));
-        assert_eq!(table.len(), 1);
+        let newer = timer.insert(&table, &second, 10).unwrap();
+        assert_eq!(find(&table, &first.client.0).map(|f| f.slot), Some(older));
+        assert_eq!(find(&table, &second.client.0).map(|f| f.slot), Some(newer));
+        assert_eq!(find(&table, &first.server.0).map(|f| f.slot), Some(newer));
+        table.unlink(older).unwrap();
+        assert_eq!(find(&table, &first.server.0).map(|f| f.slot), Some(newer), "not the older one's to take");
+        table.unlink(newer).unwrap();
+        assert_eq!((find(&table, &first.server.0), table.len()), (None, 0));
     }
 
     #[test]
     fn a_full_table_refuses_and_works_again_after_a_batch_boundary() {
-        let table = Table::new(64, 2, (1, 2)).unwrap();
+        let table = Table::new(64, 2, (1, 2), false).unwrap();
         let (mut a, mut b) = (Timer::new(&table, 0), Timer::new(&table, 1));
         a.enter(&table);
         b.enter(&table);
         let ids: Vec<_> = (0..64).map(|n| a.insert(&table, &new(n, 1 << 20), 10).unwrap()).collect();
-        assert_eq!(a.insert(&table, &new(99, 1), 10), Err(Refused::TableFull));
+        assert_eq!(a.insert(&table, &new(99, 1), 10), Err((Refused::TableFull, Some(STATUS))));
         table.unlink(ids[5]).unwrap();
         a.retire(&table, ids[5]);
         a.enter(&table);
-        assert_eq!(a.insert(&table, &new(99, 1), 10), Err(Refused::TableFull), "b may still hold the slot");
+        assert_eq!(
+            a.insert(&table, &new(99, 1), 10),
+            Err((Refused::TableFull, Some(STATUS))),
+            "b may still hold the slot"
+        );
         b.enter(&table);
         assert_eq!(a.insert(&table, &new(99, 1), 10), Ok(ids[5]));
         // What one worker freed another can use.
@@ -403,13 +421,13 @@ mod tests {
 
     #[test]
     fn every_connection_of_a_table_filled_to_the_last_slot_finds_its_places() {
-        let table = Table::new(100_000, 1, (5, 6)).unwrap();
+        let table = Table::new(100_000, 1, (5, 6), false).unwrap();
         let mut timer = Timer::new(&table, 0);
         for n in 0..100_000 {
             timer.insert(&table, &new(n, 1 << 20), 10).unwrap();
         }
         assert!((0..100_000).all(|n| find(&table, &new(n, 1 << 20).server.0).is_some()));
-        assert_eq!(timer.insert(&table, &new(100_000, 1), 10), Err(Refused::TableFull));
+        assert_eq!(timer.insert(&table, &new(100_000, 1), 10), Err((Refused::TableFull, Some(STATUS))));
     }
 
     proptest! {
@@ -418,7 +436,7 @@ mod tests {
         fn any_history_equals_a_map(
             steps in proptest::collection::vec((0u32..80, any::<bool>(), 0usize..2), 1..300),
         ) {
-            let table = Table::new(48, 2, (3, 4)).unwrap();
+            let table = Table::new(48, 2, (3, 4), false).unwrap();
             let mut timers = [Timer::new(&table, 0), Timer::new(&table, 1)];
             let mut oracle: HashMap<u32, (SlotId, usize)> = HashMap::new();
             for (client, insert, worker) in steps {
@@ -426,8 +444,8 @@ mod tests {
                 if insert {
                     match timers[worker].insert(&table, &new(client, 1 << 20), 10) {
                         Ok(id) => prop_assert!(oracle.insert(client, (id, worker)).is_none()),
-                        Err(Refused::Exists(found)) => prop_assert_eq!(found.slot, oracle[&client].0),
-                        Err(Refused::TableFull) => prop_assert!(oracle.len() >= 40, "{}", oracle.len()),
+                        Err((Refused::Exists(found), _)) => prop_assert_eq!(found.slot, oracle[&client].0),
+                        Err((Refused::TableFull, _)) => prop_assert!(oracle.len() >= 40, "{}", oracle.len()),
                         Err(other) => prop_assert!(false, "{:?}", other),
                     }
                 } else if let Some((id, owner)) = oracle.remove(&client) {
