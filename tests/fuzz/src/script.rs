@@ -1,0 +1,183 @@
+//! Engine inputs: a script of frames, batches, waits and changes of the world around, one byte an order.
+//!
+//! ```text
+//! order & 7   then
+//! 0, 1, 2     a frame: ends, flags, shape; see `Frame`
+//! 3           a raw frame: length, bytes
+//! 4           send what there is as one batch: bit 0 worker, bit 1 interface, bit 2 rest afterwards
+//! 5           wait: bits 0-5 n, for n * n ticks in n steps; bit 6 in one leap; bit 7 worker 1 sleeps
+//! 6           routes and neighbours change: bits 0-2 how
+//! 7           a flood of SYNs: bits 0-2 service, bits 3-7 how many more than one
+//! ```
+//!
+//! Any bytes are a script, and a byte changed in one leaves most of it as it was. What is missing at the end
+//! reads as zero.
+
+use xvs::director::service::{Method, Protocol, Service};
+
+use super::table::{service, tcp, udp};
+
+/// Orders carried out of one script: enough for every state and a full table, few enough to be quick.
+pub const MAX_ORDERS: usize = 256;
+
+/// What one order says.
+#[derive(Debug)]
+pub enum Order {
+    Frame(Vec<u8>),
+    Send { worker: usize, port: u16, rest: bool },
+    Wait { steps: u64, leap: bool, asleep: bool },
+    Change(u8),
+    Flood { service: usize, count: u8 },
+}
+
+/// The bytes of a script that have not been read.
+#[derive(Debug)]
+pub struct Script<'i>(pub &'i [u8]);
+
+impl Script<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((&byte, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        byte
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
+        self.0 = rest;
+        bytes.to_vec()
+    }
+}
+
+impl Iterator for Script<'_> {
+    type Item = Order;
+
+    fn next(&mut self) -> Option<Order> {
+        if self.0.is_empty() {
+            return None;
+        }
+        Some(match self.byte() & 7 {
+            0..=2 => Order::Frame(frame(self)),
+            3 => {
+                let len = self.byte();
+                Order::Frame(self.bytes(len.into()))
+            }
+            4 => {
+                let how = self.byte();
+                Order::Send { worker: (how & 1).into(), port: (how >> 1 & 1).into(), rest: how & 4 != 0 }
+            }
+            5 => {
+                let how = self.byte();
+                Order::Wait { steps: (how & 63).into(), leap: how & 64 != 0, asleep: how & 128 != 0 }
+            }
+            6 => Order::Change(self.byte() & 7),
+            _ => {
+                let how = self.byte();
+                Order::Flood { service: (how & 7).into(), count: (how >> 3) + 1 }
+            }
+        })
+    }
+}
+
+type Row = (Protocol, &'static str, Method, &'static [(&'static str, u32)]);
+
+const SERVICES: [Row; 8] = [
+    (Protocol::Tcp, "10.0.0.100:80", Method::Nat, &[("10.1.0.11:8080", 1), ("10.1.0.12:8081", 3)]),
+    (Protocol::Tcp, "10.0.0.101:80", Method::Dr, &[("10.1.0.11:80", 1), ("10.1.0.13:80", 1)]),
+    (Protocol::Udp, "10.0.0.100:53", Method::Nat, &[("10.1.0.11:5353", 1), ("10.1.0.12:5353", 2)]),
+    (Protocol::Udp, "10.0.0.101:53", Method::Dr, &[("10.1.0.11:53", 1)]),
+    // The servers of the first: replies of both would carry the same tuple.
+    (Protocol::Tcp, "10.0.0.102:80", Method::Nat, &[("10.1.0.11:8080", 1), ("10.1.0.12:8081", 1)]),
+    (Protocol::Udp, "10.0.0.102:53", Method::Nat, &[("10.1.0.11:5353", 1)]),
+    // Port and address unchanged but for one.
+    (Protocol::Tcp, "10.0.0.103:80", Method::Nat, &[("10.1.0.14:80", 1), ("10.1.0.15:80", 0)]),
+    (Protocol::Tcp, "10.0.0.104:80", Method::Nat, &[("10.1.0.11:80", 0)]),
+];
+
+/// The services of every script, each with another scheduler.
+pub fn services() -> Vec<Service> {
+    let kinds = xvs::director::sched::Kind::ALL.iter().cycle();
+    let build = |(&(protocol, address, method, servers), &scheduler)| Service {
+        scheduler,
+        ..service(protocol, address, method, servers)
+    };
+    SERVICES.iter().zip(kinds).map(build).collect()
+}
+
+/// A SYN, or a datagram, of the nth client of a flood.
+pub fn flood(service: usize, n: u32) -> Vec<u8> {
+    let (protocol, address, ..) = SERVICES[service];
+    let client = format!("198.18.{}.{}:9", n >> 8 & 0xff, n & 0xff);
+    if protocol == Protocol::Tcp { tcp(&client, address, "S") } else { udp(&client, address, b"flood") }
+}
+
+/// What may be done to a good packet, bit by bit of its shape.
+pub mod shape {
+    pub const VLAN: u8 = 1;
+    pub const IP_OPTIONS: u8 = 2;
+    pub const LAST_TTL: u8 = 4;
+    pub const PADDED: u8 = 8;
+    /// Followed by a number and that many pairs of place and value.
+    pub const EDITED: u8 = 16;
+    /// After the edits the transport checksum is made right.
+    pub const MENDED: u8 = 32;
+    /// Followed by the length that is left.
+    pub const TRUNCATED: u8 = 64;
+    /// After the edits the IP header checksum is left as it is. Otherwise it is right, as a hostile sender would
+    /// have it.
+    pub const BAD_IP_CHECKSUM: u8 = 128;
+}
+
+/// A frame: `ends` has the service in bits 0-2, the client in 3-5, a reply's server in 7 and in 6 that it is one;
+/// `flags` are TCP's; then the shape.
+fn frame(script: &mut Script<'_>) -> Vec<u8> {
+    let (ends, flags, shape) = (script.byte(), script.byte(), script.byte());
+    let (protocol, address, _, servers) = SERVICES[usize::from(ends & 7)];
+    // One client lives among the servers.
+    let client = match ends >> 3 & 7 {
+        7 => "10.1.0.20:4000".to_owned(),
+        n => format!("192.0.2.{}:{}", n / 2 + 1, 4000 + u16::from(n)),
+    };
+    let server = servers[usize::from(ends >> 7) % servers.len()].0;
+    let (from, to) = if ends & 64 != 0 { (server, &client[..]) } else { (&client[..], address) };
+    let mut frame = if protocol == Protocol::Tcp {
+        let letters = [(1, 'F'), (2, 'S'), (4, 'R'), (16, 'A')];
+        let set: String = letters.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, l)| l).collect();
+        tcp(from, to, &set)
+    } else {
+        udp(from, to, if flags & 1 == 0 { b"question" } else { b"odd" })
+    };
+
+    let mut l3 = 14;
+    if shape & shape::IP_OPTIONS != 0 {
+        frame.splice(34..34, [1, 1, 1, 0]); // three times no operation, then the end
+        frame[l3] += 1;
+        frame[l3 + 3] += 4;
+    }
+    if shape & shape::LAST_TTL != 0 {
+        frame[l3 + 8] = 1;
+    }
+    if shape & shape::VLAN != 0 {
+        frame.splice(12..12, [0x81, 0, 0, 7]);
+        l3 += 4;
+    }
+    if shape & shape::PADDED != 0 {
+        frame.extend([0x5a; 7]);
+    }
+    if shape & shape::EDITED != 0 {
+        for _ in 0..=script.byte() & 7 {
+            let (at, value) = (script.byte(), script.byte());
+            let at = usize::from(at) % frame.len();
+            frame[at] = value;
+        }
+    }
+    if shape & shape::BAD_IP_CHECKSUM == 0 {
+        super::wire::mend_ip(&mut frame, l3);
+    }
+    if shape & shape::MENDED != 0 {
+        super::wire::mend_transport(&mut frame);
+    }
+    if shape & shape::TRUNCATED != 0 {
+        frame.truncate(script.byte().into());
+    }
+    frame
+}

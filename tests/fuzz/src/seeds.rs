@@ -1,0 +1,253 @@
+//! The inputs to begin with, by the name of their scenario: committed under `seeds/`, written there by
+//! `XVS_WRITE_SEEDS=1 cargo test --test fuzz_replay the_seeds`.
+
+use super::script::shape::*;
+use super::table::{tcp, udp};
+
+const C: &str = "192.0.2.7:40000";
+const VIP: &str = "10.0.0.100:80";
+
+/// Target, scenario, input.
+pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let parse = parse().into_iter().map(|(name, frame)| ("parse", name, frame));
+    let engine = engine().into_iter().map(|(name, script)| ("engine", name, script.0));
+    let config = config().into_iter().map(|(name, text)| ("config", name, text.as_bytes().to_vec()));
+    parse.chain(engine).chain(config).collect()
+}
+
+fn parse() -> Vec<(&'static str, Vec<u8>)> {
+    let edited = |mut frame: Vec<u8>, edits: &[(usize, u8)]| {
+        edits.iter().for_each(|&(at, value)| frame[at] = value);
+        super::wire::mend_ip(&mut frame, 14);
+        frame
+    };
+    let spliced = |mut frame: Vec<u8>, at: usize, bytes: &[u8]| {
+        frame.splice(at..at, bytes.iter().copied());
+        frame
+    };
+    let (syn, query) = (tcp(C, VIP, "S"), udp(C, "10.0.0.100:53", b"question"));
+    vec![
+        ("tcp_syn", syn.clone()),
+        ("tcp_fin_padded", [&tcp(C, VIP, "FA")[..], &[0; 9]].concat()),
+        ("tcp_data_offset_too_large", edited(syn.clone(), &[(46, 0xf0)])),
+        ("tcp_behind_ip_options", edited(spliced(syn.clone(), 34, &[1, 1, 1, 0]), &[(14, 0x46), (17, 69)])),
+        ("udp", query.clone()),
+        ("udp_without_checksum", edited(query.clone(), &[(40, 0), (41, 0)])),
+        ("udp_length_below_its_header", edited(query.clone(), &[(39, 7)])),
+        ("vlan", spliced(query.clone(), 12, &[0x81, 0, 0, 7])),
+        ("provider_tag", spliced(query.clone(), 12, &[0x88, 0xa8, 0, 7])),
+        ("two_tags", spliced(query.clone(), 12, &[0x88, 0xa8, 0, 7, 0x81, 0, 0, 8])),
+        ("first_fragment", edited(query.clone(), &[(20, 0x20)])),
+        ("last_fragment", edited(query.clone(), &[(21, 1)])),
+        ("icmp", edited(query.clone(), &[(23, 1)])),
+        ("ipv6", edited(query.clone(), &[(12, 0x86), (13, 0xdd), (14, 0x60)])),
+        ("arp", edited(query.clone(), &[(13, 6)])),
+        ("bad_ip_checksum", spliced(query[..24].to_vec(), 24, &query[26..])),
+        ("truncated", syn[..40].to_vec()),
+    ]
+}
+
+/// A script being written.
+struct Written(Vec<u8>);
+
+// Ends of frames: the service, or its server's replies. The second client is `| CLIENT`.
+const NAT: u8 = 0;
+const DR: u8 = 1;
+const UDP_NAT: u8 = 2;
+const UDP_DR: u8 = 3;
+const NAT_SAME_SERVERS: u8 = 4;
+const NO_WEIGHT: u8 = 7;
+const CLIENT: u8 = 8;
+const REPLY: u8 = 64;
+const REPLY_OF_SECOND: u8 = 64 | 128;
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+// Changes of the world around.
+const CLIENTS_UNKNOWN: u8 = 1;
+const CLIENTS_UNREACHABLE: u8 = 2;
+const SERVER_GONE: u8 = 3;
+const SERVER_MOVED: u8 = 4;
+const MTU: u8 = 5;
+const VLAN_ON_OFF: u8 = 6;
+
+const LEAP: u8 = 64;
+const ASLEEP: u8 = 128;
+
+impl Written {
+    fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn bytes(mut self, bytes: &[u8]) -> Self {
+        self.0.extend(bytes);
+        self
+    }
+
+    /// A good packet with this shape.
+    fn frame(self, ends: u8, flags: u8, shape: u8) -> Self {
+        self.bytes(&[0, ends, flags, shape])
+    }
+
+    fn send(self, worker: u8) -> Self {
+        self.bytes(&[4, worker])
+    }
+
+    /// A good packet by itself.
+    fn one(self, worker: u8, ends: u8, flags: u8) -> Self {
+        self.frame(ends, flags, 0).send(worker)
+    }
+
+    fn wait(self, how: u8) -> Self {
+        self.bytes(&[5, how])
+    }
+
+    fn change(self, how: u8) -> Self {
+        self.bytes(&[6, how])
+    }
+
+    fn flood(self, service: u8, count: u8) -> Self {
+        self.bytes(&[7, service | (count - 1) << 3])
+    }
+
+    /// SYN, SYN and ACK, ACK.
+    fn handshake(self, worker: u8) -> Self {
+        let answer = |written: Self, ends| written.one(worker, ends, SYN | ACK);
+        answer(answer(self.one(worker, NAT, SYN), REPLY), REPLY_OF_SECOND).one(worker, NAT, ACK)
+    }
+}
+
+fn engine() -> Vec<(&'static str, Written)> {
+    let new = Written::new;
+    let mut truncated = new();
+    for len in [0, 13, 14, 33, 34, 53, 54, 78] {
+        truncated = truncated.frame(NAT, SYN, TRUNCATED).bytes(&[len]);
+    }
+    vec![
+        (
+            "nat_whole_connection",
+            new()
+                .handshake(0)
+                .one(0, NAT, FIN | ACK)
+                .one(0, REPLY, FIN | ACK)
+                .one(0, REPLY_OF_SECOND, FIN | ACK)
+                .one(0, NAT, ACK),
+        ),
+        ("nat_in_one_batch", new().frame(NAT, SYN, 0).frame(NAT, ACK, 0).frame(NAT, FIN, 0).send(1)),
+        ("dr_from_one_side", new().one(0, DR, SYN).one(0, DR, ACK).wait(3).one(0, DR, FIN | ACK).wait(25)),
+        (
+            "udp_both_ways",
+            new().one(0, UDP_NAT, 0).one(0, REPLY | UDP_NAT, 1).one(1, UDP_NAT | CLIENT, 1).wait(LEAP | 36),
+        ),
+        ("udp_dr", new().one(1, UDP_DR, 0).one(1, UDP_DR, 1).one(0, UDP_DR, 0)),
+        (
+            "flood_fills_the_table",
+            new().flood(NAT, 32).flood(DR, 32).flood(UDP_NAT, 32).send(0).wait(LEAP | 20),
+        ),
+        (
+            "flood_over_both_workers",
+            new().flood(NAT, 32).send(0).flood(NAT, 32).send(1).wait(20).flood(NAT, 9),
+        ),
+        ("reset_then_the_same_ports", new().handshake(0).one(0, NAT, RST).one(0, NAT, SYN).one(0, NAT, ACK)),
+        ("closed_by_the_other_worker", new().handshake(0).one(1, NAT, RST).wait(3).one(1, NAT, SYN).wait(8)),
+        (
+            "reopened_by_the_other_worker",
+            new().one(0, NAT, SYN).one(0, REPLY, RST).one(0, REPLY_OF_SECOND, RST).one(1, NAT, SYN).wait(2),
+        ),
+        (
+            "worker_asleep",
+            new().one(1, NAT, SYN).wait(LEAP | ASLEEP | 63).one(0, NAT, SYN).wait(ASLEEP | 20).wait(4),
+        ),
+        ("two_vips_one_reply_tuple", {
+            let both = new().one(0, NAT, SYN).one(0, NAT_SAME_SERVERS, SYN).one(0, NAT | CLIENT, SYN);
+            both.one(0, NAT_SAME_SERVERS | CLIENT, SYN).one(0, NAT, RST).one(1, NAT_SAME_SERVERS, SYN)
+        }),
+        ("no_server_takes_new_ones", new().one(0, NO_WEIGHT, SYN).one(0, NAT, ACK).one(0, 6, SYN)),
+        ("client_without_neighbour", new().change(CLIENTS_UNKNOWN).handshake(0).wait(3).one(0, REPLY, ACK)),
+        ("routes_and_neighbours_change", {
+            let gone =
+                new().handshake(0).change(SERVER_GONE).one(0, NAT, ACK).change(SERVER_MOVED).one(0, NAT, ACK);
+            gone.change(CLIENTS_UNREACHABLE).one(0, REPLY, ACK).one(0, REPLY_OF_SECOND, ACK)
+        }),
+        ("small_mtu", new().change(MTU).one(0, NAT, SYN).change(MTU).one(0, NAT, SYN)),
+        ("tagged", new().change(VLAN_ON_OFF).frame(NAT, SYN, VLAN | PADDED).frame(NAT, ACK, 0).send(0)),
+        ("last_ttl", new().frame(NAT, SYN, LAST_TTL).frame(UDP_DR, 0, LAST_TTL | IP_OPTIONS).send(0)),
+        (
+            "ip_options_and_padding",
+            new().frame(NAT, SYN, IP_OPTIONS | PADDED).frame(DR, SYN, IP_OPTIONS).send(1),
+        ),
+        ("udp_without_checksum", new().frame(UDP_NAT, 0, EDITED).bytes(&[1, 40, 0, 41, 0]).send(0)),
+        ("payload_chosen_and_mended", new().frame(NAT, SYN, EDITED | MENDED).bytes(&[1, 60, 0xff, 61, 0xff])),
+        ("wrong_transport_checksum", new().frame(NAT, SYN, EDITED).bytes(&[0, 50, 0xff])),
+        ("wrong_ip_checksum", new().frame(NAT, SYN, EDITED | BAD_IP_CHECKSUM).bytes(&[0, 24, 0xff])),
+        ("truncated", truncated),
+        ("raw_bytes", new().bytes(&[3, 16]).bytes(b"sixteen raw ones")),
+        (
+            "source_is_the_vip",
+            new().frame(NAT, SYN, EDITED | MENDED).bytes(&[3, 26, 10, 27, 0, 28, 0, 29, 100]),
+        ),
+    ]
+}
+
+fn config() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("empty", ""),
+        (
+            "nat_and_dr",
+            r#"[director]
+interfaces = ["eth0", "eth1"]
+cores = [0, 1]
+connections = 4096
+[timeouts]
+tcp_s = 900
+udp_s = 300
+[[service]]
+protocol = "tcp"
+address = "192.0.2.10:80"
+scheduler = "wrr"
+[[service.server]]
+address = "10.0.0.1:8080"
+weight = 3
+method = "nat"
+[[service]]
+protocol = "udp"
+address = "192.0.2.10:53"
+[[service.server]]
+address = "10.0.0.2"
+method = "dr"
+"#,
+        ),
+        (
+            "values_out_of_range",
+            r#"[director]
+interfaces = ["eth0", "eth0", "a-name-of-sixteen"]
+connections = -1
+frame_bytes = 1e9
+xdp_mode = "nativ"
+[timeouts]
+tcp_s = 99999999999999999999
+[[service]]
+protocol = "sctp"
+address = "0.0.0.0:0"
+[[service.server]]
+address = "[::1]:80"
+weight = 65536
+"#,
+        ),
+        ("keys_twice", "[director]\ninterfaces = []\ninterfaces = []\n[director]\n"),
+        ("one_address_twice", {
+            r#"director = { interfaces = ["eth0"] }
+service = [{ protocol = "tcp", address = "192.0.2.10:80" }, { protocol = "tcp", address = "192.0.2.10:80" }]
+"#
+        }),
+        (
+            "wide_characters",
+            "[director]\n\u{feff}interfaces = [\"\u{e9}th\u{1f980}\u{202e}\"]\t\u{301}\r\nx\u{0}",
+        ),
+        ("strings_without_end", "[director]\ninterfaces = [\"eth0\n[[service]]\naddress = '''\n"),
+        ("nested", "a.b.c = [[[[{a={b=[[]]}}]]]]\n[a.b.c.d]\n[[service.server.server]]\n"),
+    ]
+}

@@ -1,0 +1,192 @@
+//! The director under test, with what must be true after every step.
+
+use std::collections::{HashMap, HashSet};
+
+use xvs::director::conn::Direction;
+use xvs::director::conn::state::Timeouts;
+use xvs::director::drops::DropReason;
+use xvs::director::engine::Verdict;
+use xvs::director::forward::hops::{HopId, Route};
+use xvs::director::forward::recipe::Rewrite;
+use xvs::director::server::ServerId;
+use xvs::director::service::Service;
+use xvs::director::stats::Traffic;
+use xvs::director::time::Time;
+use xvs::packet::flow::FlowKey;
+use xvs::packet::parse::parse;
+
+use super::table::Table;
+use super::wire::check_sent;
+
+/// Connections there is room for: few, so that scripts fill the table.
+pub const CAPACITY: u32 = 64;
+const WORKERS: usize = 2;
+
+/// Empty ticks that a worker passes in one call, at least.
+const TICKS_A_CALL: u64 = 4096;
+
+/// Reasons found when the packet has been counted for its server already.
+const LATE: [DropReason; 5] = [
+    DropReason::TtlExpired,
+    DropReason::TooBig,
+    DropReason::Vlan,
+    DropReason::NoRoute,
+    DropReason::Unresolved,
+];
+
+pub struct Watched {
+    table: Table,
+    services: Vec<Service>,
+    drops: HashMap<DropReason, u64>,
+    /// Packets that were counted for a server.
+    counted: u64,
+    /// When each worker looked at its timers last.
+    looked: [Time; WORKERS],
+    seen: HashSet<FlowKey>,
+}
+
+impl Watched {
+    pub fn new(services: Vec<Service>) -> Self {
+        let table = Table::sized(&services, CAPACITY, WORKERS);
+        let (drops, seen) = (HashMap::new(), HashSet::new());
+        let mut watched = Self { table, services, drops, counted: 0, looked: [Time(0); WORKERS], seen };
+        (0..WORKERS).for_each(|worker| watched.look(worker));
+        watched
+    }
+
+    /// One batch, and all that must be true of its frames.
+    pub fn send(&mut self, worker: usize, port: u16, frames: &[Vec<u8>]) {
+        let verdicts = self.table.batch(worker, frames, port);
+        assert_eq!(verdicts.len(), frames.len(), "a verdict for each frame, and each frame back");
+        for (before, (verdict, after)) in frames.iter().zip(&verdicts) {
+            assert_eq!(before.len(), after.len(), "length");
+            let parsed = parse(before);
+            if let Ok(parsed) = &parsed {
+                self.seen.insert(parsed.key);
+            }
+            match verdict {
+                Verdict::Transmit(port) => {
+                    assert!(*port < 2 && parsed.is_ok());
+                    check_sent(before, after, &self.services, &self.table.hops);
+                    self.counted += 1;
+                }
+                Verdict::Drop(reason) => {
+                    assert_eq!(before, after, "a dropped frame is unchanged");
+                    if let Err(reject) = parsed {
+                        assert_eq!(*reason, reject.into(), "the parser's reason");
+                    }
+                    *self.drops.entry(*reason).or_default() += 1;
+                    self.counted += u64::from(LATE.contains(reason));
+                }
+            }
+        }
+        self.check();
+    }
+
+    /// Lets `ticks` pass at once and the workers look at their timers, the second one unless it is `asleep`.
+    pub fn wait(&mut self, ticks: u64, asleep: bool) {
+        self.table.now.0 += ticks * Time::TICK_MS;
+        let tick = self.table.now.tick();
+        let awake = if asleep { 0..1 } else { 0..WORKERS };
+        if asleep {
+            self.table.engines[1].rest();
+        }
+        let mut stay = self.deadlines();
+        stay.retain(|_, (owner, deadline)| *deadline > tick || !awake.contains(owner));
+        awake.for_each(|worker| self.look(worker));
+        assert_eq!(self.deadlines(), stay, "gone are those whose time was up, and no others");
+        self.check();
+    }
+
+    pub fn rest(&mut self, worker: usize) {
+        self.table.engines[worker].rest();
+    }
+
+    fn look(&mut self, worker: usize) {
+        let now = self.table.now;
+        let ticks = (now.0 - self.looked[worker].0) / Time::TICK_MS;
+        for _ in 0..=ticks / TICKS_A_CALL {
+            self.table.engines[worker].expire(now);
+        }
+        self.looked[worker] = now;
+    }
+
+    /// Routes and neighbours change.
+    pub fn change(&mut self, how: u8) {
+        let hops = &mut self.table.hops;
+        match how {
+            0..=2 => {
+                hops.client_route =
+                    [Route::Via(HopId(0)), Route::Unknown, Route::Unreachable][usize::from(how)];
+                hops.generation = hops.generation.wrapping_add(1);
+            }
+            3 => drop(hops.macs.remove(&11)),
+            4 => drop(hops.macs.insert(11, [2, 9, 9, 9, 9, 9])),
+            5 => hops.mtu = if hops.mtu == 1500 { 60 } else { 1500 },
+            6 => hops.vlan = if hops.vlan.is_none() { Some(7) } else { None },
+            _ => hops.client_route = Route::Via(HopId(0)), // unannounced
+        }
+    }
+
+    /// When each connection ends if nothing comes, and in whose hands that is, by the client's key.
+    fn deadlines(&self) -> HashMap<FlowKey, (usize, u32)> {
+        let timeouts = Timeouts::default();
+        let mut all = HashMap::new();
+        self.table.director.table.list(|slot| {
+            let key = slot.key(Direction::In);
+            // A packet may come at the end of its tick: the time-out after it begins with the next one.
+            let timeout = Time::from_secs(timeouts.of(key.protocol(), slot.status().state).into());
+            let deadline = slot.last_seen() + timeout.tick() + 1;
+            let twice = all.insert(key, (slot.owner() as usize, deadline));
+            assert!(twice.is_none(), "two connections of {key:?}");
+        });
+        all
+    }
+
+    /// What must be true at any time.
+    fn check(&self) {
+        let director = &self.table.director;
+        let drops: HashMap<_, _> = director.drops().into_iter().collect();
+        assert_eq!(drops, self.drops, "every drop is counted, by its reason");
+
+        let servers = self.services.iter().map(|s| s.servers.len()).sum();
+        let mut counts = vec![(0, 0); servers];
+        let mut live = 0;
+        director.table.list(|slot| {
+            let (active, inactive) = &mut counts[slot.server_id() as usize];
+            *(if slot.status().inactive { inactive } else { active }) += 1;
+            live += 1;
+            let replies = slot.recipe(Direction::In).rewrite == Rewrite::Tuple;
+            for direction in [Direction::In, Direction::Out] {
+                let key = slot.key(direction);
+                let found = director.table.find(director.table.hash(&key), &key);
+                let here = found.is_some_and(|f| {
+                    f.direction == direction && director.table.slot(f.slot) as *const _ == slot
+                });
+                assert_eq!(here, replies || direction == Direction::In, "{direction:?} {key:?}");
+            }
+        });
+        assert_eq!(director.table.len(), live);
+        assert!(live <= u64::from(CAPACITY));
+        let mut traffic = Traffic::default();
+        for (id, counts) in (0..).zip(counts) {
+            assert_eq!(self.table.counts(id), counts, "active and inactive connections of server {id}");
+            traffic = traffic + director.traffic(ServerId(id));
+        }
+        let Traffic { connections, in_packets, out_packets, .. } = traffic;
+        assert_eq!(in_packets + out_packets, self.counted, "every packet of a connection is counted");
+        assert!(connections >= live);
+    }
+
+    /// Lets 1000 s pass, after which nothing is left.
+    pub fn end(mut self) {
+        for _ in 0..40 {
+            self.wait(25 * 1000 / Time::TICK_MS, false);
+        }
+        let table = &self.table.director.table;
+        assert!(table.is_empty(), "{} connections never end", table.len());
+        for key in &self.seen {
+            assert_eq!(table.find(table.hash(key), key), None, "still indexed: {key:?}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What may have happened to a frame that is sent, in the eyes of an independent parser.
+
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use xvs::director::service::{Method, Service};
+use xvs::packet::checksum;
+
+use super::table::{Hops, INSIDE_MAC, OUTSIDE_MAC};
+
+/// Offsets of the fields that forwarding may change, and what etherparse reads there.
+#[derive(Debug)]
+struct View {
+    l3: usize,
+    l4: usize,
+    checksum_at: usize,
+    vlan: Option<u16>,
+    total_len: u16,
+    ttl: u8,
+    protocol: u8,
+    from: SocketAddr,
+    to: SocketAddr,
+    checksum: u16,
+    /// The transport checksum as it should be; none if it was not computed.
+    right: Option<u16>,
+    ip_right: bool,
+    /// The one's complement sums under the checksums, modulo 0xffff: 0 if right, otherwise the error.
+    ip_error: u32,
+    error: u32,
+}
+
+impl View {
+    fn of(frame: &[u8]) -> Option<Self> {
+        let sliced = SlicedPacket::from_ethernet(frame).ok()?;
+        let Some(NetSlice::Ipv4(ip)) = &sliced.net else { return None };
+        let header = ip.header().to_header();
+        let vlan = sliced.vlan_ids().first().map(|id| id.value());
+        let l3 = if vlan.is_some() { 18 } else { 14 };
+        let l4 = l3 + ip.header().slice().len();
+        let (source, destination) = (header.source, header.destination);
+        let (offset, sport, dport, checksum, right, covered) = match sliced.transport.as_ref()? {
+            TransportSlice::Tcp(t) => {
+                let right = t.calc_checksum_ipv4(source, destination).ok();
+                (16, t.source_port(), t.destination_port(), t.checksum(), right, t.slice())
+            }
+            TransportSlice::Udp(u) => {
+                let udp = u.to_header();
+                let right = udp.calc_checksum_ipv4(&header, u.payload()).ok().filter(|_| udp.checksum != 0);
+                (6, udp.source_port, udp.destination_port, udp.checksum, right, u.slice())
+            }
+            _ => return None,
+        };
+        let len = u16::try_from(covered.len()).ok()?.to_be_bytes();
+        let pseudo = [&source[..], &destination, &[0, header.protocol.0], &len, covered].concat();
+        let error = if right.is_some() { sum(&pseudo) } else { 0 };
+        Some(Self {
+            l3,
+            l4,
+            checksum_at: l4 + offset,
+            vlan,
+            total_len: ip.header().total_len(),
+            ttl: header.time_to_live,
+            protocol: header.protocol.0,
+            from: SocketAddr::new(IpAddr::from(source), sport),
+            to: SocketAddr::new(IpAddr::from(destination), dport),
+            checksum,
+            right,
+            ip_right: header.calc_header_checksum() == header.header_checksum,
+            ip_error: sum(ip.header().slice()),
+            error,
+        })
+    }
+
+    /// The frame without what may change.
+    fn rest(&self, frame: &[u8]) -> Vec<u8> {
+        let mut rest = frame[12..].to_vec();
+        let mut blank = |at: usize, len: usize| rest[at - 12..at - 12 + len].fill(0);
+        blank(self.l3 + 8, 1);
+        blank(self.l3 + 10, 10);
+        blank(self.l4, 4);
+        blank(self.checksum_at, 2);
+        rest
+    }
+}
+
+/// The one's complement sum modulo 0xffff, where 0 and 0xffff are both zero.
+fn sum(bytes: &[u8]) -> u32 {
+    let word = |w: &[u8]| u32::from(w[0]) << 8 | w.get(1).map_or(0, |&b| u32::from(b));
+    bytes.chunks(2).map(word).sum::<u32>() % 0xffff
+}
+
+/// Panics unless `after` is what a director may make of `before`.
+pub fn check_sent(before: &[u8], after: &[u8], services: &[Service], hops: &Hops) {
+    let b = View::of(before).expect("what is sent was a whole packet");
+    let a = View::of(after).expect("a whole packet is sent");
+    assert_eq!(a.ttl, b.ttl - 1, "TTL");
+    assert!(a.total_len <= hops.mtu, "MTU");
+    assert_eq!(a.vlan, hops.vlan, "VLAN");
+    assert_eq!(a.rest(after), b.rest(before), "nothing else is touched");
+    assert!([OUTSIDE_MAC, INSIDE_MAC].iter().any(|mac| after[6..12] == mac[..]), "our own source MAC");
+
+    assert_eq!((b.ip_error, a.ip_error), (0, 0), "IP header checksum");
+    assert!(a.ip_right || !b.ip_right, "IP header checksum, in its usual form");
+    assert_eq!(a.error, b.error, "a right checksum stays right, a wrong one as wrong as it was");
+    assert_eq!(a.right.is_some(), b.right.is_some(), "no checksum stays none, one stays one");
+    if b.right == Some(b.checksum) {
+        assert_eq!(a.right, Some(a.checksum), "transport checksum, in its usual form");
+    }
+
+    let allowed = services.iter().filter(|s| s.protocol as u8 == b.protocol).any(|s| {
+        s.servers.iter().any(|server| match server.method {
+            Method::Dr => (b.from, b.to) == (a.from, a.to) && b.to == s.address,
+            Method::Nat => {
+                let inwards = b.to == s.address && a.to == server.address && a.from == b.from;
+                let outwards = b.from == server.address && a.from == s.address && a.to == b.to;
+                inwards || outwards
+            }
+        })
+    });
+    assert!(allowed, "{} -> {} became {} -> {}", b.from, b.to, a.from, a.to);
+}
+
+/// Makes the checksum of the IP header at `l3` right, as far as there is one.
+pub fn mend_ip(frame: &mut [u8], l3: usize) {
+    let Some(len) = frame.get(l3).map(|b| usize::from(b & 15) * 4) else { return };
+    let Some(header) = frame.get_mut(l3..l3 + len).filter(|h| h.len() >= 20) else { return };
+    header[10..12].fill(0);
+    let sum = checksum::of(header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Makes the transport checksum right, as far as there is one.
+pub fn mend_transport(frame: &mut [u8]) {
+    let Some(view) = View::of(frame) else { return };
+    if let Some(right) = view.right {
+        frame[view.checksum_at..view.checksum_at + 2].copy_from_slice(&right.to_be_bytes());
+    }
+}
