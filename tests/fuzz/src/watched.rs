@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use xvs::director::conn::Direction;
 use xvs::director::conn::state::Timeouts;
+use xvs::director::conn::{Direction, Found};
 use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
 use xvs::director::forward::hops::{HopId, Route};
@@ -43,13 +43,22 @@ pub struct Watched {
     /// When each worker looked at its timers last.
     looked: [Time; WORKERS],
     seen: HashSet<FlowKey>,
+    /// Reply keys that more than one connection had at a time.
+    shared: HashSet<FlowKey>,
 }
 
 impl Watched {
     pub fn new(services: Vec<Service>) -> Self {
         let table = Table::sized(&services, CAPACITY, WORKERS);
-        let (drops, seen) = (HashMap::new(), HashSet::new());
-        let mut watched = Self { table, services, drops, counted: 0, looked: [Time(0); WORKERS], seen };
+        let mut watched = Self {
+            table,
+            services,
+            drops: HashMap::new(),
+            counted: 0,
+            looked: [Time(0); WORKERS],
+            seen: HashSet::new(),
+            shared: HashSet::new(),
+        };
         (0..WORKERS).for_each(|worker| watched.look(worker));
         watched
     }
@@ -106,7 +115,7 @@ impl Watched {
         let now = self.table.now;
         let ticks = (now.0 - self.looked[worker].0) / Time::TICK_MS;
         for _ in 0..=ticks / TICKS_A_CALL {
-            self.table.engines[worker].expire(now);
+            while self.table.engines[worker].expire(now) {}
         }
         self.looked[worker] = now;
     }
@@ -144,7 +153,7 @@ impl Watched {
     }
 
     /// What must be true at any time.
-    fn check(&self) {
+    fn check(&mut self) {
         let director = &self.table.director;
         let drops: HashMap<_, _> = director.drops().into_iter().collect();
         assert_eq!(drops, self.drops, "every drop is counted, by its reason");
@@ -152,21 +161,35 @@ impl Watched {
         let servers = self.services.iter().map(|s| s.servers.len()).sum();
         let mut counts = vec![(0, 0); servers];
         let mut live = 0;
+        let mut with_reply_key: HashMap<FlowKey, Vec<bool>> = HashMap::new();
         director.table.list(|slot| {
             let (active, inactive) = &mut counts[slot.server_id() as usize];
             *(if slot.status().inactive { inactive } else { active }) += 1;
             live += 1;
             let replies = slot.recipe(Direction::In).rewrite == Rewrite::Tuple;
-            for direction in [Direction::In, Direction::Out] {
+            let found_here = |direction| {
                 let key = slot.key(direction);
                 let found = director.table.find(director.table.hash(&key), &key);
-                let here = found.is_some_and(|f| {
-                    f.direction == direction && director.table.slot(f.slot) as *const _ == slot
-                });
-                assert_eq!(here, replies || direction == Direction::In, "{direction:?} {key:?}");
+                let is_this = |f: Found| std::ptr::eq(director.table.slot(f.slot), slot);
+                found.is_some_and(|f| f.direction == direction && is_this(f))
+            };
+            assert!(found_here(Direction::In), "{:?}", slot.key(Direction::In));
+            let key = slot.key(Direction::Out);
+            if replies {
+                with_reply_key.entry(key).or_insert_with(Vec::new).push(found_here(Direction::Out));
+            } else {
+                assert!(!found_here(Direction::Out), "{key:?}");
             }
         });
         assert_eq!(director.table.len(), live);
+        // Of connections that share a reply key the newest has it; if that one is gone, none.
+        for (key, found) in with_reply_key {
+            if found.len() > 1 {
+                self.shared.insert(key);
+            }
+            let having = found.iter().filter(|here| **here).count();
+            assert!(having == 1 || (having == 0 && self.shared.contains(&key)), "{having} have {key:?}");
+        }
         assert!(live <= u64::from(CAPACITY));
         let mut traffic = Traffic::default();
         for (id, counts) in (0..).zip(counts) {
