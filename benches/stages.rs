@@ -91,7 +91,7 @@ fn schedule(c: &mut Criterion) {
 }
 
 fn insert(c: &mut Criterion) {
-    use xvs::director::conn::{NewConnection, Table, Timer, state};
+    use xvs::director::conn::{NewConnection, Shard, Table, state};
     use xvs::director::forward::hops::Route;
     use xvs::director::forward::recipe;
     const COUNT: u32 = 10_000;
@@ -118,14 +118,14 @@ fn insert(c: &mut Criterion) {
         b.iter_batched(
             || {
                 let table = Table::new(2 * COUNT, 1, (1, 2), true).expect("address space");
-                let timer = Timer::new(&table, 0);
-                (table, timer)
+                let shard = Shard::new(&table, 0);
+                (table, shard)
             },
-            |(table, mut timer)| {
+            |(table, mut shard)| {
                 for one in &new {
-                    timer.insert(&table, one, 240).expect("room");
+                    shard.insert(&table, one, 240).expect("room");
                 }
-                (table, timer)
+                (table, shard)
             },
             BatchSize::PerIteration,
         );

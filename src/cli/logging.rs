@@ -41,7 +41,10 @@ impl Args {
             let message = format!("invalid value in the environment variable {VARIABLE}: {reason}\n");
             clap::Error::raw(ErrorKind::InvalidValue, message).exit()
         });
-        let log = tracing_subscriber::fmt().with_writer(stderr).with_env_filter(filter);
+        // A log that cannot be written is no reason to stop: by default the failure would be printed, to the same
+        // closed standard error, which panics.
+        let log =
+            tracing_subscriber::fmt().with_writer(stderr).with_env_filter(filter).log_internal_errors(false);
         match self.log_format {
             Format::Text => log.with_ansi(stderr().is_terminal()).init(),
             Format::Json => log.json().flatten_event(true).init(),

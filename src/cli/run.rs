@@ -12,26 +12,33 @@
 mod host;
 mod report;
 mod rules;
+mod running;
 mod start;
 
+use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::control::config::Config;
-use start::Running;
+use running::Running;
 
 /// How often worker threads and the host's addresses are looked at.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How long the last report may take to print.
+const SAY_MAX: Duration = Duration::from_secs(2);
 
 const EXIT_STATUS: &str = "\
 Signals:
   SIGTERM, SIGINT  forward what has arrived, print the report, end
   SIGUSR1          print the report and go on
+  SIGHUP           nothing, said in the log: a new configuration needs a restart
 
 Exit status:
   0  ended by SIGTERM or SIGINT
@@ -72,6 +79,7 @@ async fn direct(config: &Config) -> anyhow::Result<ExitCode> {
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut ask = listen(SignalKind::user_defined1())?;
+    let mut reload = listen(SignalKind::hangup())?;
 
     let mut running = Running::start(config).await?;
     tracing::info!(
@@ -88,20 +96,32 @@ async fn direct(config: &Config) -> anyhow::Result<ExitCode> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = ask.recv() => print!("{}", running.report()),
+            _ = ask.recv() => drop(say(running.report())),
+            _ = reload.recv() => tracing::warn!("SIGHUP changes nothing: a new configuration needs a restart"),
             _ = look.tick() => {
-                running.follow_host()?;
+                running.follow_host();
                 failed = running.has_failed();
             }
         }
     }
     tracing::info!("stopping: forwarding what has arrived");
     let stopped = running.stop().await;
-    print!("{}", stopped.report);
+    let _nobody_reads = timeout(SAY_MAX, say(stopped.report)).await;
     match stopped.failures.as_slice() {
         [] => Ok(ExitCode::SUCCESS),
         failures => bail!("{}", failures.join("; ")),
     }
+}
+
+/// Prints `report` from a thread of its own: standard output may be closed, or a pipe that nobody empties, and
+/// neither is a reason to stop forwarding.
+fn say(report: String) -> oneshot::Receiver<()> {
+    let (done, said) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _closed = stdout().write_all(report.as_bytes()).and_then(|()| stdout().flush());
+        let _given_up = done.send(());
+    });
+    said
 }
 
 fn listen(kind: SignalKind) -> anyhow::Result<Signal> {

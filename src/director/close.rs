@@ -2,7 +2,7 @@
 
 use super::Director;
 use super::conn::state::Status;
-use super::conn::{Direction, Found, Slot, SlotId, Timer};
+use super::conn::{Direction, Found, Shard, Slot, SlotId};
 use super::engine::{Engine, Work};
 use super::server::ServerId;
 use super::service::Protocol;
@@ -46,8 +46,8 @@ impl<H> Work<'_, H> {
         self.director.counts.changed(ServerId(slot.server_id()), old, new);
         let timeout_s = |status: Status| self.services.timeouts.of(Protocol::Tcp as u8, status.state);
         if timeout_s(new) < timeout_s(old) {
-            if self.timer.owns(&self.director.table, found.slot) {
-                self.timer.rearm(&self.director.table, found.slot, self.tick + ticks(timeout_s(new)));
+            if self.shard.owns(&self.director.table, found.slot) {
+                self.shard.rearm(&self.director.table, found.slot, self.tick + ticks(timeout_s(new)));
             } else {
                 self.director.tell_owner(slot, found.slot);
             }
@@ -60,8 +60,8 @@ impl<H> Work<'_, H> {
         let slot = table.slot(id);
         if let Some(status) = table.unlink(id) {
             self.director.counts.closed(ServerId(slot.server_id()), status);
-            if self.timer.owns(table, id) {
-                self.timer.retire(table, id);
+            if self.shard.owns(table, id) {
+                self.shard.retire(table, id);
             } else {
                 self.director.tell_owner(slot, id);
             }
@@ -83,22 +83,22 @@ impl Engine {
     /// Removes connections whose time has come and reads the mail of other workers: a bounded amount of work
     /// a call. Call once per loop; true means that there is more to do, so do not sleep.
     pub fn expire(&mut self, now: Time) -> bool {
-        let (director, timer, tick) = (&*self.director, &mut self.timer, now.tick());
-        timer.enter(&director.table);
+        let (director, shard, tick) = (&*self.director, &mut self.shard, now.tick());
+        shard.enter(&director.table);
         let mut letters = 0;
         for id in self.mail.try_iter().take(MAX_LETTERS) {
             letters += 1;
             // What a letter says may be past; the slot itself knows.
-            if timer.owns(&director.table, id) {
-                look_at(director, timer, self.services.load(), id, tick);
+            if shard.owns(&director.table, id) {
+                look_at(director, shard, self.services.load(), id, tick);
             }
         }
         let (mut steps, mut due) = (MAX_STEPS, 0);
         while due < MAX_DUE
-            && let Some(id) = timer.due(&director.table, tick, &mut steps)
+            && let Some(id) = shard.due(&director.table, tick, &mut steps)
         {
             due += 1;
-            look_at(director, timer, self.services.load(), id, tick);
+            look_at(director, shard, self.services.load(), id, tick);
         }
         letters == MAX_LETTERS || due == MAX_DUE || steps == 0
     }
@@ -106,17 +106,17 @@ impl Engine {
 
 /// Looks at a connection whose timer may be up: frees it if it was removed, removes it if it was silent for
 /// too long, and arms it for the right time otherwise.
-fn look_at(director: &Director, timer: &mut Timer, services: &Services, id: SlotId, tick: u32) {
+fn look_at(director: &Director, shard: &mut Shard, services: &Services, id: SlotId, tick: u32) {
     let table = &director.table;
     let slot = table.slot(id);
     let status = slot.status();
     let timeout_s = services.timeouts.of(slot.key(Direction::In).protocol(), status.state);
     let deadline = slot.last_seen().saturating_add(ticks(timeout_s));
     if !status.removed && deadline > tick {
-        return timer.rearm(table, id, deadline.min(tick + ticks(MAX_NAP_S)));
+        return shard.rearm(table, id, deadline.min(tick + ticks(MAX_NAP_S)));
     }
     if let Some(status) = table.unlink(id) {
         director.counts.closed(ServerId(slot.server_id()), status);
     }
-    timer.retire(table, id);
+    shard.retire(table, id);
 }

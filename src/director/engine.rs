@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 use crossbeam_channel::Receiver;
 
 use super::conn::state::State;
-use super::conn::{Direction, Found, Slot, SlotId, Timer};
+use super::conn::{Direction, Found, Shard, Slot, SlotId};
 use super::drops::DropReason;
 use super::forward::hops::{Hop, NextHops, PortId, Route};
 use super::forward::recipe::Way;
@@ -72,7 +72,7 @@ pub struct Engine {
     pub(super) director: Arc<Director>,
     pub(super) services: Cache<Arc<ArcSwap<Services>>, Arc<Services>>,
     pub(super) mail: Receiver<SlotId>,
-    pub(super) timer: Timer,
+    pub(super) shard: Shard,
     worker: usize,
     looked: ArrayVec<Looked, BATCH>,
 }
@@ -82,7 +82,7 @@ pub struct Engine {
 pub(super) struct Work<'a, H> {
     pub(super) director: &'a Director,
     pub(super) stats: &'a Stats,
-    pub(super) timer: &'a mut Timer,
+    pub(super) shard: &'a mut Shard,
     pub(super) services: &'a Services,
     pub(super) hops: &'a H,
     pub(super) tick: u32,
@@ -102,7 +102,7 @@ impl Engine {
         let Seat { director, worker, mail } = seat;
         Self {
             services: Cache::new(director.services.clone()),
-            timer: Timer::new(&director.table, worker),
+            shard: Shard::new(&director.table, worker),
             mail,
             worker: worker as usize,
             looked: ArrayVec::new(),
@@ -120,7 +120,7 @@ impl Engine {
     ) {
         let director = &*self.director;
         let (table, stats) = (&director.table, &director.stats[self.worker]);
-        self.timer.enter(table);
+        self.shard.enter(table);
 
         self.looked.clear();
         for packet in batch.iter_mut() {
@@ -134,8 +134,8 @@ impl Engine {
             looked.likely = table.likely(looked.hash).inspect(|f| table.prefetch_slot(f.slot));
         }
 
-        let (services, timer, tick) = (self.services.load(), &mut self.timer, now.tick());
-        let mut work = Work { director, stats, timer, services, hops, tick };
+        let (services, shard, tick) = (self.services.load(), &mut self.shard, now.tick());
+        let mut work = Work { director, stats, shard, services, hops, tick };
         verdicts.clear();
         for (packet, looked) in batch.iter_mut().zip(&self.looked) {
             let outcome = match &looked.parsed {
@@ -155,7 +155,7 @@ impl Engine {
     /// Tells the other workers that this one holds no references into the table until the next
     /// [`process`](Self::process) or [`expire`](Self::expire). Call before sleeping.
     pub fn rest(&mut self) {
-        self.timer.rest(&self.director.table);
+        self.shard.rest(&self.director.table);
     }
 
     /// Counts a frame that was to be sent and could not be.

@@ -81,7 +81,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         let id = ServerId(new.server_id);
         for _ in 0..REMOVAL_SPINS {
             counts.opened(id, new.status);
-            let (refused, status) = match self.timer.insert(table, new, deadline) {
+            let (refused, status) = match self.shard.insert(table, new, deadline) {
                 Ok(slot) => {
                     self.stats.connection(id);
                     return Ok(Found { slot, direction: Direction::In });

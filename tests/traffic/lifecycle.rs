@@ -1,12 +1,14 @@
 //! Start, end, sudden end and idleness of the process.
 
 use std::net::SocketAddrV4;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::client::{self, connect, patiently};
 use crate::lab::{self, DR_VIP, Lab, NAT_VIP, alone};
-use crate::xvs::{Xvs, abc, config, service};
+use crate::netns::signal;
+use crate::xvs::{PATIENCE, Xvs, abc, command, config, service, wait};
 
 const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
 const DR: SocketAddrV4 = SocketAddrV4::new(DR_VIP, 80);
@@ -44,6 +46,37 @@ fn sigterm_ends_it_in_order_with_a_report() {
         conserved.is_some_and(|line| line.contains("frames")),
         "frames are not said to be conserved:\n{report}"
     );
+}
+
+/// `xvs run | head`, `xvs run 2>&1 | grep -m1 ready`: nobody reads any more.
+#[test]
+fn closed_outputs_and_sighup_do_not_stop_it() {
+    let lab = Lab::new();
+    let mut child = command(&lab, &[], &nat_and_dr())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("spawn xvs");
+    drop((child.stdout.take(), child.stderr.take()));
+    let answered = || {
+        client::run(&lab, async || {
+            client::within(PATIENCE, client::name_of_server(lab::client(0), NAT)).await.is_ok()
+        })
+    };
+    let start = Instant::now();
+    while !lab.xdp_attached() || !answered() {
+        assert!(start.elapsed() < PATIENCE, "never served: {:?}", child.try_wait());
+    }
+    for name in ["USR1", "HUP", "USR1"] {
+        signal(&child.id().to_string(), name);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(answered(), "not after SIG{name}: {:?}", child.try_wait());
+    }
+    signal(&child.id().to_string(), "TERM");
+    let status = wait(&mut child).expect("ends");
+    assert!(status.success(), "xvs ended with {status}");
+    assert!(!lab.xdp_attached(), "a program is still attached");
 }
 
 /// Connects again and again until told to stop, and notes when it succeeded and when it failed.

@@ -12,7 +12,7 @@ use crate::lab::{Lab, SERVERS};
 use crate::netns::signal;
 
 /// How long a start, a stop or a refusal may take.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A configuration for the lab's director.
 pub fn config(services: &[String]) -> String {
@@ -73,7 +73,8 @@ fn collect(mut from: impl std::io::Read + Send + 'static) -> JoinHandle<String> 
     })
 }
 
-fn wait(child: &mut Child) -> Option<ExitStatus> {
+/// Its exit status, if it ends before [`PATIENCE`] does.
+pub fn wait(child: &mut Child) -> Option<ExitStatus> {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
         if let Some(status) = child.try_wait().expect("wait") {

@@ -1,57 +1,36 @@
-//! Building the director, step by step, and taking it down.
+//! Building the director, step by step. What fails on the way takes down what was built.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::report::{self, Interface};
+use super::report::Interface;
+use super::running::Running;
 use super::{host, rules};
 use crate::control::{config, config::Config};
 use crate::director::conn::state::Timeouts;
 use crate::director::engine::Engine;
 use crate::director::service::Service;
 use crate::director::services::Services;
-use crate::director::time::Time;
 use crate::director::{Director, Size};
 use crate::net::mirror::MirrorOptions;
 use crate::net::{Mirror, Route, Snapshot};
-use crate::worker::counters::PortTally;
-use crate::worker::{Clock, Worker, WorkerOptions, WorkerSetup, cores, spawn};
+use crate::worker::{Clock, WorkerOptions, WorkerSetup, cores, spawn};
 use crate::xdp::options::{SocketOptions, ZeroCopy};
 use crate::xdp::socket::PortSocket;
-use crate::xdp::steer::{Require, Rules, Steering, XdpMode};
+use crate::xdp::steer::{Require, Steering, XdpMode};
 use crate::xdp::umem::Umem;
 
 /// How long to wait for the servers' MAC addresses before the start: two ARP requests.
 const RESOLVE_MAX: Duration = Duration::from_millis(1500);
 
-/// A director at work.
-pub(super) struct Running {
-    services: Vec<Service>,
-    director: Arc<Director>,
-    mirror: Mirror,
-    host_addresses: BTreeSet<IpAddr>,
-    steering: Steering,
-    interfaces: Vec<Interface>,
-    workers: Vec<Worker>,
-    stop: Arc<AtomicBool>,
-    clock: Clock,
-}
-
-/// A director that has stopped.
-pub(super) struct Stopped {
-    /// Everything it has to say.
-    pub(super) report: String,
-    /// Why it stopped, if nobody asked it to.
-    pub(super) failures: Vec<String>,
-}
-
 impl Running {
+    /// Builds the director that `config` describes and lets it forward.
     pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
         let wanted = &config.director;
         let queues = host::queue_count(&wanted.interfaces).await?;
@@ -117,80 +96,13 @@ impl Running {
             director,
             mirror,
             host_addresses,
+            is_behind: false,
             steering,
             interfaces,
             workers,
             stop,
             clock,
         })
-    }
-
-    /// How many workers there are.
-    pub(super) fn queues(&self) -> usize {
-        self.workers.len()
-    }
-
-    /// True once a worker has ended by itself.
-    pub(super) fn has_failed(&self) -> bool {
-        self.workers.iter().any(Worker::is_finished)
-    }
-
-    /// Tells the steering program when the host's own addresses have changed: IP, or an interface's MAC.
-    pub(super) fn follow_host(&mut self) -> anyhow::Result<()> {
-        let snapshot = self.mirror.snapshots().load_full();
-        for (index, _) in (0..).zip(&self.interfaces) {
-            if let Some(port) = snapshot.port(index) {
-                self.steering.set_mac(index, port.mac)?;
-            }
-        }
-        if *snapshot.host_addresses() != self.host_addresses {
-            self.host_addresses = snapshot.host_addresses().clone();
-            self.steering.apply(&rules::rules(&self.services, &self.host_addresses))?;
-        }
-        Ok(())
-    }
-
-    /// Everything there is to say at this moment.
-    pub(super) fn report(&self) -> String {
-        let tally = |w: &Worker| w.counters().ports.iter().map(|p| p.read()).collect();
-        self.describe(&self.workers.iter().map(tally).collect::<Vec<_>>())
-    }
-
-    fn describe(&self, tallies: &[Vec<PortTally>]) -> String {
-        let now = Time(u64::try_from(self.clock.read().as_millis()).unwrap_or(u64::MAX));
-        let outcomes = self.steering.counters().map(Vec::from).unwrap_or_default();
-        [
-            crate::control::report::all(&self.director, now),
-            report::steering(&outcomes),
-            report::queues(&self.interfaces, tallies),
-        ]
-        .join("\n")
-    }
-
-    /// Hands all traffic back to the kernel, lets the workers finish what has arrived, and reports.
-    pub(super) async fn stop(mut self) -> Stopped {
-        if let Err(error) = self.steering.apply(&Rules::default()) {
-            tracing::warn!("the steering program could not be told to let go: {error}");
-        }
-        self.stop.store(true, Ordering::Relaxed);
-        let reports: Vec<_> = std::mem::take(&mut self.workers).into_iter().map(Worker::join).collect();
-        let tallies: Vec<_> = reports.iter().map(|r| r.ports.clone()).collect();
-        let mut report = self.describe(&tallies);
-        report.push('\n');
-        for worker in &reports {
-            report.push_str(&format!("{worker}\n"));
-        }
-        let failure = |r: &crate::worker::WorkerReport| match &r.failure {
-            Some(error) => Some(format!("worker of queue {}: {error}", r.queue)),
-            None if !r.is_conserved() => {
-                Some(format!("worker of queue {}: frames were lost: {:?}", r.queue, r.census))
-            }
-            None => None,
-        };
-        let failures = reports.iter().filter_map(failure).collect();
-        drop(self.steering);
-        self.mirror.stop().await;
-        Stopped { report, failures }
     }
 }
 

@@ -12,12 +12,14 @@
 //! | `free` | which slots are free |
 //! | `wheel` | when to look at a connection next; one per worker |
 //! | `state` | TCP and UDP states and their timeouts |
-//! | `table` | the parts put together |
+//! | `table` | all connections: slots, index, free slots |
+//! | `shard` | one worker's part of it: its free slots and its timers |
 
 mod free;
 mod index;
 mod memory;
 mod quiesce;
+mod shard;
 mod slot;
 pub mod state;
 mod table;
@@ -31,6 +33,7 @@ mod atomic {
     pub use std::sync::atomic::{AtomicU64, Ordering, fence};
 }
 
+pub use shard::Shard;
 pub use slot::{Direction, Slot, SlotId};
-pub use table::{Found, NewConnection, Refused, Table, Timer};
+pub use table::{Found, NewConnection, Refused, Table};
 pub use wheel::Wheel;

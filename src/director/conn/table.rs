@@ -1,4 +1,4 @@
-//! The connection table: slots, index and free list put together, and each worker's part of it.
+//! The connection table: slots, index and free list put together.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,27 +11,23 @@ use siphasher::sip::SipHasher13;
 use crate::director::forward::recipe::{Recipe, Way};
 use crate::packet::flow::FlowKey;
 
-use super::free::{Reserve, Shared};
+use super::free::Shared;
 use super::index::{Bucket, Entry, FILL_PERCENT, Index, NotInserted, PLACES};
 use super::memory::{Pages, prefetch};
 use super::quiesce::Quiesce;
 use super::slot::{Direction, Slot, SlotId};
 use super::state::Status;
-use super::wheel::Wheel;
-
-/// Slots a worker may keep in its own list before it shares them.
-const MAX_HOARD: usize = 1024;
 
 /// All connections of the director.
 #[derive(Debug)]
 pub struct Table {
-    slots: Pages<Slot>,
-    index: Index<Pages<Bucket>>,
-    shared: Shared,
-    quiesce: Quiesce,
+    pub(super) slots: Pages<Slot>,
+    pub(super) index: Index<Pages<Bucket>>,
+    pub(super) shared: Shared,
+    pub(super) quiesce: Quiesce,
     hasher: SipHasher13,
-    workers: usize,
-    live: AtomicU64,
+    pub(super) workers: usize,
+    pub(super) live: AtomicU64,
     /// The listing thread's number in `quiesce`, held while it looks.
     reader: Mutex<usize>,
 }
@@ -156,7 +152,7 @@ impl Table {
     }
 
     #[inline]
-    fn is(&self, entry: Entry, key: &FlowKey) -> bool {
+    pub(super) fn is(&self, entry: Entry, key: &FlowKey) -> bool {
         let found = Found::from(entry);
         self.slot(found.slot).matches(found.direction, key)
     }
@@ -193,7 +189,7 @@ impl Table {
     }
 
     /// Takes a connection out of the index. The status it had comes back, or none if it was out already.
-    /// Its owner still has to [`Timer::retire`] it.
+    /// Its owner still has to [`retire`](super::Shard::retire) it.
     pub fn unlink(&self, id: SlotId) -> Option<Status> {
         let slot = self.slot(id);
         let mut status = slot.status();
@@ -216,119 +212,10 @@ impl Table {
     }
 }
 
-/// One worker's part of the table: its free slots and its timers.
-#[derive(Debug)]
-pub struct Timer {
-    worker: u32,
-    reserve: Reserve,
-    wheel: Wheel,
-}
-
-impl Timer {
-    /// The part of `worker`, a number below the table's workers.
-    pub fn new(table: &Table, worker: u32) -> Self {
-        let hoard = (table.capacity() / (table.workers * 16)).min(MAX_HOARD);
-        Self { worker, reserve: Reserve::new(u32::try_from(hoard).unwrap_or(u32::MAX)), wheel: Wheel::new(0) }
-    }
-
-    /// A batch begins: whatever was found in the batch before is forgotten.
-    #[inline]
-    pub fn enter(&self, table: &Table) {
-        table.quiesce.enter(self.worker as usize);
-    }
-
-    /// Nothing is held until the next batch; what is free goes to the other workers.
-    pub fn rest(&mut self, table: &Table) {
-        table.quiesce.rest(self.worker as usize);
-        self.reserve.share(&table.slots, &table.shared, &table.quiesce);
-    }
-
-    /// Enters a connection and arms its timer for `deadline`, a tick. From the moment its first key is in the
-    /// index other workers may find it: whatever depends on it has to be counted before.
-    ///
-    /// The replies of an older connection with the same reply key are this one's from now on, as the kernel
-    /// finds the newest first.
-    ///
-    /// # Errors
-    /// Why not, and the status it had in the end for whoever counted it, unless another worker removed it
-    /// meanwhile and did the counting. Nothing is left behind.
-    pub fn insert(
-        &mut self,
-        table: &Table,
-        new: &NewConnection,
-        deadline: u32,
-    ) -> Result<SlotId, (Refused, Option<Status>)> {
-        let taken = self.reserve.take(&table.slots, &table.shared, &table.quiesce);
-        let id = taken.ok_or((Refused::TableFull, Some(new.status)))?;
-        let slot = table.slot(id);
-        let ((key, recipe, way), (reply_key, reply_recipe, reply_way)) = (&new.client, &new.server);
-        slot.set_side(Direction::In, key, *recipe, *way);
-        slot.set_side(Direction::Out, reply_key, *reply_recipe, *reply_way);
-        slot.set_server_id(new.server_id);
-        slot.learn(new.learned.0, new.learned.1);
-        slot.seen(new.tick);
-        slot.owner.store(self.worker, Ordering::Relaxed);
-        slot.armed.store(Wheel::UNARMED, Ordering::Relaxed);
-        slot.set_linked(true);
-        slot.set_status(new.status);
-        table.live.fetch_add(1, Ordering::Relaxed);
-
-        if let Err(refused) = table.index.insert(table.hash(key), id, false, |e| table.is(e, key)) {
-            let status = table.unlink(id);
-            self.reserve.put_back(&table.slots, id);
-            return Err((refused.into(), status));
-        }
-        let hash = table.hash(reply_key);
-        if new.replies
-            && let Err(refused) = table.index.insert_or_replace(hash, id, true, |e| table.is(e, reply_key))
-        {
-            let status = table.unlink(id);
-            self.retire(table, id);
-            return Err((refused.into(), status));
-        }
-        // Another worker may have found the connection by its first key and unlinked it before it had
-        // its second.
-        let gone = slot.status().removed;
-        if gone && new.replies {
-            table.index.remove(hash, id, true);
-        }
-        self.wheel.arm(&table.slots[..], id, if gone { 0 } else { deadline });
-        Ok(id)
-    }
-
-    /// True if this worker's wheel holds the timer of `id`. What another worker says of a slot may be about
-    /// a connection that is gone: then this is false, or the slot's own state tells.
-    pub fn owns(&self, table: &Table, id: SlotId) -> bool {
-        let slot = table.slot(id);
-        slot.armed.load(Ordering::Acquire) != Wheel::UNARMED && slot.owner() == self.worker
-    }
-
-    /// Moves the timer of a connection of this worker to `deadline`, a tick.
-    pub fn rearm(&mut self, table: &Table, id: SlotId, deadline: u32) {
-        self.wheel.disarm(&table.slots[..], id);
-        self.wheel.arm(&table.slots[..], id, deadline);
-    }
-
-    /// Frees a connection of this worker that was removed: at once if it is unlinked, at the next tick if another
-    /// worker is still busy unlinking it. The slot is used again once nobody can hold it any more.
-    pub fn retire(&mut self, table: &Table, id: SlotId) {
-        self.wheel.disarm(&table.slots[..], id);
-        if table.slot(id).is_linked() {
-            self.wheel.arm(&table.slots[..], id, self.wheel.now() + 1);
-        } else {
-            self.reserve.put(&table.slots, &table.shared, &table.quiesce, id);
-        }
-    }
-
-    /// The next connection whose timer is up at `tick`, no longer armed; see [`Wheel::due`].
-    pub fn due(&mut self, table: &Table, tick: u32, steps: &mut u32) -> Option<SlotId> {
-        self.wheel.due(&table.slots[..], tick, steps)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::director::conn::shard::Shard;
     use crate::director::conn::state::State;
     use crate::director::forward::recipe::Rewrite;
     use crate::packet::checksum::Delta;
@@ -359,13 +246,13 @@ mod tests {
     #[test]
     fn a_connection_is_found_from_both_sides_until_it_is_unlinked() {
         let table = Table::new(16, 1, (1, 2), false).unwrap();
-        let mut timer = Timer::new(&table, 0);
+        let mut shard = Shard::new(&table, 0);
         let conn = new(7, 9);
-        let id = timer.insert(&table, &conn, 10).unwrap();
+        let id = shard.insert(&table, &conn, 10).unwrap();
         let (client, server) = (conn.client.0, conn.server.0);
         assert_eq!(find(&table, &client), Some(Found { slot: id, direction: Direction::In }));
         assert_eq!(find(&table, &server), Some(Found { slot: id, direction: Direction::Out }));
-        assert!(matches!(timer.insert(&table, &conn, 10), Err((Refused::Exists(_), Some(_)))));
+        assert!(matches!(shard.insert(&table, &conn, 10), Err((Refused::Exists(_), Some(_)))));
         assert_eq!(table.unlink(id), Some(STATUS));
         assert_eq!(table.unlink(id), None);
         assert_eq!((find(&table, &client), find(&table, &server), table.len()), (None, None, 0));
@@ -374,12 +261,12 @@ mod tests {
     #[test]
     fn the_newest_connection_has_the_replies_and_the_older_one_stays() {
         let table = Table::new(16, 1, (1, 2), false).unwrap();
-        let mut timer = Timer::new(&table, 0);
+        let mut shard = Shard::new(&table, 0);
         let first = new(7, 9);
-        let older = timer.insert(&table, &first, 10).unwrap();
+        let older = shard.insert(&table, &first, 10).unwrap();
         let mut second = first;
         second.client.0 = FlowKey::v4(6, 7, 2, 4711 << 16 | 80);
-        let newer = timer.insert(&table, &second, 10).unwrap();
+        let newer = shard.insert(&table, &second, 10).unwrap();
         assert_eq!(find(&table, &first.client.0).map(|f| f.slot), Some(older));
         assert_eq!(find(&table, &second.client.0).map(|f| f.slot), Some(newer));
         assert_eq!(find(&table, &first.server.0).map(|f| f.slot), Some(newer));
@@ -392,7 +279,7 @@ mod tests {
     #[test]
     fn a_full_table_refuses_and_works_again_after_a_batch_boundary() {
         let table = Table::new(64, 2, (1, 2), false).unwrap();
-        let (mut a, mut b) = (Timer::new(&table, 0), Timer::new(&table, 1));
+        let (mut a, mut b) = (Shard::new(&table, 0), Shard::new(&table, 1));
         a.enter(&table);
         b.enter(&table);
         let ids: Vec<_> = (0..64).map(|n| a.insert(&table, &new(n, 1 << 20), 10).unwrap()).collect();
@@ -422,12 +309,12 @@ mod tests {
     #[test]
     fn every_connection_of_a_table_filled_to_the_last_slot_finds_its_places() {
         let table = Table::new(100_000, 1, (5, 6), false).unwrap();
-        let mut timer = Timer::new(&table, 0);
+        let mut shard = Shard::new(&table, 0);
         for n in 0..100_000 {
-            timer.insert(&table, &new(n, 1 << 20), 10).unwrap();
+            shard.insert(&table, &new(n, 1 << 20), 10).unwrap();
         }
         assert!((0..100_000).all(|n| find(&table, &new(n, 1 << 20).server.0).is_some()));
-        assert_eq!(timer.insert(&table, &new(100_000, 1), 10), Err((Refused::TableFull, Some(STATUS))));
+        assert_eq!(shard.insert(&table, &new(100_000, 1), 10), Err((Refused::TableFull, Some(STATUS))));
     }
 
     proptest! {
@@ -437,12 +324,12 @@ mod tests {
             steps in proptest::collection::vec((0u32..80, any::<bool>(), 0usize..2), 1..300),
         ) {
             let table = Table::new(48, 2, (3, 4), false).unwrap();
-            let mut timers = [Timer::new(&table, 0), Timer::new(&table, 1)];
+            let mut shards = [Shard::new(&table, 0), Shard::new(&table, 1)];
             let mut oracle: HashMap<u32, (SlotId, usize)> = HashMap::new();
             for (client, insert, worker) in steps {
-                timers.iter().for_each(|t| t.enter(&table));
+                shards.iter().for_each(|t| t.enter(&table));
                 if insert {
-                    match timers[worker].insert(&table, &new(client, 1 << 20), 10) {
+                    match shards[worker].insert(&table, &new(client, 1 << 20), 10) {
                         Ok(id) => prop_assert!(oracle.insert(client, (id, worker)).is_none()),
                         Err((Refused::Exists(found), _)) => prop_assert_eq!(found.slot, oracle[&client].0),
                         Err((Refused::TableFull, _)) => prop_assert!(oracle.len() >= 40, "{}", oracle.len()),
@@ -450,7 +337,7 @@ mod tests {
                     }
                 } else if let Some((id, owner)) = oracle.remove(&client) {
                     prop_assert!(table.unlink(id).is_some());
-                    timers[owner].retire(&table, id);
+                    shards[owner].retire(&table, id);
                 }
                 for client in 0..80 {
                     let found = find(&table, &new(client, 0).client.0).map(|f| f.slot);

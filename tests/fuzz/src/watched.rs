@@ -176,7 +176,7 @@ impl Watched {
             assert!(found_here(Direction::In), "{:?}", slot.key(Direction::In));
             let key = slot.key(Direction::Out);
             if replies {
-                with_reply_key.entry(key).or_insert_with(Vec::new).push(found_here(Direction::Out));
+                with_reply_key.entry(key).or_default().push(found_here(Direction::Out));
             } else {
                 assert!(!found_here(Direction::Out), "{key:?}");
             }

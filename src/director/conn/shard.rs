@@ -1,0 +1,122 @@
+//! One worker's part of the table: the slots it has free, and the timers of the connections it opened.
+
+use std::sync::atomic::Ordering;
+
+use super::free::Reserve;
+use super::slot::{Direction, SlotId};
+use super::state::Status;
+use super::table::{NewConnection, Refused, Table};
+use super::wheel::Wheel;
+
+/// Slots a worker may keep in its own list before it shares them.
+const MAX_HOARD: usize = 1024;
+
+/// One worker's part of the table: its free slots and its timers.
+#[derive(Debug)]
+pub struct Shard {
+    worker: u32,
+    reserve: Reserve,
+    wheel: Wheel,
+}
+
+impl Shard {
+    /// The part of `worker`, a number below the table's workers.
+    pub fn new(table: &Table, worker: u32) -> Self {
+        let hoard = (table.capacity() / (table.workers * 16)).min(MAX_HOARD);
+        Self { worker, reserve: Reserve::new(u32::try_from(hoard).unwrap_or(u32::MAX)), wheel: Wheel::new(0) }
+    }
+
+    /// A batch begins: whatever was found in the batch before is forgotten.
+    #[inline]
+    pub fn enter(&self, table: &Table) {
+        table.quiesce.enter(self.worker as usize);
+    }
+
+    /// Nothing is held until the next batch; what is free goes to the other workers.
+    pub fn rest(&mut self, table: &Table) {
+        table.quiesce.rest(self.worker as usize);
+        self.reserve.share(&table.slots, &table.shared, &table.quiesce);
+    }
+
+    /// Enters a connection and arms its timer for `deadline`, a tick. From the moment its first key is in the
+    /// index other workers may find it: whatever depends on it has to be counted before.
+    ///
+    /// The replies of an older connection with the same reply key are this one's from now on, as the kernel
+    /// finds the newest first.
+    ///
+    /// # Errors
+    /// Why not, and the status it had in the end for whoever counted it, unless another worker removed it
+    /// meanwhile and did the counting. Nothing is left behind.
+    pub fn insert(
+        &mut self,
+        table: &Table,
+        new: &NewConnection,
+        deadline: u32,
+    ) -> Result<SlotId, (Refused, Option<Status>)> {
+        let taken = self.reserve.take(&table.slots, &table.shared, &table.quiesce);
+        let id = taken.ok_or((Refused::TableFull, Some(new.status)))?;
+        let slot = table.slot(id);
+        let ((key, recipe, way), (reply_key, reply_recipe, reply_way)) = (&new.client, &new.server);
+        slot.set_side(Direction::In, key, *recipe, *way);
+        slot.set_side(Direction::Out, reply_key, *reply_recipe, *reply_way);
+        slot.set_server_id(new.server_id);
+        slot.learn(new.learned.0, new.learned.1);
+        slot.seen(new.tick);
+        slot.owner.store(self.worker, Ordering::Relaxed);
+        slot.armed.store(Wheel::UNARMED, Ordering::Relaxed);
+        slot.set_linked(true);
+        slot.set_status(new.status);
+        table.live.fetch_add(1, Ordering::Relaxed);
+
+        if let Err(refused) = table.index.insert(table.hash(key), id, false, |e| table.is(e, key)) {
+            let status = table.unlink(id);
+            self.reserve.put_back(&table.slots, id);
+            return Err((refused.into(), status));
+        }
+        let hash = table.hash(reply_key);
+        if new.replies
+            && let Err(refused) = table.index.insert_or_replace(hash, id, true, |e| table.is(e, reply_key))
+        {
+            let status = table.unlink(id);
+            self.retire(table, id);
+            return Err((refused.into(), status));
+        }
+        // Another worker may have found the connection by its first key and unlinked it before it had
+        // its second.
+        let gone = slot.status().removed;
+        if gone && new.replies {
+            table.index.remove(hash, id, true);
+        }
+        self.wheel.arm(&table.slots[..], id, if gone { 0 } else { deadline });
+        Ok(id)
+    }
+
+    /// True if this worker's wheel holds the timer of `id`. What another worker says of a slot may be about
+    /// a connection that is gone: then this is false, or the slot's own state tells.
+    pub fn owns(&self, table: &Table, id: SlotId) -> bool {
+        let slot = table.slot(id);
+        slot.armed.load(Ordering::Acquire) != Wheel::UNARMED && slot.owner() == self.worker
+    }
+
+    /// Moves the timer of a connection of this worker to `deadline`, a tick.
+    pub fn rearm(&mut self, table: &Table, id: SlotId, deadline: u32) {
+        self.wheel.disarm(&table.slots[..], id);
+        self.wheel.arm(&table.slots[..], id, deadline);
+    }
+
+    /// Frees a connection of this worker that was removed: at once if it is unlinked, at the next tick if another
+    /// worker is still busy unlinking it. The slot is used again once nobody can hold it any more.
+    pub fn retire(&mut self, table: &Table, id: SlotId) {
+        self.wheel.disarm(&table.slots[..], id);
+        if table.slot(id).is_linked() {
+            self.wheel.arm(&table.slots[..], id, self.wheel.now() + 1);
+        } else {
+            self.reserve.put(&table.slots, &table.shared, &table.quiesce, id);
+        }
+    }
+
+    /// The next connection whose timer is up at `tick`, no longer armed; see [`Wheel::due`].
+    pub fn due(&mut self, table: &Table, tick: u32, steps: &mut u32) -> Option<SlotId> {
+        self.wheel.due(&table.slots[..], tick, steps)
+    }
+}
