@@ -87,7 +87,7 @@ impl Flows {
         };
         let services = Services::new(&[service], Timeouts::default()).unwrap();
         let (director, mut seats) =
-            Director::new(Size { connections: capacity, workers: 1, huge_pages: true }, (1, 2), services)
+            Director::new(Size { connections: capacity, workers: 1, huge_pages: false }, (1, 2), services)
                 .unwrap();
         let mut bytes = Vec::new();
         PacketBuilder::ethernet2(MAC, MAC)
