@@ -3,6 +3,7 @@
 //! Knows nothing of services, connections or sockets. Nothing here panics on any bytes: a frame that
 //! cannot be understood is a [`parse::Reject`].
 
+pub mod answer;
 pub mod checksum;
 pub mod edit;
 pub mod flow;
