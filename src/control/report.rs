@@ -9,7 +9,7 @@ use crate::director::Director;
 use crate::director::conn::{Direction, Slot};
 use crate::director::server::{Destination, ServerId};
 use crate::director::services::{Services, VirtualService};
-use crate::director::stats::Traffic;
+use crate::director::stats::{Stats, Traffic};
 use crate::director::time::Time;
 
 /// Most connections that are listed.
@@ -41,6 +41,8 @@ fn write(out: &mut String, director: &Director, services: &Services, now: Time) 
     for (reason, count) in director.drops() {
         writeln!(out, "{count:>12} {}", reason.name())?;
     }
+    let answered: u64 = director.stats.iter().map(Stats::answered).sum();
+    writeln!(out, "{answered:>12} of them answered with a reset or an ICMP error")?;
     Ok(())
 }
 

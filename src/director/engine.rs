@@ -16,12 +16,14 @@ use super::drops::DropReason;
 use super::forward::hops::{Hop, NextHops, PortId, Route};
 use super::forward::recipe::Way;
 use super::forward::{self};
+use super::refusal::{Allowance, Answer, Refusal};
 use super::server::ServerId;
 use super::service::Protocol;
 use super::services::Services;
 use super::stats::Stats;
 use super::time::Time;
 use super::{Director, Seat};
+use crate::packet::answer::{IcmpError, must_not_fragment};
 use crate::packet::parse::{Parsed, Reject, TcpFlags, parse};
 
 /// Frames processed at once: enough to overlap memory latency, few enough for the first-level cache.
@@ -61,6 +63,9 @@ pub enum Verdict {
     Transmit(PortId),
     /// Recycle it; the reason has been counted.
     Drop(DropReason),
+    /// Send it from this interface: the packet was dropped for this counted reason, and the frame has become
+    /// the answer to its sender.
+    Answer(PortId, DropReason),
 }
 
 /// Verdicts in the order of their batch.
@@ -73,6 +78,7 @@ pub struct Engine {
     pub(super) services: Cache<Arc<ArcSwap<Services>>, Arc<Services>>,
     pub(super) mail: Receiver<SlotId>,
     pub(super) shard: Shard,
+    allowance: Allowance,
     worker: usize,
     looked: ArrayVec<Looked, BATCH>,
 }
@@ -104,6 +110,7 @@ impl Engine {
             services: Cache::new(director.services.clone()),
             shard: Shard::new(&director.table, worker),
             mail,
+            allowance: Allowance::default(),
             worker: worker as usize,
             looked: ArrayVec::new(),
             director,
@@ -140,13 +147,19 @@ impl Engine {
         for (packet, looked) in batch.iter_mut().zip(&self.looked) {
             let outcome = match &looked.parsed {
                 Ok(parsed) => work.forward(packet, parsed, looked.hash, looked.likely),
-                Err(reject) => Err(DropReason::from(*reject)),
+                Err(reject) => Err(DropReason::from(*reject).into()),
             };
             verdicts.push(match outcome {
                 Ok(port) => Verdict::Transmit(port),
-                Err(reason) => {
+                Err(Refusal { reason, answer }) => {
                     stats.drop(reason);
-                    Verdict::Drop(reason)
+                    match (answer, &looked.parsed) {
+                        (Some(answer), Ok(parsed)) if self.allowance.write(answer, packet, parsed, tick) => {
+                            stats.answer();
+                            Verdict::Answer(packet.port, reason)
+                        }
+                        _ => Verdict::Drop(reason),
+                    }
                 }
             });
         }
@@ -173,22 +186,30 @@ impl<'a, H: NextHops> Work<'a, H> {
         parsed: &Parsed,
         hash: u64,
         likely: Option<Found>,
-    ) -> Result<PortId, DropReason> {
+    ) -> Result<PortId, Refusal> {
         let (slot, found) = match self.find(parsed, hash, likely) {
             Some((slot, found)) if !starts_anew(slot, found, parsed) => (slot, found),
             stale => self.open(packet, parsed, stale.map(|(_, found)| found))?,
         };
         let direction = found.direction;
         let new_tick = self.note(slot, found, parsed);
-        let hop = self.next_hop(slot, direction, parsed, packet, new_tick)?;
         if parsed.ttl <= 1 {
-            return Err(DropReason::TtlExpired);
+            return Err(told(DropReason::TtlExpired, direction, IcmpError::TimeExceeded));
         }
+        let hop =
+            self.next_hop(slot, direction, parsed, packet, new_tick).map_err(|reason| match reason {
+                DropReason::NoRoute => told(reason, direction, IcmpError::HostUnreachable),
+                _ => reason.into(),
+            })?;
         if parsed.ip_len > hop.mtu {
-            return Err(DropReason::TooBig);
+            let error = IcmpError::FragmentationNeeded { mtu: hop.mtu };
+            return Err(match must_not_fragment(packet.frame(), parsed) {
+                true => told(DropReason::TooBig, direction, error),
+                false => DropReason::TooBig.into(),
+            });
         }
         if parsed.vlan != hop.vlan {
-            return Err(DropReason::Vlan);
+            return Err(DropReason::Vlan.into());
         }
         let opposite = || slot.key(direction.opposite());
         forward::apply(packet.frame(), parsed, slot.recipe(direction), opposite, &hop);
@@ -270,6 +291,15 @@ impl<'a, H: NextHops> Work<'a, H> {
     pub(super) fn way(&self, destination: std::net::IpAddr, parsed: &Parsed) -> Way {
         let flow_hash = parsed.key.ports() ^ parsed.key.ports().rotate_left(16);
         Way { route: self.hops.route(destination, flow_hash), generation: self.hops.generation() }
+    }
+}
+
+/// A refusal of which a client is told; of a server's packet nobody is.
+#[cold]
+fn told(reason: DropReason, direction: Direction, error: IcmpError) -> Refusal {
+    match direction {
+        Direction::In => reason.answered(Answer::Error(error)),
+        Direction::Out => reason.into(),
     }
 }
 

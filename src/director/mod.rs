@@ -8,7 +8,7 @@
 //! | [`sched`] | which server takes a new connection |
 //! | [`conn`] | the connection table, states, timers |
 //! | [`forward`] | rewrite recipes, next hops |
-//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `close` how it ends |
+//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `close` how it ends, `refusal` what the sender of a dropped packet is told |
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
@@ -18,6 +18,7 @@ pub mod drops;
 pub mod engine;
 pub mod forward;
 mod open;
+mod refusal;
 pub mod sched;
 pub mod server;
 pub mod service;

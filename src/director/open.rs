@@ -13,9 +13,11 @@ use super::engine::{Packet, Work};
 use super::forward::Plan;
 use super::forward::hops::{NextHops, Route};
 use super::forward::recipe::Way;
+use super::refusal::{Answer, Refusal};
 use super::sched::Schedule;
 use super::server::ServerId;
 use super::service::Protocol;
+use crate::packet::answer::IcmpError;
 use crate::packet::parse::{Parsed, TcpFlags};
 
 /// Active FTP's data port: a connection from it is the server's answer to a client and never scheduled
@@ -34,13 +36,13 @@ impl<'a, H: NextHops> Work<'a, H> {
         packet: &Packet<'_>,
         parsed: &Parsed,
         stale: Option<Found>,
-    ) -> Result<(&'a Slot, Found), DropReason> {
+    ) -> Result<(&'a Slot, Found), Refusal> {
         let key = &parsed.key;
         let service = self.services.find(key.protocol(), key.destination()).ok_or(DropReason::NoService)?;
         let opens = parsed.flags.has(TcpFlags::SYN) && !parsed.flags.has(TcpFlags::RST);
         let tcp = key.protocol() == Protocol::Tcp as u8;
         if (tcp && !opens) || key.source().port() == FTP_DATA {
-            return Err(DropReason::NoConnection);
+            return Err(DropReason::NoConnection.answered(Answer::Reset));
         }
         let (list, counts) = (&service.destinations, &self.director.counts);
         let picked = service.scheduler.pick(list, counts, key).and_then(|index| list.get(index));
@@ -48,7 +50,8 @@ impl<'a, H: NextHops> Work<'a, H> {
         if let Some(found) = stale {
             self.remove(found.slot);
         }
-        let destination = picked.ok_or(DropReason::NoServer)?;
+        let unavailable = DropReason::NoServer.answered(Answer::Error(IcmpError::PortUnreachable));
+        let destination = picked.ok_or(unavailable)?;
         let new = self.connection(packet, parsed, Plan::new(key, destination), destination.id);
         let found = self.enter(&new, parsed.flags)?;
         Ok((self.director.table.slot(found.slot), found))

@@ -80,6 +80,7 @@ impl std::iter::Sum for Traffic {
 pub struct Stats {
     servers: Box<[Cell]>,
     drops: [Counter; DropReason::ALL.len()],
+    answers: Counter,
 }
 
 impl Stats {
@@ -89,7 +90,11 @@ impl Stats {
     /// When there is no memory for them: 40 bytes a server.
     pub fn new(servers: u32) -> Self {
         let cells = FromZeros::new_vec_zeroed(servers as usize).expect("40 bytes for each server");
-        Self { servers: Vec::into_boxed_slice(cells), drops: std::array::from_fn(|_| Counter::default()) }
+        Self {
+            servers: Vec::into_boxed_slice(cells),
+            drops: std::array::from_fn(|_| Counter::default()),
+            answers: Counter::default(),
+        }
     }
 
     /// Counts a scheduled connection.
@@ -131,6 +136,16 @@ impl Stats {
             out_packets: c.out_packets.get(),
             out_bytes: c.out_bytes.get(),
         })
+    }
+
+    /// Counts a dropped packet whose sender was told.
+    pub fn answer(&self) {
+        self.answers.add(1);
+    }
+
+    /// Dropped packets whose senders were told.
+    pub fn answered(&self) -> u64 {
+        self.answers.get()
     }
 
     /// Frames dropped for `reason`.

@@ -168,7 +168,7 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
         for (frame, verdict) in self.frames.drain(..).zip(self.verdicts.drain(..)) {
             let dropped = match verdict {
                 Verdict::Drop(_) => frame,
-                Verdict::Transmit(out) => {
+                Verdict::Transmit(out) | Verdict::Answer(out, _) => {
                     let tally = &mut self.tallies[usize::from(out)];
                     let len = frame.len() as u64;
                     match self.ports[usize::from(out)].transmit(&mut self.umem, frame) {

@@ -140,6 +140,33 @@ pub fn read(frame: &[u8], port: PortId) -> Sent {
     }
 }
 
+/// What an answer says, as the stack it is for would see it; every checksum is verified.
+pub fn read_answer(frame: &[u8]) -> String {
+    let sliced = SlicedPacket::from_ethernet(frame).expect("a whole packet");
+    let Some(etherparse::NetSlice::Ipv4(ip)) = &sliced.net else { panic!("not IPv4") };
+    let header = ip.header().to_header();
+    assert_eq!(header.calc_header_checksum(), header.header_checksum, "IP header checksum");
+    let (from, to) = (ip.header().source_addr(), ip.header().destination_addr());
+    match &sliced.transport {
+        Some(TransportSlice::Tcp(tcp)) => {
+            let sum = tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination()).unwrap();
+            assert_eq!((sum, tcp.rst()), (tcp.checksum(), true), "a reset with its checksum");
+            format!("{from}:{} resets {to}:{}", tcp.source_port(), tcp.destination_port())
+        }
+        Some(TransportSlice::Icmpv4(icmp)) => {
+            assert_eq!(xvs::packet::checksum::of(icmp.slice()), 0, "ICMP checksum");
+            let quoted = etherparse::Ipv4HeaderSlice::from_slice(icmp.payload()).expect("a quoted header");
+            assert_eq!(
+                (quoted.source_addr(), quoted.destination_addr()),
+                (to, from),
+                "the sender's own packet"
+            );
+            format!("{from} tells {to}: type {} code {}", icmp.type_u8(), icmp.code_u8())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 pub fn service(protocol: Protocol, address: &str, method: Method, servers: &[(&str, u32)]) -> Service {
     let server =
         |&(address, weight): &(&str, u32)| Server { address: address.parse().unwrap(), weight, method };
@@ -196,7 +223,7 @@ impl Table {
         let (verdict, frame) = self.batch(worker, &[frame], port).remove(0);
         match verdict {
             Verdict::Transmit(port) => Ok(read(&frame, port)),
-            Verdict::Drop(reason) => Err(reason),
+            Verdict::Drop(reason) | Verdict::Answer(_, reason) => Err(reason),
         }
     }
 

@@ -4,6 +4,7 @@
 //! Each test builds its own [`lab::Lab`], so tests run side by side; one that loads the machine or
 //! measures time holds [`lab::alone`] while it runs.
 
+mod answers;
 mod choices;
 mod client;
 mod doctor;

@@ -15,7 +15,7 @@ use xvs::director::time::Time;
 use xvs::packet::flow::FlowKey;
 use xvs::packet::parse::parse;
 
-use super::table::Table;
+use super::table::{Table, read_answer};
 use super::wire::check_sent;
 
 /// Connections there is room for: few, so that scripts fill the table.
@@ -68,7 +68,6 @@ impl Watched {
         let verdicts = self.table.batch(worker, frames, port);
         assert_eq!(verdicts.len(), frames.len(), "a verdict for each frame, and each frame back");
         for (before, (verdict, after)) in frames.iter().zip(&verdicts) {
-            assert_eq!(before.len(), after.len(), "length");
             let parsed = parse(before);
             if let Ok(parsed) = &parsed {
                 self.seen.insert(parsed.key);
@@ -76,11 +75,17 @@ impl Watched {
             match verdict {
                 Verdict::Transmit(port) => {
                     assert!(*port < 2 && parsed.is_ok());
+                    assert_eq!(before.len(), after.len(), "length");
                     check_sent(before, after, &self.services, &self.table.hops);
                     self.counted += 1;
                 }
-                Verdict::Drop(reason) => {
-                    assert_eq!(before, after, "a dropped frame is unchanged");
+                Verdict::Drop(reason) | Verdict::Answer(_, reason) => {
+                    if let Verdict::Answer(back, _) = verdict {
+                        assert!(*back == port && parsed.is_ok());
+                        read_answer(after);
+                    } else {
+                        assert_eq!(before, after, "a dropped frame is unchanged");
+                    }
                     if let Err(reject) = parsed {
                         assert_eq!(*reason, reject.into(), "the parser's reason");
                     }

@@ -1,0 +1,92 @@
+//! Why a packet goes no further, and what its sender is told.
+//!
+//! What IPVS leaves to the host's own stack (a reset for a segment without a connection) or sends itself
+//! (`ip_vs_leave`, `ip_vs_xmit.c`). Only a client is told, in the name of the VIP it sent to: for
+//! an error about a server's packet the director would need an address of its own.
+
+use std::net::IpAddr;
+
+use super::drops::DropReason;
+use super::engine::Packet;
+use super::time::Time;
+use crate::packet::answer::{self, IcmpError};
+use crate::packet::parse::Parsed;
+
+/// ICMP errors one worker sends in a second at most: the kernel's `icmp_msgs_per_sec`.
+const ERRORS_PER_S: u32 = 1000;
+
+/// What the sender of a dropped packet is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// A TCP reset.
+    Reset,
+    /// An ICMP error.
+    Error(IcmpError),
+}
+
+/// A packet that goes no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) reason: DropReason,
+    pub(super) answer: Option<Answer>,
+}
+
+impl From<DropReason> for Refusal {
+    fn from(reason: DropReason) -> Self {
+        Self { reason, answer: None }
+    }
+}
+
+impl DropReason {
+    /// Dropped, and the sender is told.
+    pub(super) fn answered(self, answer: Answer) -> Refusal {
+        Refusal { reason: self, answer: Some(answer) }
+    }
+}
+
+/// What is left of a worker's allowance of ICMP errors.
+#[derive(Debug, Default)]
+pub(super) struct Allowance {
+    tick: u32,
+    sent: u32,
+}
+
+impl Allowance {
+    /// Writes the answer over the packet. False if none is sent: over the allowance, never answered, no room.
+    #[cold]
+    pub(super) fn write(
+        &mut self,
+        answer: Answer,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        tick: u32,
+    ) -> bool {
+        if !may_be_told(parsed) {
+            return false;
+        }
+        let len = match answer {
+            Answer::Reset => answer::tcp_reset(packet.room, parsed),
+            Answer::Error(error) if self.spend(tick) => answer::icmp_error(packet.room, parsed, error),
+            Answer::Error(_) => None,
+        };
+        packet.len = len.unwrap_or(packet.len);
+        len.is_some()
+    }
+
+    /// One error less, if there is one left.
+    fn spend(&mut self, tick: u32) -> bool {
+        if self.tick != tick {
+            *self = Self { tick, sent: 0 };
+        }
+        self.sent += 1;
+        self.sent <= ERRORS_PER_S / Time::TICKS_PER_S
+    }
+}
+
+/// True if the source is one host's address (RFC 1122, 3.2.2: others are never sent an error).
+fn may_be_told(parsed: &Parsed) -> bool {
+    match parsed.key.source().ip() {
+        IpAddr::V4(ip) => !matches!(ip.octets()[0], 0 | 127 | 224..),
+        IpAddr::V6(ip) => !ip.is_multicast() && !ip.is_unspecified() && !ip.is_loopback(),
+    }
+}
