@@ -99,7 +99,8 @@ pub fn tcp_reset(room: &mut [u8], parsed: &Parsed) -> Option<usize> {
     header[12..].copy_from_slice(&[0x50, flags, 0, 0, 0, 0, 0, 0]);
     let mut pseudo = [0; 12 + TCP_LEN];
     pseudo[..8].copy_from_slice(&addresses.to_be_bytes());
-    pseudo[8..12].copy_from_slice(&[0, TCP, 0, TCP_LEN as u8]);
+    pseudo[9] = TCP;
+    pseudo[11] = TCP_LEN.to_le_bytes()[0];
     pseudo[12..].copy_from_slice(header);
     header[16..18].copy_from_slice(&checksum::of(&pseudo).to_be_bytes());
     turn_round(room, parsed, TCP, IP_LEN + TCP_LEN)
