@@ -31,6 +31,9 @@ use running::Running;
 /// How often worker threads and the host's addresses are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How often the interfaces' queues are counted.
+const LOOK_AT_QUEUES: Duration = Duration::from_secs(1);
+
 /// How long the last report may take to print.
 const SAY_MAX: Duration = Duration::from_secs(2);
 
@@ -91,17 +94,16 @@ async fn direct(config: &Config) -> anyhow::Result<ExitCode> {
 
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut failed = false;
-    while !failed {
+    let mut look_at_queues = interval(LOOK_AT_QUEUES);
+    look_at_queues.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !running.has_failed() {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = ask.recv() => drop(say(running.report())),
             _ = reload.recv() => tracing::warn!("SIGHUP changes nothing: a new configuration needs a restart"),
-            _ = look.tick() => {
-                running.follow_host();
-                failed = running.has_failed();
-            }
+            _ = look.tick() => running.follow_host(),
+            _ = look_at_queues.tick() => running.look_at_queues().await,
         }
     }
     tracing::info!("stopping: forwarding what has arrived");

@@ -42,7 +42,10 @@ fn write(out: &mut String, director: &Director, services: &Services, now: Time) 
         writeln!(out, "{count:>12} {}", reason.name())?;
     }
     let answered: u64 = director.stats.iter().map(Stats::answered).sum();
+    let strays: u64 = director.stats.iter().map(Stats::strays).sum();
     writeln!(out, "{answered:>12} of them answered with a reset or an ICMP error")?;
+    writeln!(out)?;
+    writeln!(out, "{strays:>12} packets of NAT servers belonged to no connection and were routed on")?;
     Ok(())
 }
 

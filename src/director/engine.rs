@@ -16,14 +16,14 @@ use super::drops::DropReason;
 use super::forward::hops::{Hop, NextHops, PortId, Route};
 use super::forward::recipe::Way;
 use super::forward::{self};
-use super::refusal::{Allowance, Answer, Refusal};
+use super::refusal::{self, Allowance, Refusal};
 use super::server::ServerId;
 use super::service::Protocol;
 use super::services::Services;
 use super::stats::Stats;
 use super::time::Time;
 use super::{Director, Seat};
-use crate::packet::answer::{IcmpError, must_not_fragment};
+use crate::packet::answer::must_not_fragment;
 use crate::packet::parse::{Parsed, Reject, TcpFlags, parse};
 
 /// Frames processed at once: enough to overlap memory latency, few enough for the first-level cache.
@@ -189,28 +189,18 @@ impl<'a, H: NextHops> Work<'a, H> {
     ) -> Result<PortId, Refusal> {
         let (slot, found) = match self.find(parsed, hash, likely) {
             Some((slot, found)) if !starts_anew(slot, found, parsed) => (slot, found),
-            stale => self.open(packet, parsed, stale.map(|(_, found)| found))?,
+            stale => match self.services.find(parsed.key.protocol(), parsed.key.destination()) {
+                Some(service) => self.open(service, packet, parsed, stale.map(|(_, found)| found))?,
+                None => return self.route_on(packet, parsed),
+            },
         };
         let direction = found.direction;
         let new_tick = self.note(slot, found, parsed);
-        if parsed.ttl <= 1 {
-            return Err(told(DropReason::TtlExpired, direction, IcmpError::TimeExceeded));
-        }
-        let hop =
-            self.next_hop(slot, direction, parsed, packet, new_tick).map_err(|reason| match reason {
-                DropReason::NoRoute => told(reason, direction, IcmpError::HostUnreachable),
-                _ => reason.into(),
-            })?;
-        if parsed.ip_len > hop.mtu {
-            let error = IcmpError::FragmentationNeeded { mtu: hop.mtu };
-            return Err(match must_not_fragment(packet.frame(), parsed) {
-                true => told(DropReason::TooBig, direction, error),
-                false => DropReason::TooBig.into(),
-            });
-        }
-        if parsed.vlan != hop.vlan {
-            return Err(DropReason::Vlan.into());
-        }
+        let way_out = self.next_hop(slot, direction, parsed, packet, new_tick);
+        let hop = way_out.and_then(|hop| forward::check(parsed, &hop).map(|()| hop)).map_err(|reason| {
+            let too_long_for = way_out.map_or(0, |hop| hop.mtu);
+            refusal::told(reason, direction, must_not_fragment(packet.frame(), parsed), too_long_for)
+        })?;
         let opposite = || slot.key(direction.opposite());
         forward::apply(packet.frame(), parsed, slot.recipe(direction), opposite, &hop);
         Ok(hop.port)
@@ -291,15 +281,6 @@ impl<'a, H: NextHops> Work<'a, H> {
     pub(super) fn way(&self, destination: std::net::IpAddr, parsed: &Parsed) -> Way {
         let flow_hash = parsed.key.ports() ^ parsed.key.ports().rotate_left(16);
         Way { route: self.hops.route(destination, flow_hash), generation: self.hops.generation() }
-    }
-}
-
-/// A refusal of which a client is told; of a server's packet nobody is.
-#[cold]
-fn told(reason: DropReason, direction: Direction, error: IcmpError) -> Refusal {
-    match direction {
-        Direction::In => reason.answered(Answer::Error(error)),
-        Direction::Out => reason.into(),
     }
 }
 

@@ -8,7 +8,7 @@
 //! | [`sched`] | which server takes a new connection |
 //! | [`conn`] | the connection table, states, timers |
 //! | [`forward`] | rewrite recipes, next hops |
-//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `close` how it ends, `refusal` what the sender of a dropped packet is told |
+//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `close` how it ends, `refusal` what the sender of a dropped packet is told, `stray` what becomes of a NAT server's other packets |
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
@@ -24,6 +24,7 @@ pub mod server;
 pub mod service;
 pub mod services;
 pub mod stats;
+mod stray;
 pub mod time;
 
 use std::io;

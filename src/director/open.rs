@@ -17,6 +17,7 @@ use super::refusal::{Answer, Refusal};
 use super::sched::Schedule;
 use super::server::ServerId;
 use super::service::Protocol;
+use super::services::VirtualService;
 use crate::packet::answer::IcmpError;
 use crate::packet::parse::{Parsed, TcpFlags};
 
@@ -28,17 +29,17 @@ const FTP_DATA: u16 = 20;
 const REMOVAL_SPINS: u32 = 1000;
 
 impl<'a, H: NextHops> Work<'a, H> {
-    /// Opens the connection that `parsed` is the first packet of, or says why not. `stale` is a connection
+    /// Opens the connection of `service` that `parsed` is the first packet of, or says why not. `stale` is a connection
     /// with the same key that is over.
     #[cold]
     pub(super) fn open(
         &mut self,
+        service: &VirtualService,
         packet: &Packet<'_>,
         parsed: &Parsed,
         stale: Option<Found>,
     ) -> Result<(&'a Slot, Found), Refusal> {
         let key = &parsed.key;
-        let service = self.services.find(key.protocol(), key.destination()).ok_or(DropReason::NoService)?;
         let opens = parsed.flags.has(TcpFlags::SYN) && !parsed.flags.has(TcpFlags::RST);
         let tcp = key.protocol() == Protocol::Tcp as u8;
         if (tcp && !opens) || key.source().port() == FTP_DATA {

@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use super::conn::Direction;
 use super::drops::DropReason;
 use super::engine::Packet;
 use super::time::Time;
@@ -41,6 +42,22 @@ impl DropReason {
     /// Dropped, and the sender is told.
     pub(super) fn answered(self, answer: Answer) -> Refusal {
         Refusal { reason: self, answer: Some(answer) }
+    }
+}
+
+/// What is told of a packet of a connection that goes no further: to a client what concerns it, to a server
+/// nothing. `mtu` is that of the way out, in bytes.
+#[cold]
+pub(super) fn told(reason: DropReason, direction: Direction, must_not_fragment: bool, mtu: u16) -> Refusal {
+    let error = match reason {
+        DropReason::TtlExpired => IcmpError::TimeExceeded,
+        DropReason::NoRoute => IcmpError::HostUnreachable,
+        DropReason::TooBig if must_not_fragment => IcmpError::FragmentationNeeded { mtu },
+        _ => return reason.into(),
+    };
+    match direction {
+        Direction::In => reason.answered(Answer::Error(error)),
+        Direction::Out => reason.into(),
     }
 }
 

@@ -3,13 +3,13 @@
 //! Immutable but for the schedulers' own progress. A change is a new `Services`, swapped in whole; workers load
 //! it once a batch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::conn::state::Timeouts;
 use super::sched::{Change, Schedule, Scheduler};
 use super::server::{Destination, MAX_SERVERS, ServerId};
-use super::service::{Protocol, Service};
+use super::service::{Method, Protocol, Server, Service};
 
 /// More servers than the director has counters for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,10 +45,15 @@ impl VirtualService {
     }
 }
 
+/// Protocol, address and port.
+type Endpoint = (u8, IpAddr, u16);
+
 /// All services.
 #[derive(Debug, Default)]
 pub struct Services {
-    by_address: HashMap<(u8, IpAddr, u16), VirtualService>,
+    by_address: HashMap<Endpoint, VirtualService>,
+    /// Servers whose packets come through the director.
+    nat_servers: HashSet<Endpoint>,
     /// How long connections live.
     pub timeouts: Timeouts,
 }
@@ -68,12 +73,23 @@ impl Services {
             let service = VirtualService::build(s, &mut next_id);
             ((s.protocol as u8, s.address.ip(), s.address.port()), service)
         };
-        Ok(Self { by_address: wanted.iter().map(build).collect(), timeouts })
+        let nat = |s: &Server| s.method == Method::Nat;
+        let endpoints = wanted.iter().flat_map(|service| {
+            let servers = service.servers.iter().filter(|s| nat(s));
+            servers.map(|s| (service.protocol as u8, s.address.ip(), s.address.port()))
+        });
+        let nat_servers = endpoints.collect();
+        Ok(Self { by_address: wanted.iter().map(build).collect(), nat_servers, timeouts })
     }
 
     /// The service at a virtual address.
     pub fn find(&self, protocol: u8, address: SocketAddr) -> Option<&VirtualService> {
         self.by_address.get(&(protocol, address.ip(), address.port()))
+    }
+
+    /// True if packets from here may be a NAT server's replies.
+    pub fn is_nat_server(&self, protocol: u8, address: SocketAddr) -> bool {
+        self.nat_servers.contains(&(protocol, address.ip(), address.port()))
     }
 
     /// Every service in the order `ipvsadm -Ln` lists them: by protocol, address and port.

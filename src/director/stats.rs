@@ -81,6 +81,7 @@ pub struct Stats {
     servers: Box<[Cell]>,
     drops: [Counter; DropReason::ALL.len()],
     answers: Counter,
+    strays: Counter,
 }
 
 impl Stats {
@@ -94,6 +95,7 @@ impl Stats {
             servers: Vec::into_boxed_slice(cells),
             drops: std::array::from_fn(|_| Counter::default()),
             answers: Counter::default(),
+            strays: Counter::default(),
         }
     }
 
@@ -141,6 +143,16 @@ impl Stats {
     /// Counts a dropped packet whose sender was told.
     pub fn answer(&self) {
         self.answers.add(1);
+    }
+
+    /// Counts a NAT server's packet that belongs to no connection.
+    pub fn stray(&self) {
+        self.strays.add(1);
+    }
+
+    /// Packets of NAT servers that belong to no connection: routed on, or dropped for a reason of their own.
+    pub fn strays(&self) -> u64 {
+        self.strays.get()
     }
 
     /// Dropped packets whose senders were told.

@@ -121,6 +121,11 @@ impl Mirror {
         self.watched.send_replace(addresses);
     }
 
+    /// Whether the task has ended, which it never should by itself: what it published grows old then.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Ends the task, after taking back the marks it put on neighbour entries.
     pub async fn stop(self) {
         let Self { stop, task, .. } = self;

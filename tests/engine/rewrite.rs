@@ -182,3 +182,20 @@ fn a_priority_tag_is_no_vlan() {
 fn active_ftp_data_from_port_20_is_never_scheduled() {
     assert_eq!(nat().tcp("192.0.2.7:20", VIP, "S"), Err(DropReason::NoConnection));
 }
+
+#[test]
+fn a_nat_servers_own_packets_are_routed_on_unchanged() {
+    let mut t = nat();
+    let direct = "192.0.2.9:5000";
+    assert_eq!(
+        t.tcp("10.1.0.12:8081", direct, "SA"),
+        sent(OUTSIDE, ROUTER_MAC, "10.1.0.12:8081", direct, 63)
+    );
+    assert_eq!(t.director.stats.iter().map(|s| s.strays()).sum::<u64>(), 1);
+    assert_eq!(t.director.table.len(), 0);
+    assert_eq!(t.tcp("10.1.0.12:22", direct, "SA"), Err(DropReason::NoService), "not the port of a server");
+    t.hops.mtu = 60;
+    assert_eq!(t.tcp("10.1.0.12:8081", direct, "A"), Err(DropReason::TooBig));
+    t.hops.client_route = Route::Unreachable;
+    assert_eq!(t.tcp("10.1.0.12:8081", direct, "A"), Err(DropReason::NoRoute));
+}

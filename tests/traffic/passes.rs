@@ -58,3 +58,18 @@ fn the_director_itself_reaches_the_servers_as_a_health_check_does() {
         assert!(name.is_ok(), "from {from} to {server}: {name:?}");
     }
 }
+
+/// The server's answer comes through the director, from an endpoint that NAT replies come from too, but belongs to
+/// no connection: a router's business.
+#[test]
+fn a_nat_server_is_reached_directly_through_the_director() {
+    let lab = Lab::new();
+    let xvs = Xvs::start(&lab, &nat());
+    for (server, _) in abc(8080, [1; 3]) {
+        let name = client::run(&lab, async || client::name_of_server(lab::client(3), server).await);
+        assert!(name.is_ok(), "{server}: {name:?}");
+    }
+    let report = xvs.stop();
+    let strays = report.lines().find(|line| line.contains("belonged to no connection")).expect("a line");
+    assert!(!strays.trim_start().starts_with("0 "), "the answers did not come this way:\n{report}");
+}

@@ -10,7 +10,8 @@ use crate::xdp::steer::Outcome;
 pub(super) struct Interface {
     pub(super) name: String,
     pub(super) xdp: String,
-    pub(super) zero_copy: bool,
+    /// By queue.
+    pub(super) zero_copy: Vec<bool>,
 }
 
 /// A line for each queue of each interface.
@@ -28,7 +29,7 @@ pub(super) fn queues(interfaces: &[Interface], tallies: &[Vec<PortTally>]) -> St
                 "{:<15} {queue:>5} {:<7} {:<4} {:>10} {:>11} {:>10} {:>10} {kernel:>14}",
                 interface.name,
                 interface.xdp,
-                if interface.zero_copy { "zero" } else { "copy" },
+                if interface.zero_copy.get(queue).is_some_and(|zero| *zero) { "zero" } else { "copy" },
                 t.rx_packets,
                 t.tx_packets,
                 t.recycled,

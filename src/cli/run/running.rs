@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::report::{self, Interface};
-use super::rules;
+use super::{host, rules};
 use crate::director::Director;
 use crate::director::service::Service;
 use crate::director::time::Time;
@@ -21,6 +21,8 @@ pub(super) struct Running {
     pub(super) director: Arc<Director>,
     pub(super) mirror: Mirror,
     pub(super) host_addresses: BTreeSet<IpAddr>,
+    /// Why the receive queues are not those of the start, if they are not.
+    pub(super) changed_queues: Option<String>,
     /// The steering program could not be told of new addresses.
     pub(super) is_behind: bool,
     pub(super) steering: Steering,
@@ -44,9 +46,28 @@ impl Running {
         self.workers.len()
     }
 
-    /// True once a worker has ended by itself.
+    /// True once the director cannot go on as it should.
     pub(super) fn has_failed(&self) -> bool {
-        self.workers.iter().any(Worker::is_finished)
+        self.changed_queues.is_some()
+            || self.mirror.is_finished()
+            || self.workers.iter().any(Worker::is_finished)
+    }
+
+    /// Notices receive queues that came or went since the start. Frames of a new one would reach no worker:
+    /// rather than work by half the process ends, to be started again.
+    pub(super) async fn look_at_queues(&mut self) {
+        let names: Vec<String> = self.interfaces.iter().map(|i| i.name.clone()).collect();
+        let before = self.workers.len();
+        match host::queue_count(&names).await {
+            Ok(count) if count as usize == before => {}
+            Ok(count) => {
+                self.changed_queues = Some(format!(
+                    "the interfaces have {count} receive queues now and had {before} at the start: start xvs again"
+                ));
+            }
+            // An interface that is gone ends its worker; anything else is asked again.
+            Err(error) => tracing::debug!("the receive queues cannot be counted now: {error:#}"),
+        }
     }
 
     /// Tells the steering program when the host's own addresses or MACs have changed. What it could not be told
@@ -117,7 +138,10 @@ impl Running {
             }
             None => None,
         };
-        let failures = reports.iter().filter_map(failure).collect();
+        let mirror =
+            self.mirror.is_finished().then(|| "the mirror of the kernel's routes has ended".to_owned());
+        let failures =
+            self.changed_queues.into_iter().chain(mirror).chain(reports.iter().filter_map(failure)).collect();
         drop(self.steering);
         self.mirror.stop().await;
         Stopped { report, failures }

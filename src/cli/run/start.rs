@@ -46,6 +46,11 @@ impl Running {
             format!("no memory for a table of {} connections: lower `connections`", wanted.connections)
         })?;
 
+        let allowed = cores::allowed();
+        let configured = wanted.cores.as_deref().unwrap_or_default();
+        let cores: Vec<_> =
+            (0..queues).map(|queue| cores::choose(queue, configured, &allowed)).collect::<Result<_, _>>()?;
+
         let mut steering = Steering::load()?;
         let mut interfaces = attach(&mut steering, config)?;
         // A driver may change its queues when a program is attached.
@@ -59,14 +64,14 @@ impl Running {
 
         let stop = Arc::new(AtomicBool::new(false));
         let clock = Clock::new();
-        let allowed = cores::allowed();
         let sockets = open_sockets(queues, config, &mut steering)?;
-        for (interface, socket) in interfaces.iter_mut().zip(sockets.first().into_iter().flat_map(|s| &s.1)) {
-            interface.zero_copy = socket.zero_copy();
+        for (_, ports) in &sockets {
+            for (interface, socket) in interfaces.iter_mut().zip(ports) {
+                interface.zero_copy.push(socket.zero_copy());
+            }
         }
         let mut workers = Vec::with_capacity(sockets.len());
-        for ((queue, (umem, ports)), seat) in (0..).zip(sockets).zip(seats) {
-            let core = cores::choose(queue, wanted.cores.as_deref().unwrap_or_default(), &allowed)?;
+        for (((queue, (umem, ports)), seat), core) in (0..).zip(sockets).zip(seats).zip(cores) {
             workers.push(
                 spawn(WorkerSetup {
                     queue,
@@ -96,6 +101,7 @@ impl Running {
             director,
             mirror,
             host_addresses,
+            changed_queues: None,
             is_behind: false,
             steering,
             interfaces,
@@ -135,7 +141,7 @@ fn attach(steering: &mut Steering, config: &Config) -> anyhow::Result<Vec<Interf
                 "generic"
             }
         };
-        interfaces.push(Interface { name: name.clone(), xdp: xdp.to_owned(), zero_copy: false });
+        interfaces.push(Interface { name: name.clone(), xdp: xdp.to_owned(), zero_copy: Vec::new() });
     }
     Ok(interfaces)
 }
@@ -147,7 +153,7 @@ fn open_sockets(
     steering: &mut Steering,
 ) -> anyhow::Result<Vec<(Umem, Vec<PortSocket>)>> {
     let wanted = &config.director;
-    let options = SocketOptions {
+    let mut options = SocketOptions {
         chunk_len: wanted.frame_bytes,
         ring_len: wanted.ring_frames,
         hugepages: wanted.huge_pages,
@@ -163,6 +169,10 @@ fn open_sockets(
         let (umem, ports) = crate::xdp::open::open(&wanted.interfaces, queue, &options)?;
         for (index, socket) in (0..).zip(&ports) {
             steering.set_socket(index, queue, socket)?;
+        }
+        // What one queue cannot do the next ones cannot either.
+        if !ports.iter().all(PortSocket::zero_copy) {
+            options.zero_copy = ZeroCopy::Never;
         }
         all.push((umem, ports));
     }

@@ -10,6 +10,7 @@ pub mod recipe;
 
 use self::hops::Hop;
 use self::recipe::{Recipe, Rewrite};
+use super::drops::DropReason;
 use super::server::Destination;
 use super::service::Method;
 use crate::packet::edit;
@@ -35,6 +36,23 @@ impl Plan {
             Method::Nat => nat::plan(client, reply_key),
             Method::Dr => dr::plan(reply_key),
         }
+    }
+}
+
+/// Whether a packet may go on to `hop` at all.
+///
+/// # Errors
+/// Its TTL ends here, it is too long, or it would need another VLAN tag.
+#[inline]
+pub fn check(parsed: &Parsed, hop: &Hop) -> Result<(), DropReason> {
+    if parsed.ttl <= 1 {
+        Err(DropReason::TtlExpired)
+    } else if parsed.ip_len > hop.mtu {
+        Err(DropReason::TooBig)
+    } else if parsed.vlan != hop.vlan {
+        Err(DropReason::Vlan)
+    } else {
+        Ok(())
     }
 }
 

@@ -202,7 +202,9 @@ impl Watched {
             traffic = traffic + director.traffic(ServerId(id));
         }
         let Traffic { connections, in_packets, out_packets, .. } = traffic;
-        assert_eq!(in_packets + out_packets, self.counted, "every packet of a connection is counted");
+        let strays = director.stats.iter().map(|s| s.strays()).sum::<u64>();
+        let all = in_packets + out_packets + strays;
+        assert_eq!(all, self.counted, "every packet of a connection, or routed on, is counted");
         assert!(connections >= live);
     }
 

@@ -1,0 +1,35 @@
+//! A NAT server's packet that belongs to no connection of ours: somebody talks to the server itself, and the
+//! director is on the way. IPVS lets the host route it on (`ip_vs_out_hook` in ip_vs_core.c finds no connection:
+//! NF_ACCEPT); so it is routed on here, by the same routes.
+
+use super::drops::DropReason;
+use super::engine::{Packet, Work};
+use super::forward;
+use super::forward::hops::{NextHops, PortId, Route};
+use super::forward::recipe::{Recipe, Rewrite};
+use super::refusal::Refusal;
+use crate::packet::checksum::Delta;
+use crate::packet::parse::Parsed;
+
+/// What a router does: count the TTL down, readdress the frame.
+const ROUTE: Recipe = Recipe { rewrite: Rewrite::None, l3: Delta::TTL_MINUS_ONE, l4: Delta(0) };
+
+impl<H: NextHops> Work<'_, H> {
+    /// Routes the packet on if it is a NAT server's; everything else has no business here.
+    #[cold]
+    pub(super) fn route_on(&self, packet: &mut Packet<'_>, parsed: &Parsed) -> Result<PortId, Refusal> {
+        let key = &parsed.key;
+        if !self.services.is_nat_server(key.protocol(), key.source()) {
+            return Err(DropReason::NoService.into());
+        }
+        self.stats.stray();
+        let hop = match self.way(key.destination().ip(), parsed).route {
+            Route::Via(id) => self.hops.hop(id).ok_or(DropReason::Unresolved)?,
+            Route::Unknown => return Err(DropReason::Unresolved.into()),
+            Route::Unreachable => return Err(DropReason::NoRoute.into()),
+        };
+        forward::check(parsed, &hop)?;
+        forward::apply(packet.frame(), parsed, ROUTE, || *key, &hop);
+        Ok(hop.port)
+    }
+}
