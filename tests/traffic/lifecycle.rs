@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{self, connect, patiently};
 use crate::lab::{self, DR_VIP, Lab, NAT_VIP, alone};
-use crate::netns::signal;
+use crate::netns::{signal, succeed};
 use crate::xvs::{PATIENCE, Xvs, abc, command, config, service, wait};
 
 const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
@@ -166,4 +166,21 @@ fn cpu_time_ms(pid: u32) -> u32 {
     let fields: Vec<&str> = stat.rsplit_once(") ").expect("comm").1.split(' ').collect();
     let ticks = |field: usize| fields[field].parse::<u32>().expect("a number");
     (ticks(11) + ticks(12)) * 10
+}
+
+/// Frames of a new queue would reach no worker, and the kernel, which has the VIP, would reset their connections.
+#[test]
+fn queues_that_change_at_run_time_end_it_with_a_message() {
+    let lab = Lab::new();
+    let set = |device, count| {
+        succeed(lab.command("director", "ethtool").args(["-L", device, "rx", count, "tx", count]));
+    };
+    set("lb0", "1");
+    set("lb1", "1");
+    let xvs = Xvs::start(&lab, &nat_and_dr());
+    set("lb0", "2");
+    let (status, log) = xvs.ended();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("lb0 has 2 receive queues now and had 1 at the start"), "{log}");
+    assert!(!lab.xdp_attached(), "a program is still attached");
 }

@@ -140,6 +140,15 @@ impl Xvs {
         self.report.take().expect("not stopped before").join().expect("reader")
     }
 
+    /// Waits for an end that nobody asked for: exit status and log.
+    pub fn ended(mut self) -> (ExitStatus, String) {
+        let status = wait(&mut self.child).unwrap_or_else(|| panic!("xvs still runs after {PATIENCE:?}"));
+        // The reader of the log has seen its end once the report's has: both are closed by the end.
+        let _report = self.report.take().expect("not stopped before").join();
+        thread::sleep(Duration::from_millis(100));
+        (status, self.log())
+    }
+
     /// SIGKILL: the end without any chance to clean up.
     pub fn kill(mut self) {
         self.child.kill().expect("kill");

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, bail};
 
-use crate::net::links::{self, Link};
-use crate::net::queues;
+use crate::net::links;
+use crate::net::queues::{self, Queues};
 
 /// The number of receive queues that every interface has.
 ///
@@ -11,14 +11,7 @@ use crate::net::queues;
 /// An interface is missing, or the interfaces have different numbers of queues: worker *i* serves queue *i* of
 /// all of them.
 pub(super) async fn queue_count(interfaces: &[String]) -> anyhow::Result<u32> {
-    let links = links::all().await.context("cannot list the interfaces")?;
-    let mut counts = Vec::with_capacity(interfaces.len());
-    for name in interfaces {
-        let Some(link) = links.iter().find(|l| l.name == *name) else {
-            bail!("interface {name} does not exist in this network namespace; `ip link` lists those that do");
-        };
-        counts.push(queues_of(link).await?);
-    }
+    let counts = queues(interfaces).await?;
     let Some(least) = counts.iter().map(|q| q.receive).min() else { bail!("no interface is configured") };
     let differing = interfaces.iter().zip(&counts).find(|(_, q)| q.receive != least);
     if let Some((name, queues)) = differing {
@@ -34,6 +27,18 @@ pub(super) async fn queue_count(interfaces: &[String]) -> anyhow::Result<u32> {
     Ok(least)
 }
 
-async fn queues_of(link: &Link) -> anyhow::Result<queues::Queues> {
-    queues::of(link).await.with_context(|| format!("cannot read the queues of {}", link.name))
+/// The queues of each interface.
+///
+/// # Errors
+/// An interface is missing, or the kernel does not tell.
+pub(super) async fn queues(interfaces: &[String]) -> anyhow::Result<Vec<Queues>> {
+    let links = links::all().await.context("cannot list the interfaces")?;
+    let mut all = Vec::with_capacity(interfaces.len());
+    for name in interfaces {
+        let Some(link) = links.iter().find(|l| l.name == *name) else {
+            bail!("interface {name} does not exist in this network namespace; `ip link` lists those that do");
+        };
+        all.push(queues::of(link).await.with_context(|| format!("cannot read the queues of {name}"))?);
+    }
+    Ok(all)
 }

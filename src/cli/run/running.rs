@@ -58,12 +58,15 @@ impl Running {
     pub(super) async fn look_at_queues(&mut self) {
         let names: Vec<String> = self.interfaces.iter().map(|i| i.name.clone()).collect();
         let before = self.workers.len();
-        match host::queue_count(&names).await {
-            Ok(count) if count as usize == before => {}
-            Ok(count) => {
-                self.changed_queues = Some(format!(
-                    "the interfaces have {count} receive queues now and had {before} at the start: start xvs again"
-                ));
+        match host::queues(&names).await {
+            Ok(queues) => {
+                let changed = names.iter().zip(&queues).find(|(_, q)| q.receive as usize != before);
+                self.changed_queues = changed.map(|(name, q)| {
+                    let now = q.receive;
+                    format!(
+                        "{name} has {now} receive queues now and had {before} at the start: start xvs again"
+                    )
+                });
             }
             // An interface that is gone ends its worker; anything else is asked again.
             Err(error) => tracing::debug!("the receive queues cannot be counted now: {error:#}"),
