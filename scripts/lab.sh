@@ -9,6 +9,9 @@
 LAB_RECORDS=/run/xvs-lab
 LAB_ID=
 
+# ethtool, nginx and sysctl live there; a plain `su` leaves it out.
+export PATH="$PATH:/usr/sbin:/sbin"
+
 say() { printf '%s\n' "$*"; }
 fail() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -22,14 +25,21 @@ need_root() {
 # Finds the Rust toolchain, also when sudo has hidden the one of the user who called it.
 find_cargo() {
     local home
-    command -v cargo >/dev/null && return
     for home in "$HOME" "$(getent passwd "${SUDO_USER:-root}" | cut -d: -f6)"; do
+        command -v cargo >/dev/null && break
         if [ -x "$home/.cargo/bin/cargo" ]; then
             export PATH="$home/.cargo/bin:$PATH" RUSTUP_HOME="${RUSTUP_HOME:-$home/.rustup}"
-            return
         fi
     done
-    fail "cargo is missing: install Rust 1.95 or newer (https://rustup.rs), then run this again"
+    command -v cargo >/dev/null ||
+        fail "cargo is missing: install Rust 1.95 or newer (https://rustup.rs), then run this again"
+}
+
+# Format and lints need more of it than building does.
+need_rustfmt_and_clippy() {
+    if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
+        fail "rustfmt or clippy is missing: run \`rustup component add rustfmt clippy\`, then run this again"
+    fi
 }
 
 # ---------------------------------------------------------------- a lab's life
