@@ -8,6 +8,7 @@
 
 LAB_RECORDS=/run/xvs-lab
 LAB_ID=
+LAB_QUEUES=2
 
 # ethtool, nginx and sysctl live there; a plain `su` leaves it out.
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -131,12 +132,12 @@ lab_netns() {
     done
 }
 
-# lab_cable WHO DEV WHO DEV: a veth pair with two queues at each end, and both ends sending packets as a
+# lab_cable WHO DEV WHO DEV: a veth pair with LAB_QUEUES queues at each end, and both ends sending packets as a
 # wire would carry them: whole checksums, no segments beyond the MTU. AF_XDP sees frames raw, and a veth
 # otherwise hands over packets whose checksum nobody has computed yet.
 lab_cable() {
-    ip -n "$(netns "$1")" link add "$2" numrxqueues 2 numtxqueues 2 \
-        type veth peer name "$4" netns "$(netns "$3")" numrxqueues 2 numtxqueues 2
+    local queues=(numrxqueues "$LAB_QUEUES" numtxqueues "$LAB_QUEUES")
+    ip -n "$(netns "$1")" link add "$2" "${queues[@]}" type veth peer name "$4" netns "$(netns "$3")" "${queues[@]}"
     lab_offloads_off "$1" "$2"
     lab_offloads_off "$3" "$4"
     ip -n "$(netns "$1")" link set "$2" up
