@@ -10,6 +10,7 @@
 # more than any of them can take; the part that was lost is printed, so that this can be seen.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/lab.sh
 
 rounds=5 seconds=3 flows=1000 frame_len=60 modes="bare nat dr" forwarder_core=0 sender_core=1 build=yes busy=no
 # A measurement in which the forwarder did not have its core to itself is repeated this often at most.
@@ -39,8 +40,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-fail() { echo "bench: $*" >&2; exit 1; }
-[ "$(id -u)" = 0 ] || fail "must run as root (namespaces, AF_XDP)"
+need_root
 for tool in ip ethtool clang awk taskset; do
     command -v "$tool" > /dev/null || fail "$tool is missing; scripts/setup.sh installs it"
 done
@@ -48,12 +48,10 @@ done
 
 target=${CARGO_TARGET_DIR:-target}/release
 if [ "$build" = yes ]; then
+    find_cargo
     cargo build --release --quiet --bins --examples
 fi
 
-prefix=xvs-bench-$$
-client=$prefix-c director=$prefix-d server=$prefix-s
-work=$(mktemp -d)
 forwarder='' sender=''
 cleanup() {
     trap - EXIT
@@ -61,44 +59,33 @@ cleanup() {
         kill "$process" 2> /dev/null || true
         wait "$process" 2> /dev/null || true
     done
-    for namespace in "$client" "$director" "$server"; do
-        ip netns del "$namespace" 2> /dev/null || true
-    done
-    rm -rf "$work"
+    lab_end
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM HUP
 
-in_ns() { local namespace=$1; shift; ip netns exec "$namespace" "$@"; }
-mac() { in_ns "$1" cat "/sys/class/net/$2/address"; }
+mac() { on "$1" cat "/sys/class/net/$2/address"; }
 
 # ---- the network -------------------------------------------------------------------------------------------
-for namespace in "$client" "$director" "$server"; do
-    ip netns add "$namespace"
-    ip -n "$namespace" link set lo up
-done
-ip link add name out0 netns "$client" type veth peer name in0 netns "$director"
-ip link add name out1 netns "$server" type veth peer name in1 netns "$director"
-for end in "$client out0" "$director in0" "$director in1" "$server out1"; do
-    read -r namespace device <<< "$end"
-    in_ns "$namespace" sysctl -qw "net.ipv6.conf.$device.disable_ipv6=1"
-    in_ns "$namespace" ethtool -K "$device" \
-        tx off tso off gso off gro off rxvlan off txvlan off > /dev/null 2>&1
-    ip -n "$namespace" link set "$device" up
-done
-ip -n "$client" addr add 10.71.0.1/24 dev out0
-ip -n "$director" addr add 10.71.0.254/24 dev in0
-ip -n "$director" addr add 10.71.0.100/32 dev in0
-ip -n "$director" addr add 10.72.0.254/24 dev in1
-ip -n "$server" addr add 10.72.0.2/24 dev out1
-ip -n "$director" neigh add 10.72.0.2 lladdr "$(mac "$server" out1)" dev in1 nud permanent
-ip -n "$director" neigh add 10.71.0.1 lladdr "$(mac "$client" out0)" dev in0 nud permanent
+LAB_QUEUES=1
+lab_begin xvsbench
+work=$LAB_DIR
+lab_netns client director server
+lab_cable client out0 director in0
+lab_cable server out1 director in1
+address client out0 10.71.0.1/24
+address director in0 10.71.0.254/24 10.71.0.100/32
+address director in1 10.72.0.254/24
+address server out1 10.72.0.2/24
+director=$(netns director)
+ip -n "$director" neigh add 10.72.0.2 lladdr "$(mac server out1)" dev in1 nud permanent
+ip -n "$director" neigh add 10.71.0.1 lladdr "$(mac client out0)" dev in0 nud permanent
 # Nothing but the forwarder may forward.
-in_ns "$director" sysctl -qw net.ipv4.ip_forward=0
+set_sysctl director ipv4/ip_forward=0
 # The server's interface counts what arrives and does no more with it.
 clang -O2 -g -target bpf -mcpu=v3 "-I/usr/include/$(uname -m)-linux-gnu" \
     -c benches/redirect_all.bpf.c -o "$work/sink.o"
-ip -n "$server" link set dev out1 xdpdrv obj "$work/sink.o" program drop_all \
+ip -n "$(netns server)" link set dev out1 xdpdrv obj "$work/sink.o" program drop_all \
     || fail "the server's interface takes no XDP program (iproute2 without libbpf?)"
 
 # ---- the forwarders ----------------------------------------------------------------------------------------
@@ -125,7 +112,7 @@ start() {
     case $1 in
         bare)
             local arguments=(in0 in1 --cores "$forwarder_core"
-                --first-mac "$(mac "$client" out0)" --second-mac "$(mac "$server" out1)")
+                --first-mac "$(mac client out0)" --second-mac "$(mac server out1)")
             [ "$busy" = no ] || arguments+=(--busy-poll)
             ip netns exec "$director" "$target/examples/bare_forwarder" "${arguments[@]}" > "$work/log" 2>&1 &
             ;;
@@ -159,8 +146,8 @@ stop() {
 }
 
 # ---- one measurement ---------------------------------------------------------------------------------------
-received() { in_ns "$server" cat /sys/class/net/out1/statistics/rx_packets; }
-offered() { in_ns "$client" cat /sys/class/net/out0/statistics/tx_packets; }
+received() { on server cat /sys/class/net/out1/statistics/rx_packets; }
+offered() { on client cat /sys/class/net/out0/statistics/tx_packets; }
 now_ns() { date +%s%N; }
 # Nanoseconds that process $1 has run.
 process_ns() { awk '{ ns += $1 } END { printf "%.0f\n", ns }' /proc/"$1"/task/*/schedstat; }
@@ -168,8 +155,8 @@ process_ns() { awk '{ ns += $1 } END { printf "%.0f\n", ns }' /proc/"$1"/task/*/
 # Prints: frames a second, frames a second of CPU time, part of the offered frames that was lost, and the part
 # of a core that the forwarder and the sender had, in %.
 measure() {
-    ip netns exec "$client" "$target/examples/flood" out0 \
-        --src-mac "$(mac "$client" out0)" --dst-mac "$(mac "$director" in0)" \
+    ip netns exec "$(netns client)" "$target/examples/flood" out0 \
+        --src-mac "$(mac client out0)" --dst-mac "$(mac director in0)" \
         --src 10.71.0.1 --dst 10.71.0.100 --port 80 --flows "$flows" --frame-len "$frame_len" \
         --seconds 600 --core "$sender_core" > "$work/flood" 2>&1 &
     sender=$!

@@ -10,6 +10,7 @@ SERVERS=(a b c)
 declare -A RIP=([a]=10.1.0.11 [b]=10.1.0.12 [c]=10.1.0.13) WEIGHT=([a]=3 [b]=2 [c]=1)
 CLIENTS=(10.0.1.1 10.0.1.2 10.0.1.3 10.0.1.4)
 VIP_NAT=10.0.0.100 VIP_DR=10.0.0.101
+XVS=${CARGO_TARGET_DIR:-target}/release/xvs
 READY_S=15 # how long xvs may take to start, and to stop
 XVS_PID=
 FAILURES=0
@@ -85,7 +86,7 @@ wait_for_servers() {
 }
 
 start_xvs() {
-    ip netns exec "$(netns director)" target/release/xvs run --config config/lab.toml \
+    ip netns exec "$(netns director)" "$XVS" run --config config/lab.toml \
         >"$LAB_DIR/report" 2>"$LAB_DIR/xvs.log" </dev/null &
     XVS_PID=$! # `ip netns exec` becomes the command it runs
     for ((tenths = 0; tenths < READY_S * 10; tenths++)); do

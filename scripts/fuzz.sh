@@ -29,7 +29,7 @@ for target in "${TARGETS[@]}"; do
     corpus=tests/fuzz/corpus/$target
     mkdir -p "$corpus"
     inputs=("$corpus" "tests/fuzz/seeds/$target")
-    options=(-max_total_time="$SECONDS_EACH" -timeout=$INPUT_TIMEOUT_S -print_final_stats=1 -verbosity=0 -print_funcs=0)
+    options=(-max_total_time="$SECONDS_EACH" -timeout="$INPUT_TIMEOUT_S" -print_final_stats=1 -verbosity=0 -print_funcs=0)
     if [ "$target" = config ]; then
         inputs+=(config)
         options+=(-dict=tests/fuzz/config.dict)

@@ -8,6 +8,10 @@
 
 LAB_RECORDS=/run/xvs-lab
 LAB_ID=
+LAB_QUEUES=2
+
+# ethtool, nginx and sysctl live there; a plain `su` leaves it out.
+export PATH="$PATH:/usr/sbin:/sbin"
 
 say() { printf '%s\n' "$*"; }
 fail() {
@@ -22,14 +26,21 @@ need_root() {
 # Finds the Rust toolchain, also when sudo has hidden the one of the user who called it.
 find_cargo() {
     local home
-    command -v cargo >/dev/null && return
     for home in "$HOME" "$(getent passwd "${SUDO_USER:-root}" | cut -d: -f6)"; do
+        command -v cargo >/dev/null && break
         if [ -x "$home/.cargo/bin/cargo" ]; then
             export PATH="$home/.cargo/bin:$PATH" RUSTUP_HOME="${RUSTUP_HOME:-$home/.rustup}"
-            return
         fi
     done
-    fail "cargo is missing: install Rust 1.95 or newer (https://rustup.rs), then run this again"
+    command -v cargo >/dev/null ||
+        fail "cargo is missing: install Rust 1.95 or newer (https://rustup.rs), then run this again"
+}
+
+# Format and lints need more of it than building does.
+need_rustfmt_and_clippy() {
+    if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
+        fail "rustfmt or clippy is missing: run \`rustup component add rustfmt clippy\`, then run this again"
+    fi
 }
 
 # ---------------------------------------------------------------- a lab's life
@@ -121,12 +132,12 @@ lab_netns() {
     done
 }
 
-# lab_cable WHO DEV WHO DEV: a veth pair with two queues at each end, and both ends sending packets as a
+# lab_cable WHO DEV WHO DEV: a veth pair with LAB_QUEUES queues at each end, and both ends sending packets as a
 # wire would carry them: whole checksums, no segments beyond the MTU. AF_XDP sees frames raw, and a veth
 # otherwise hands over packets whose checksum nobody has computed yet.
 lab_cable() {
-    ip -n "$(netns "$1")" link add "$2" numrxqueues 2 numtxqueues 2 \
-        type veth peer name "$4" netns "$(netns "$3")" numrxqueues 2 numtxqueues 2
+    local queues=(numrxqueues "$LAB_QUEUES" numtxqueues "$LAB_QUEUES")
+    ip -n "$(netns "$1")" link add "$2" "${queues[@]}" type veth peer name "$4" netns "$(netns "$3")" "${queues[@]}"
     lab_offloads_off "$1" "$2"
     lab_offloads_off "$3" "$4"
     ip -n "$(netns "$1")" link set "$2" up

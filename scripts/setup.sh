@@ -19,6 +19,8 @@ clang          | clang                       | compiles the steering program; it
 iproute2       | ip                          | namespaces and veth pairs of demo and tests
 ethtool        | ethtool                     | their offloads
 iputils-ping   | ping                        | a test: the kernel still answers ping to the VIP
+procps         | sysctl                      | a cure that xvs doctor names and the tests run
+util-linux     | setpriv                     | tests: xvs without some privileges; taskset, prlimit
 curl           | curl                        | the client of the demo
 nginx-light    | nginx                       | the real servers of the demo
 '
@@ -37,21 +39,26 @@ missing() {
 }
 
 # Debian starts a service as soon as it is installed; the demo's nginx belongs into its namespaces only.
-# invoke-rc.d asks this file, exit status 101 means no. Whatever was there before comes back.
+# invoke-rc.d asks this file, exit status 101 means no. Whatever was there before comes back; a file of ours,
+# known by its mark, that a run killed outright has left does not.
 POLICY=/usr/sbin/policy-rc.d
+MARK='# xvs scripts/setup.sh: only while it installs'
 keep_services_down() {
     if [ -e $POLICY ]; then mv $POLICY $POLICY.before-xvs; fi
     trap services_as_before EXIT
-    printf '#!/bin/sh\nexit 101\n' >$POLICY
+    printf '#!/bin/sh\n%s\nexit 101\n' "$MARK" >$POLICY
     chmod 755 $POLICY
 }
 services_as_before() {
-    rm -f $POLICY
-    if [ -e $POLICY.before-xvs ]; then mv $POLICY.before-xvs $POLICY; fi
+    local file
+    for file in $POLICY $POLICY.before-xvs; do
+        if grep -qsF "$MARK" "$file"; then rm -f "$file"; fi
+    done
+    if [ -e $POLICY.before-xvs ] && [ ! -e $POLICY ]; then mv $POLICY.before-xvs $POLICY; fi
 }
 
 need_root
-PATH="$PATH:/usr/sbin:/sbin"
+services_as_before
 list=$(missing)
 if [ -z "$list" ]; then
     say "setup: everything needed is installed"

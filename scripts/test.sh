@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything: format, lints, documentation, then every test: units, properties, the connection table under
-# loom, the steering program, AF_XDP, and real traffic in network namespaces. Bounded by ten minutes on two cores.
+# loom, the steering program, AF_XDP, and real traffic in network namespaces. Once built, the tests may take
+# TESTS_LIMIT_S seconds, ten minutes unless told, and are ended then.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 . scripts/lab.sh
@@ -8,6 +9,9 @@ cd "$(dirname "$0")/.." || exit
 need_root
 scripts/setup.sh || exit
 find_cargo
+need_rustfmt_and_clippy
+
+TESTS_LIMIT_S=${TESTS_LIMIT_S:-600}
 
 SUMMARY=()
 FAILED=0
@@ -24,11 +28,28 @@ run() {
     SUMMARY+=("$(printf '%-8s%4d s  %s' "$name" $((SECONDS - start)) "$verdict")")
 }
 
+# Ends all that a step has started when its time is over, or when this script is told to end: `timeout` puts it
+# into a process group of its own, so that Ctrl-C reaches it by this only. What tests then leave in namespaces,
+# the next tests sweep.
+bounded() {
+    local status=0 pid
+    timeout --kill-after=10 "$@" &
+    pid=$!
+    trap 'kill -TERM "$pid" 2>/dev/null; say "test.sh: interrupted"; exit 130' INT TERM HUP
+    wait "$pid" || status=$?
+    trap - INT TERM HUP
+    if ((status == 124 || status == 137)); then
+        say "test.sh: not done within $1 s and ended; the tests named last are what hung, or the machine is slow: raise TESTS_LIMIT_S"
+    fi
+    return $status
+}
+
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
 run format cargo fmt --check
 run lints cargo clippy --locked --all-targets -- -D warnings
 run docs env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
-run tests cargo test --locked --no-fail-fast
+run build cargo test --locked --no-run
+run tests bounded "$TESTS_LIMIT_S" cargo test --locked --no-fail-fast
 
 printf '\n== summary\n'
 printf '%s\n' "${SUMMARY[@]}"

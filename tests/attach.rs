@@ -3,20 +3,23 @@
 //! Needs root, iproute2 and util-linux. Each test works in a network namespace of its own and fails when it
 //! cannot make one.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::net::if_::if_nametoindex;
-use nix::sched::{CloneFlags, setns};
 use xvs::xdp::steer::{
     Arrival, Endpoint, MAX_PORTS, Outcome, Require, Rules, SteerError, Steering, Verdict, XdpMode,
     bare_socket,
 };
+
+#[allow(dead_code, reason = "shared: no test binary uses all of it")]
+#[path = "common/netns.rs"]
+mod netns;
+
+use netns::{Namespaces, run};
 
 /// Set in a process that a test starts as its child.
 const CHILD: &str = "XVS_ATTACH_TEST_CHILD";
@@ -26,49 +29,22 @@ const MAC_B: [u8; 6] = [2, 0, 0, 0, 0, 0x0b];
 const MAC_NEW: [u8; 6] = [2, 0, 0, 0xaa, 0, 0x0a];
 
 /// A network namespace that this thread, and what it starts, lives in.
-struct Namespace {
-    name: String,
+fn enter() -> Namespaces {
+    let namespaces = Namespaces::new();
+    netns::enter(&namespaces.add("attach"));
+    namespaces
 }
 
-impl Namespace {
-    fn enter() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let namespace = Self { name: format!("xvs-{}-attach{number}", std::process::id()) };
-        run(&["ip", "netns", "add", &namespace.name]);
-        let file = File::open(format!("/run/netns/{}", namespace.name)).unwrap();
-        setns(file, CloneFlags::CLONE_NEWNET).expect("entering a network namespace needs root");
-        namespace
-    }
-
-    /// A namespace with a veth pair `va`, `vb` of this many queues.
-    fn with_veth(queues: u32) -> Self {
-        let namespace = Self::enter();
-        let queues = queues.to_string();
-        let end = ["numrxqueues", &queues, "numtxqueues", &queues];
-        let pair =
-            [&["ip", "link", "add", "name", "va"], &end[..], &["type", "veth", "peer", "name", "vb"], &end];
-        run(&pair.concat());
-        namespace
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
-    }
-}
-
-/// Runs a command that must succeed; its standard output comes back.
-fn run(command: &[&str]) -> String {
-    let output = Command::new(command[0]).args(&command[1..]).output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "`{}` (as root?): {error}", command.join(" "));
-    String::from_utf8(output.stdout).unwrap()
+/// A namespace with a veth pair `va`, `vb` of this many queues.
+fn enter_with_veth(queues: u32) -> Namespaces {
+    let namespaces = enter();
+    let queues = format!("numrxqueues {queues} numtxqueues {queues}");
+    run(&format!("ip link add name va {queues} type veth peer name vb {queues}"));
+    namespaces
 }
 
 fn has_program(interface: &str) -> bool {
-    run(&["ip", "-d", "link", "show", "dev", interface]).contains("xdp")
+    run(&format!("ip -d link show dev {interface}")).contains("xdp")
 }
 
 /// Waits until no program is attached. Not at once: a child that another test is just starting has copies of
@@ -76,14 +52,14 @@ fn has_program(interface: &str) -> bool {
 fn await_no_program(interfaces: &[&str]) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while interfaces.iter().any(|interface| has_program(interface)) {
-        assert!(Instant::now() < deadline, "a program is still attached: {}", run(&["ip", "link"]));
+        assert!(Instant::now() < deadline, "a program is still attached: {}", run("ip link"));
         sleep(Duration::from_millis(10));
     }
 }
 
 fn set_mac(interface: &str, mac: [u8; 6]) {
     let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-    run(&["ip", "link", "set", "dev", interface, "address", &mac]);
+    run(&format!("ip link set dev {interface} address {mac}"));
 }
 
 /// UDP port 53 of 10.9.0.100 is a service.
@@ -131,7 +107,7 @@ fn word_of(child: &mut Child) -> String {
 
 #[test]
 fn a_driver_with_native_xdp_gets_it_and_dropping_detaches() {
-    let _namespace = Namespace::with_veth(1);
+    let _namespace = enter_with_veth(1);
     let mut steering = load();
     assert_eq!(steering.attach("va", 0, Require::Any).unwrap(), XdpMode::Native);
     assert_eq!(steering.attach("vb", 1, Require::Native).unwrap(), XdpMode::Native);
@@ -145,19 +121,19 @@ fn a_driver_with_native_xdp_gets_it_and_dropping_detaches() {
 
 #[test]
 fn a_driver_without_native_xdp_gets_generic_and_the_caller_is_told_why() {
-    let _namespace = Namespace::enter();
+    let _namespace = enter();
     let mut steering = load();
     // The loopback driver has no native XDP.
     let XdpMode::Generic { native_refused } = steering.attach("lo", 0, Require::Any).unwrap() else {
         panic!("the loopback interface took native XDP");
     };
     assert!(native_refused.contains("not supported"), "{native_refused}");
-    assert!(run(&["ip", "link", "show", "dev", "lo"]).contains("xdpgeneric"));
+    assert!(run("ip link show dev lo").contains("xdpgeneric"));
 }
 
 #[test]
 fn require_native_refuses_the_fallback() {
-    let _namespace = Namespace::enter();
+    let _namespace = enter();
     let mut steering = load();
     let error = steering.attach("lo", 0, Require::Native).unwrap_err();
     assert!(matches!(error, SteerError::NativeRefused { .. }), "{error}");
@@ -168,19 +144,19 @@ fn require_native_refuses_the_fallback() {
 
 #[test]
 fn a_refusal_with_a_known_cause_names_the_cure() {
-    let _namespace = Namespace::with_veth(1);
+    let _namespace = enter_with_veth(1);
     for interface in ["va", "vb"] {
-        run(&["ip", "link", "set", "dev", interface, "mtu", "9000"]);
+        run(&format!("ip link set dev {interface} mtu 9000"));
     }
     let message = load().attach("va", 0, Require::Native).unwrap_err().to_string();
     assert!(message.contains("`ip link set dev va mtu 1500`"), "{message}");
-    run(&["ip", "link", "set", "dev", "vb", "mtu", "1500"]);
+    run("ip link set dev vb mtu 1500");
     assert_eq!(load().attach("va", 0, Require::Native).unwrap(), XdpMode::Native);
 }
 
 #[test]
 fn a_second_program_is_refused_in_any_mode_and_the_message_says_how_to_see_it() {
-    let _namespace = Namespace::with_veth(1);
+    let _namespace = enter_with_veth(1);
     let (mut first, mut second) = (load(), load());
     for interface in ["va", "lo"] {
         first.attach(interface, 0, Require::Any).unwrap();
@@ -202,7 +178,7 @@ fn a_second_program_is_refused_in_any_mode_and_the_message_says_how_to_see_it() 
 
 #[test]
 fn an_interface_that_does_not_exist_is_named() {
-    let _namespace = Namespace::enter();
+    let _namespace = enter();
     let error = load().attach("nowhere0", 0, Require::Any).unwrap_err();
     assert!(matches!(error, SteerError::NoInterface { .. }));
     assert!(error.to_string().contains("no interface nowhere0"), "{error}");
@@ -212,20 +188,20 @@ fn an_interface_that_does_not_exist_is_named() {
 
 #[test]
 fn an_interface_that_came_back_can_be_attached_again() {
-    let _namespace = Namespace::with_veth(1);
+    let _namespace = enter_with_veth(1);
     let mut steering = load();
     // More often than there are ports: nothing may be left of the earlier ones.
     for _ in 0..=MAX_PORTS {
         steering.attach("va", 0, Require::Native).unwrap();
-        run(&["ip", "link", "del", "va"]);
-        run(&["ip", "link", "add", "name", "va", "type", "veth", "peer", "name", "vb"]);
+        run("ip link del va");
+        run("ip link add name va type veth peer name vb");
     }
 }
 
 #[test]
 fn a_frame_goes_to_the_socket_of_its_own_interface_and_queue_only() {
     // One queue more than can be steered: it must not reach the sockets of the next interface.
-    let _namespace = Namespace::with_veth(65);
+    let _namespace = enter_with_veth(65);
     let mut steering = load();
     steering.apply(&dns()).unwrap();
     for (port_index, interface, mac) in [(0, "va", MAC_A), (1, "vb", MAC_B)] {
@@ -253,7 +229,7 @@ fn a_frame_goes_to_the_socket_of_its_own_interface_and_queue_only() {
 
 #[test]
 fn the_mac_that_frames_must_be_sent_to_is_the_interfaces_and_follows_it() {
-    let _namespace = Namespace::with_veth(1);
+    let _namespace = enter_with_veth(1);
     for (interface, mac) in [("va", MAC_A), ("vb", MAC_B)] {
         set_mac(interface, mac);
     }
@@ -289,8 +265,8 @@ fn the_mac_that_frames_must_be_sent_to_is_the_interfaces_and_follows_it() {
 
 #[test]
 fn an_interface_without_ethernet_is_refused() {
-    let _namespace = Namespace::enter();
-    run(&["ip", "tuntap", "add", "dev", "tun0", "mode", "tun"]);
+    let _namespace = enter();
+    run("ip tuntap add dev tun0 mode tun");
     let error = load().attach("tun0", 0, Require::Any).unwrap_err();
     assert!(matches!(error, SteerError::NoMac { .. }), "{error}");
     assert!(!has_program("tun0"));
@@ -307,7 +283,7 @@ fn a_killed_process_leaves_no_program_behind() {
         let _ = std::io::stdin().read(&mut [0]);
         return;
     }
-    let _namespace = Namespace::with_veth(1);
+    let _namespace = enter_with_veth(1);
     let mut child = start_child(&[], "a_killed_process_leaves_no_program_behind");
     assert_eq!(word_of(&mut child), "attached");
     assert!(has_program("va") && has_program("lo"));
@@ -326,7 +302,7 @@ fn without_privileges_the_message_names_them_and_with_those_it_works() {
         }
         return;
     }
-    let _namespace = Namespace::with_veth(1);
+    let _namespace = enter_with_veth(1);
     let word_with = |capabilities: &str| {
         let wrapper = ["setpriv", "--bounding-set", capabilities, "--inh-caps", capabilities];
         let mut child =

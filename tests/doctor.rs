@@ -3,49 +3,48 @@
 //! Needs root, ethtool and clang.
 
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use xvs::cli::doctor::{Severity, doctor};
+
+#[allow(dead_code, reason = "shared: no test binary uses all of it")]
+#[path = "common/netns.rs"]
+mod netns;
+
+use netns::{Namespaces, inside, succeed};
 
 /// Two namespaces with a veth pair v0 - w0 of two queues between them, and in the first one v1 - v2 of
 /// four; gone when dropped.
 struct Lab {
-    near: String,
-    far: String,
+    namespaces: Namespaces,
 }
 
 impl Lab {
     fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        assert!(nix::unistd::geteuid().is_root(), "this test makes network namespaces: run it as root");
-        let name = format!("xvs-{}-doctor{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let lab = Self { near: format!("{name}-n"), far: format!("{name}-f") };
-        let (near, far) = (&lab.near, &lab.far);
+        let namespaces = Namespaces::new();
+        let (near, far) = (namespaces.add("near"), namespaces.add("far"));
         shell(&format!(
-            "ip netns add {near}; ip netns add {far}
-             ip link add v0 netns {near} numrxqueues 2 numtxqueues 2 type veth peer name w0 netns {far} \
+            "ip link add v0 netns {near} numrxqueues 2 numtxqueues 2 type veth peer name w0 netns {far} \
                 numrxqueues 2 numtxqueues 2
              ip link add v1 netns {near} numrxqueues 4 numtxqueues 4 type veth peer name v2 netns {near} \
                 numrxqueues 4 numtxqueues 4
              ip -n {far} link set w0 up
              for link in v0 v1 v2; do ip -n {near} link set $link up; done"
         ));
-        lab
+        Self { namespaces }
     }
 
     fn near(&self, command: &str) -> String {
-        shell(&format!("ip netns exec {} sh -ec '{command}'", self.near))
+        output_of(self.namespaces.command("near", "sh").args(["-ec", command]))
     }
 
     fn far(&self, command: &str) -> String {
-        shell(&format!("ip netns exec {} sh -ec '{command}'", self.far))
+        output_of(self.namespaces.command("far", "sh").args(["-ec", command]))
     }
 
     /// Runs the doctor; its output and exit status.
     fn doctor(&self, interfaces: &[&str]) -> (String, i32) {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.near, env!("CARGO_BIN_EXE_xvs"), "doctor"]).args(interfaces);
-        let Output { status, stdout, stderr } = command.output().unwrap();
+        let mut command = self.namespaces.command("near", env!("CARGO_BIN_EXE_xvs"));
+        let Output { status, stdout, stderr } = command.arg("doctor").args(interfaces).output().unwrap();
         assert!(stderr.is_empty(), "{}", String::from_utf8_lossy(&stderr));
         let text = String::from_utf8(stdout).unwrap();
         println!("{text}");
@@ -61,18 +60,12 @@ impl Lab {
     }
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for name in [&self.near, &self.far] {
-            let _ = Command::new("ip").args(["netns", "del", name]).status();
-        }
-    }
+fn shell(command: &str) -> String {
+    output_of(Command::new("sh").args(["-ec", command]))
 }
 
-fn shell(command: &str) -> String {
-    let output = Command::new("sh").args(["-ec", command]).output().unwrap();
-    assert!(output.status.success(), "`{command}`: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+fn output_of(command: &mut Command) -> String {
+    String::from_utf8(succeed(command).stdout).unwrap()
 }
 
 /// The line of a check in an interface's block, marks and blanks squeezed.
@@ -154,16 +147,9 @@ fn in_a_thread_that_only_changed_its_namespace_the_answers_are_right_too() {
     let lab = Lab::new();
     // `/sys` shows the first namespace's interfaces there; a bridge has no answer over ethtool.
     lab.near("ip link add lo0 type bridge; ip addr add 192.0.2.1/32 dev v0");
-    let near = &lab.near;
-    let findings = std::thread::scope(|scope| {
-        let inside = scope.spawn(move || {
-            let namespace = std::fs::File::open(format!("/run/netns/{near}")).unwrap();
-            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-            let vips = ["192.0.2.1", "192.0.2.2"].map(|vip| vip.parse().unwrap());
-            doctor(&["v1".to_owned(), "lo0".to_owned()], &vips).unwrap()
-        });
-        inside.join().unwrap()
-    });
+    let vips = ["192.0.2.1", "192.0.2.2"].map(|vip| vip.parse().unwrap());
+    let findings =
+        inside(&lab.namespaces.name("near"), || doctor(&["v1".to_owned(), "lo0".to_owned()], &vips).unwrap());
     let found = |subject: &str, check: &str| {
         let fits = findings.iter().filter(|f| f.subject == subject && f.check == check);
         fits.map(|f| (f.severity, f.found.as_str())).collect::<Vec<_>>()

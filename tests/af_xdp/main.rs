@@ -23,11 +23,16 @@ use xvs::xdp::socket::PortSocket;
 use xvs::xdp::umem::Umem;
 
 mod alone;
+mod memory;
+#[allow(dead_code, reason = "shared: no test binary uses all of it")]
+#[path = "../common/netns.rs"]
+mod netns;
 mod pair;
 #[path = "../../benches/common/redirect.rs"]
 mod redirect;
 
-use pair::{Pair, run};
+use netns::run;
+use pair::Pair;
 
 const QUEUES: u32 = 2;
 const SMALL: SocketOptions = SocketOptions {
@@ -253,7 +258,7 @@ fn a_full_transmit_ring_drops_and_counts_and_sends_the_rest_when_it_can() {
     let inside = pair.inner(|| open(&["in0", "in1"], 0, &SMALL)).unwrap();
     let _outer = attach(|act| pair.outer(act), "out1", [&ports[1]]);
     let _inner = attach(|act| pair.inner(act), "in0", [&inside.1[0]]);
-    pair.inner(|| run("ip", &["link", "set", "in1", "down"]));
+    pair.inner(|| run("ip link set in1 down"));
     let stop = Arc::new(AtomicBool::new(false));
     let worker = work(0, inside, &stop, Cross::default(), WorkerOptions::default());
     let counters = worker.counters();
@@ -276,7 +281,7 @@ fn a_full_transmit_ring_drops_and_counts_and_sends_the_rest_when_it_can() {
     assert_eq!(blocked.tx_packets, 64, "one ring is accepted");
     assert_eq!(blocked.transmit_full, 400 - 64, "the rest is counted");
 
-    pair.inner(|| run("ip", &["link", "set", "in1", "up"]));
+    pair.inner(|| run("ip link set in1 up"));
     assert_eq!(collect(&mut umem, &mut ports[1], 64).len(), 64, "what was accepted arrives");
     send(&mut umem, &mut ports[0], &packet(7));
     flush(&mut umem, &mut ports[0]);
@@ -293,7 +298,7 @@ fn an_interface_that_vanishes_ends_the_worker_with_its_name() {
     let inside = pair.inner(|| open(&["in0", "in1"], 0, &SMALL)).unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let worker = work(0, inside, &stop, Cross::default(), WorkerOptions::default());
-    pair.inner(|| run("ip", &["link", "del", "in1"]));
+    pair.inner(|| run("ip link del in1"));
     let start = Instant::now();
     while !worker.is_finished() {
         assert!(start.elapsed() < LONG, "the worker notices");
@@ -372,24 +377,4 @@ fn sockets_that_cannot_be_had_say_why_and_what_to_do() {
         assert!(start.elapsed() < LONG, "closed sockets free their queues: {error}");
         thread::sleep(Duration::from_millis(10));
     }
-}
-
-#[test]
-fn hugepages_that_are_not_there_are_replaced() {
-    let pair = Pair::new();
-    let options = SocketOptions { hugepages: true, ..SMALL };
-    let (umem, _ports) = pair.inner(|| open(&["in0"], 0, &options)).unwrap();
-    let free = std::fs::read_to_string("/proc/meminfo").unwrap();
-    let none = free.lines().any(|line| line.starts_with("HugePages_Total:") && line.ends_with(" 0"));
-    assert_eq!(umem.hugepages(), !none);
-    assert_eq!(umem.len_bytes(), 2 << 20);
-}
-
-#[test]
-#[should_panic(expected = "a frame is used with the UMEM it belongs to")]
-fn a_frame_cannot_be_used_with_another_umem() {
-    let mut first = Umem::new(&SMALL, 1).unwrap();
-    let second = Umem::new(&SMALL, 1).unwrap();
-    let mut frame = first.take().unwrap();
-    second.room(&mut frame)[0] = 1;
 }

@@ -1,14 +1,14 @@
 //! The two namespaces, and how the tests look at snapshots.
 
 use std::net::IpAddr;
-use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use xvs::net::mirror::MirrorOptions;
 use xvs::net::{Hop, HopId, Route, Snapshot};
+
+use crate::netns::{Namespaces, inside, run};
 
 /// What the issue asks for: a change is followed within a second.
 pub(crate) const FOLLOWED: Duration = Duration::from_secs(1);
@@ -20,16 +20,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 pub(crate) struct Lab {
     pub(crate) director: String,
     pub(crate) peer: String,
+    _namespaces: Namespaces,
 }
 
 impl Lab {
     pub(crate) fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        assert!(nix::unistd::geteuid().is_root(), "this test makes network namespaces: run it as root");
-        let name = format!("xvs-{}-mirror{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let lab = Self { director: format!("{name}-d"), peer: format!("{name}-p") };
-        run(&format!("ip netns add {}", lab.director));
-        run(&format!("ip netns add {}", lab.peer));
+        let namespaces = Namespaces::new();
+        let (director, peer) = (namespaces.add("director"), namespaces.add("peer"));
+        let lab = Self { director, peer, _namespaces: namespaces };
         for n in 0..2 {
             run(&format!(
                 "ip link add d{n} address 02:00:00:00:0{n}:01 netns {} type veth peer name p{n} address \
@@ -57,33 +55,11 @@ impl Lab {
 
     /// Runs `test` in the director's namespace, on a thread and a runtime of its own.
     pub(crate) fn run(&self, test: impl AsyncFnOnce(&Lab) + Send) {
-        std::thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                let namespace = std::fs::File::open(format!("/run/netns/{}", self.director)).unwrap();
-                nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(test(self));
-            });
-            if let Err(panic) = inside.join() {
-                std::panic::resume_unwind(panic);
-            }
+        inside(&self.director, || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(test(self));
         });
     }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for name in [&self.director, &self.peer] {
-            let _ = Command::new("ip").args(["netns", "del", name]).status();
-        }
-    }
-}
-
-pub(crate) fn run(command: &str) -> String {
-    let mut words = command.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().expect(command);
-    assert!(output.status.success(), "`{command}`: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 pub(crate) fn ip(address: &str) -> IpAddr {

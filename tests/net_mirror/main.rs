@@ -5,4 +5,7 @@
 
 mod lab;
 mod neighbours;
+#[allow(dead_code, reason = "shared: no test binary uses all of it")]
+#[path = "../common/netns.rs"]
+mod netns;
 mod routes;

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use xvs::net::mirror::MirrorOptions;
 use xvs::net::{Mirror, Route};
 
-use crate::lab::{FOLLOWED, Lab, PATIENCE, hop, ip, mac, options, run, via, within};
+use crate::lab::{FOLLOWED, Lab, PATIENCE, hop, ip, mac, options, via, within};
+use crate::netns::run;
 
 #[test]
 fn a_server_that_changes_its_mac_is_followed_without_a_new_generation() {

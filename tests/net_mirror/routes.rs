@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use xvs::net::{Hop, Mirror, NetError, Route};
 
-use crate::lab::{FOLLOWED, Lab, PATIENCE, hop, ip, mac, options, run, via, within};
+use crate::lab::{FOLLOWED, Lab, PATIENCE, hop, ip, mac, options, via, within};
+use crate::netns::run;
 
 #[test]
 fn the_first_snapshot_is_right() {

@@ -18,12 +18,12 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 
-use crate::netns::{self, inside, succeed};
+use crate::netns::{Namespaces, inside, succeed};
 use crate::server::Server;
 
 /// The VIP the tests use for NAT: no server holds it.
@@ -66,10 +66,10 @@ pub fn alone() -> MutexGuard<'static, ()> {
 /// See the module.
 #[derive(Debug)]
 pub struct Lab {
-    prefix: String,
-    namespaces: Mutex<Vec<String>>,
-    dir: TempDir,
+    // Dropped in this order: the servers leave their namespaces first.
     servers: Vec<Server>,
+    namespaces: Namespaces,
+    dir: TempDir,
 }
 
 impl Lab {
@@ -84,19 +84,10 @@ impl Lab {
     }
 
     fn build(offloads_off: bool) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        static SWEEP: Once = Once::new();
-        assert!(nix::unistd::geteuid().is_root(), "needs root: run scripts/test.sh as root");
-        netns::allow_many_files();
-        SWEEP.call_once(netns::sweep);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("{}{}-{number}-", netns::PREFIX, std::process::id());
-        let mut lab = Self {
-            namespaces: Mutex::default(),
-            dir: tempfile::Builder::new().prefix(&prefix).tempdir().expect("temporary directory"),
-            prefix,
-            servers: Vec::new(),
-        };
+        let namespaces = Namespaces::new();
+        allow_many_files();
+        let dir = tempfile::Builder::new().prefix(namespaces.prefix()).tempdir();
+        let mut lab = Self { servers: Vec::new(), namespaces, dir: dir.expect("temporary directory") };
         lab.clients_and_director(offloads_off);
         for (name, rip) in SERVERS {
             lab.real_server(name, rip, offloads_off);
@@ -161,7 +152,7 @@ impl Lab {
 
     /// The full name of this lab's namespace `who`.
     pub fn netns(&self, who: &str) -> String {
-        format!("{}{who}", self.prefix)
+        self.namespaces.name(who)
     }
 
     /// A directory for the test's files, gone with the lab.
@@ -171,9 +162,7 @@ impl Lab {
 
     /// Adds namespace `who`: `lo` up, IPv4 only, no reverse path filter (DR is one-way).
     pub fn add_netns(&self, who: &str) {
-        let name = self.netns(who);
-        self.namespaces.lock().unwrap().push(name.clone());
-        succeed(Command::new("ip").args(["netns", "add", &name]));
+        self.namespaces.add(who);
         for (key, value) in [
             ("ipv6/conf/all/disable_ipv6", 1),
             ("ipv6/conf/default/disable_ipv6", 1),
@@ -234,9 +223,7 @@ impl Lab {
 
     /// A command that will run in namespace `who`.
     pub fn command(&self, who: &str, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.netns(who), program]);
-        command
+        self.namespaces.command(who, program)
     }
 
     /// Whether an XDP program is attached to one of the director's interfaces.
@@ -246,11 +233,12 @@ impl Lab {
     }
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        self.servers.clear();
-        for name in self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            netns::remove(name);
-        }
+/// Lets this process hold the sockets of both ends of some thousand connections.
+fn allow_many_files() {
+    const FILES: u64 = 8_192;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("getrlimit");
+    if soft < FILES {
+        setrlimit(Resource::RLIMIT_NOFILE, FILES, hard.max(FILES))
+            .expect("root may raise the limit of open files");
     }
 }

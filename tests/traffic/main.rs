@@ -12,6 +12,8 @@ mod itself;
 mod lab;
 mod lifecycle;
 mod load;
+#[allow(dead_code, reason = "shared: no test binary uses all of it")]
+#[path = "../common/netns.rs"]
 mod netns;
 mod next_hops;
 mod passes;
