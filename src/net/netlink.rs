@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use ipnet::IpNet;
-use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::neighbour::{
@@ -26,6 +26,9 @@ use super::links::Link;
 
 /// How long the kernel may take for one request, in milliseconds; a full routing table takes seconds.
 const ANSWER_LIMIT_MS: u64 = 10_000;
+
+/// How often a list is asked for again that changed while the kernel gave it out, and so may lack entries.
+const DISTURBED_MAX: u32 = 3;
 
 /// A neighbour entry of the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +53,13 @@ pub(crate) enum Ask {
     Manage,
 }
 
+/// What the kernel answered.
+struct Answer<T> {
+    entries: Vec<T>,
+    /// Nothing changed meanwhile (`NLM_F_DUMP_INTR` is not set).
+    is_whole: bool,
+}
+
 /// A netlink socket for requests in the network namespace of the thread that opened it.
 #[derive(Clone, Debug)]
 pub(crate) struct Requests {
@@ -63,6 +73,13 @@ impl Requests {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
         Ok(Self { handle })
+    }
+
+    /// One whose connection has ended.
+    #[cfg(test)]
+    pub(crate) fn lost() -> Self {
+        let (_, handle, _) = rtnetlink::new_connection().expect("a netlink socket");
+        Self { handle }
     }
 
     pub(crate) async fn links(&self) -> Result<Vec<Link>, NetError> {
@@ -149,7 +166,14 @@ impl Requests {
         message: RouteNetlinkMessage,
         read: impl Fn(RouteNetlinkMessage) -> Option<T>,
     ) -> Result<Vec<T>, NetError> {
-        self.request(what, message, NLM_F_REQUEST | NLM_F_DUMP, read).await
+        let mut disturbed = 0;
+        loop {
+            let answer = self.exchange(what, message.clone(), NLM_F_REQUEST | NLM_F_DUMP, &read).await?;
+            if answer.is_whole || disturbed == DISTURBED_MAX {
+                return Ok(answer.entries);
+            }
+            disturbed += 1;
+        }
     }
 
     async fn request<T>(
@@ -159,14 +183,25 @@ impl Requests {
         flags: u16,
         read: impl Fn(RouteNetlinkMessage) -> Option<T>,
     ) -> Result<Vec<T>, NetError> {
+        Ok(self.exchange(what, message, flags, &read).await?.entries)
+    }
+
+    async fn exchange<T>(
+        &self,
+        what: &'static str,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        read: &impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Answer<T>, NetError> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = flags;
         let mut answers = self.handle.clone().request(request).map_err(|e| refused(what, &e))?;
         limited(what, async {
-            let mut all = Vec::new();
+            let mut all = Answer { entries: Vec::new(), is_whole: true };
             while let Some(answer) = answers.next().await {
+                all.is_whole &= answer.header.flags & NLM_F_DUMP_INTR == 0;
                 match answer.payload {
-                    NetlinkPayload::InnerMessage(message) => all.extend(read(message)),
+                    NetlinkPayload::InnerMessage(message) => all.entries.extend(read(message)),
                     NetlinkPayload::Error(e) => return Err(refused(what, &Error::NetlinkError(e))),
                     _ => {}
                 }
@@ -243,6 +278,30 @@ fn is_default_rule(rule: &RuleMessage) -> bool {
     plain && to_table && matches!((priority, table), (0, 255) | (32_766, 254) | (32_767, 253))
 }
 
+/// Whether a notification means that links, addresses, routes or rules must be read again. Routes of tables that
+/// are not followed change nothing here.
+pub(crate) fn concerns_network(message: &RouteNetlinkMessage) -> bool {
+    match message {
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+            followed_table(route).is_some()
+        }
+        _ => true,
+    }
+}
+
+fn followed_table(message: &RouteMessage) -> Option<Table> {
+    let long = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(number) => Some(*number),
+        _ => None,
+    });
+    match long.unwrap_or(u32::from(message.header.table)) {
+        255 => Some(Table::Local),
+        254 => Some(Table::Main),
+        253 => Some(Table::Default),
+        _ => None,
+    }
+}
+
 fn route_entry(message: &RouteMessage) -> Option<RouteEntry> {
     let header = &message.header;
     if header.tos != 0 || header.source_prefix_length != 0 || header.flags.contains(RouteFlags::Cloned) {
@@ -253,25 +312,18 @@ fn route_entry(message: &RouteMessage) -> Option<RouteEntry> {
         AddressFamily::Inet6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
         _ => return None,
     };
-    let mut table = u32::from(header.table);
+    let table = followed_table(message)?;
     let mut destination = unspecified;
     let mut metric = 0;
     let mut several = None;
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Table(number) => table = *number,
             RouteAttribute::Destination(address) => destination = plain_address(address)?,
             RouteAttribute::Priority(priority) => metric = *priority,
             RouteAttribute::MultiPath(hops) => several = Some(hops),
             _ => {}
         }
     }
-    let table = match table {
-        255 => Table::Local,
-        254 => Table::Main,
-        253 => Table::Default,
-        _ => return None,
-    };
     let ways = || match several {
         Some(hops) => hops
             .iter()
@@ -335,4 +387,22 @@ async fn limited<T>(
     timeout(Duration::from_millis(ANSWER_LIMIT_MS), request)
         .await
         .unwrap_or(Err(NetError::Timeout { what, limit_ms: ANSWER_LIMIT_MS }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_of_tables_that_are_not_followed_concern_nobody() {
+        let route = |short, long: Option<u32>| {
+            let mut route = RouteMessage::default();
+            route.header.table = short;
+            route.attributes.extend(long.map(RouteAttribute::Table));
+            RouteNetlinkMessage::NewRoute(route)
+        };
+        assert!(concerns_network(&route(254, None)) && concerns_network(&route(0, Some(253))));
+        assert!(!concerns_network(&route(100, None)) && !concerns_network(&route(252, Some(1000))));
+        assert!(concerns_network(&RouteNetlinkMessage::DelLink(LinkMessage::default())));
+    }
 }
