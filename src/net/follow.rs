@@ -23,7 +23,8 @@ use tracing::{debug, error, info, warn};
 use super::error::NetError;
 use super::keep::{Keeper, Keeping, Request};
 use super::mirror::{MirrorCounters, Resolver};
-use super::netlink::{Ask, Requests, concerns_network, neighbour_change};
+use super::netlink::{Ask, Requests, neighbour_change};
+use super::routes::concerns_network;
 use super::snapshot::Snapshot;
 use super::tables::{Network, Tables};
 
