@@ -84,25 +84,30 @@ impl Keeper {
         let mut targets: BTreeSet<HopKey> = tables.gateways().clone();
         targets.extend(self.watched.iter().flat_map(|address| tables.next_hops(*address)));
 
-        let mut requests = Vec::new();
-        self.kept.retain(|key, kept| {
-            let keep = targets.contains(key);
-            if !keep && kept.marked {
-                requests.push(Request { key: *key, ask: Ask::Use });
-            }
-            keep
-        });
+        // Marks of this run, and those that a killed one has left.
+        let mut marked: BTreeSet<HopKey> = tables.managed_by_us().collect();
+        marked.extend(self.kept.iter().filter(|(_, kept)| kept.marked).map(|(key, _)| *key));
+        let let_go = marked.difference(&targets).map(|key| Request { key: *key, ask: Ask::Use });
+        let mut requests: Vec<Request> = let_go.collect();
+        self.kept.retain(|key, _| targets.contains(key));
         for key in targets {
             let neighbour = tables.neighbour(key).copied().unwrap_or_default();
             let since = self.kept.get(&key).map(|kept| now.saturating_duration_since(kept.asked));
             let (ask, due) = match self.keeping {
-                Keeping::Managed if neighbour.managed && neighbour.mac.is_some() => continue,
+                Keeping::Managed if neighbour.managed && neighbour.mac.is_some() => {
+                    if neighbour.ours {
+                        self.kept.entry(key).or_insert(Kept { marked: true, asked: now });
+                    }
+                    continue;
+                }
                 Keeping::Managed => (Ask::Manage, since.is_none_or(|since| since >= RETRY)),
                 Keeping::Probing => (Ask::Use, since.is_none_or(|since| since >= REPROBE)),
             };
             if due && !neighbour.is_static {
                 let marked = ask == Ask::Manage
-                    && (!neighbour.managed || self.kept.get(&key).is_some_and(|kept| kept.marked));
+                    && (!neighbour.managed
+                        || neighbour.ours
+                        || self.kept.get(&key).is_some_and(|kept| kept.marked));
                 self.kept.insert(key, Kept { marked, asked: now });
                 requests.push(Request { key, ask });
             }
@@ -184,7 +189,7 @@ mod tests {
         keeper.watch(vec![ip("10.0.0.2"), ip("10.5.1.1"), ip("192.0.2.1")]);
         assert_eq!(keeper.plan(&tables, start), [manage("10.0.0.2"), manage("10.0.0.254")]);
         assert_eq!(keeper.plan(&tables, start), []);
-        let neighbour = Neighbour { mac: MAC, managed: true, is_static: false };
+        let neighbour = Neighbour { mac: MAC, managed: true, ..Neighbour::default() };
         tables.set_neighbour(((7, ip("10.0.0.2")), Some(neighbour)));
         assert_eq!(keeper.plan(&tables, start + RETRY), [manage("10.0.0.254")]);
         let mut marked = keeper.release();
@@ -203,13 +208,25 @@ mod tests {
     #[test]
     fn entries_of_others_are_left_alone() {
         let (mut tables, mut keeper, start) = (tables(), Keeper::new(Keeping::Managed), Instant::now());
-        let by_hand = Neighbour { mac: MAC, managed: false, is_static: true };
+        let by_hand = Neighbour { mac: MAC, is_static: true, ..Neighbour::default() };
         tables.set_neighbour(((7, ip("10.0.0.254")), Some(by_hand)));
-        let managed_by_others = Neighbour { mac: MAC, managed: true, is_static: false };
+        let managed_by_others = Neighbour { mac: MAC, managed: true, ..Neighbour::default() };
         tables.set_neighbour(((7, ip("10.0.0.2")), Some(managed_by_others)));
         keeper.watch(vec![ip("10.0.0.2")]);
         assert_eq!(keeper.plan(&tables, start), []);
         assert_eq!(keeper.release(), []);
+    }
+
+    #[test]
+    fn what_a_killed_run_has_left_is_taken_over_or_let_go() {
+        let (mut tables, mut keeper, start) = (tables(), Keeper::new(Keeping::Managed), Instant::now());
+        let left = Neighbour { mac: MAC, managed: true, ours: true, is_static: false };
+        tables.set_neighbour(((7, ip("10.0.0.254")), Some(left)));
+        tables.set_neighbour(((7, ip("10.0.0.2")), Some(left)));
+        assert_eq!(keeper.plan(&tables, start), [let_go("10.0.0.2")]);
+        tables.set_neighbour(((7, ip("10.0.0.2")), Some(Neighbour { managed: false, ..left })));
+        assert_eq!(keeper.plan(&tables, start + RETRY), []);
+        assert_eq!(keeper.release(), [let_go("10.0.0.254")]);
     }
 
     #[test]

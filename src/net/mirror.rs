@@ -67,6 +67,12 @@ pub struct Resolver {
 }
 
 impl Resolver {
+    /// One whose questions nobody hears.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self { asks: mpsc::channel(1).0, counters: Arc::default() }
+    }
+
     /// Has `address` (a client's, say), or its gateway, resolved, so that a later snapshot knows it.
     /// Returns whether the question was taken; if too many wait it is dropped and counted.
     pub fn try_ask(&self, address: IpAddr) -> bool {
@@ -121,7 +127,8 @@ impl Mirror {
         self.watched.send_replace(addresses);
     }
 
-    /// Whether the task has ended, which it never should by itself: what it published grows old then.
+    /// Whether the task has ended, by a panic or otherwise: the snapshot is not followed any more. Before
+    /// [`stop`](Self::stop) that is always a fault.
     pub fn is_finished(&self) -> bool {
         self.task.is_finished()
     }
@@ -157,4 +164,31 @@ fn find_ports(names: &[String], links: &[Link]) -> Result<Vec<u32>, NetError> {
         ports.push(link.ifindex);
     }
     Ok(ports)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_noticed() {
+        let (die, died) = oneshot::channel::<()>();
+        let mirror = Mirror {
+            snapshots: Arc::default(),
+            resolver: Resolver::for_tests(),
+            watched: watch::channel(Vec::new()).0,
+            stop: oneshot::channel().0,
+            task: tokio::spawn(async { died.await.expect("told to die") }),
+        };
+        tokio::task::yield_now().await;
+        assert!(!mirror.is_finished());
+        drop(die);
+        tokio::time::timeout(std::time::Duration::from_secs(1), async {
+            while !mirror.is_finished() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+    }
 }

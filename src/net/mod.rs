@@ -23,6 +23,7 @@ pub mod mirror;
 mod netlink;
 pub mod offloads;
 pub mod queues;
+mod routes;
 pub mod snapshot;
 mod tables;
 pub mod xdp_features;

@@ -4,28 +4,33 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use ipnet::IpNet;
-use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteType, RouteVia,
-};
+use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Error, Handle};
 use tokio::time::timeout;
 
 use super::error::NetError;
-use super::fib::{RouteEntry, RouteKind, Table, Way};
+use super::fib::RouteEntry;
 use super::hop_table::HopKey;
 use super::links::Link;
+use super::routes::route_entry;
 
 /// How long the kernel may take for one request, in milliseconds; a full routing table takes seconds.
 const ANSWER_LIMIT_MS: u64 = 10_000;
+
+/// How often a list is asked for again that changed while the kernel gave it out, and so may lack entries.
+const DISTURBED_MAX: u32 = 3;
+
+/// Marks neighbour entries that xvs has the kernel keep (`NDA_PROTOCOL`, numbers as of routes' `RTPROT_`): 'X'.
+/// By it the next run knows what one that was killed has left.
+const PROTOCOL_XVS: u8 = 0x58;
 
 /// A neighbour entry of the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +41,8 @@ pub(crate) struct Neighbour {
     pub is_static: bool,
     /// Kept resolved by the kernel (`NTF_EXT_MANAGED`).
     pub managed: bool,
+    /// Last asked to be kept by xvs, in this run or an earlier one.
+    pub ours: bool,
 }
 
 /// A change of one neighbour entry; `None`: it is gone.
@@ -50,6 +57,15 @@ pub(crate) enum Ask {
     Manage,
 }
 
+/// What the kernel answered.
+struct Answer<T> {
+    entries: Vec<T>,
+    /// Nothing changed meanwhile (`NLM_F_DUMP_INTR` is not set).
+    is_whole: bool,
+    /// The end of the list came, too.
+    has_end: bool,
+}
+
 /// A netlink socket for requests in the network namespace of the thread that opened it.
 #[derive(Clone, Debug)]
 pub(crate) struct Requests {
@@ -60,9 +76,18 @@ impl Requests {
     /// Opens the socket; its reader runs as a task of the current tokio runtime until the last clone
     /// is dropped.
     pub(crate) fn open() -> Result<Self, NetError> {
-        let (connection, handle, _) = rtnetlink::new_connection()?;
+        let (mut connection, handle, _) = rtnetlink::new_connection()?;
+        // The end of a list tells a whole one from one that was cut off.
+        connection.set_forward_done(true);
         tokio::spawn(connection);
         Ok(Self { handle })
+    }
+
+    /// One whose connection has ended.
+    #[cfg(test)]
+    pub(crate) fn lost() -> Self {
+        let (_, handle, _) = rtnetlink::new_connection().expect("a netlink socket");
+        Self { handle }
     }
 
     pub(crate) async fn links(&self) -> Result<Vec<Link>, NetError> {
@@ -122,7 +147,8 @@ impl Requests {
             Ask::Use => request = request.flags(NeighbourFlags::Use),
             Ask::Manage => {
                 let managed = NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed);
-                request.message_mut().attributes.push(managed);
+                let protocol = NeighbourAttribute::Protocol(RouteProtocol::from(PROTOCOL_XVS));
+                request.message_mut().attributes.extend([managed, protocol]);
             }
         }
         let what = "resolve a neighbour";
@@ -149,7 +175,18 @@ impl Requests {
         message: RouteNetlinkMessage,
         read: impl Fn(RouteNetlinkMessage) -> Option<T>,
     ) -> Result<Vec<T>, NetError> {
-        self.request(what, message, NLM_F_REQUEST | NLM_F_DUMP, read).await
+        let mut disturbed = 0;
+        loop {
+            let answer = self.exchange(what, message.clone(), NLM_F_REQUEST | NLM_F_DUMP, &read).await?;
+            if !answer.has_end {
+                let reason = "the answer was cut off".to_owned();
+                return Err(NetError::Refused { what, reason, errno: 0 });
+            }
+            if answer.is_whole || disturbed == DISTURBED_MAX {
+                return Ok(answer.entries);
+            }
+            disturbed += 1;
+        }
     }
 
     async fn request<T>(
@@ -159,15 +196,27 @@ impl Requests {
         flags: u16,
         read: impl Fn(RouteNetlinkMessage) -> Option<T>,
     ) -> Result<Vec<T>, NetError> {
+        Ok(self.exchange(what, message, flags, &read).await?.entries)
+    }
+
+    async fn exchange<T>(
+        &self,
+        what: &'static str,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        read: &impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Answer<T>, NetError> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = flags;
         let mut answers = self.handle.clone().request(request).map_err(|e| refused(what, &e))?;
         limited(what, async {
-            let mut all = Vec::new();
+            let mut all = Answer { entries: Vec::new(), is_whole: true, has_end: false };
             while let Some(answer) = answers.next().await {
+                all.is_whole &= answer.header.flags & NLM_F_DUMP_INTR == 0;
                 match answer.payload {
-                    NetlinkPayload::InnerMessage(message) => all.extend(read(message)),
+                    NetlinkPayload::InnerMessage(message) => all.entries.extend(read(message)),
                     NetlinkPayload::Error(e) => return Err(refused(what, &Error::NetlinkError(e))),
+                    NetlinkPayload::Done(_) => all.has_end = true,
                     _ => {}
                 }
             }
@@ -207,6 +256,7 @@ pub(crate) fn neighbour_change(message: RouteNetlinkMessage) -> Option<Neighbour
             NeighbourAttribute::ExtFlags(flags) => {
                 neighbour.managed = flags.contains(NeighbourExtFlags::Managed);
             }
+            NeighbourAttribute::Protocol(protocol) => neighbour.ours = u8::from(*protocol) == PROTOCOL_XVS,
             _ => {}
         }
     }
@@ -241,79 +291,6 @@ fn is_default_rule(rule: &RuleMessage) -> bool {
         }
     }
     plain && to_table && matches!((priority, table), (0, 255) | (32_766, 254) | (32_767, 253))
-}
-
-fn route_entry(message: &RouteMessage) -> Option<RouteEntry> {
-    let header = &message.header;
-    if header.tos != 0 || header.source_prefix_length != 0 || header.flags.contains(RouteFlags::Cloned) {
-        return None;
-    }
-    let unspecified: IpAddr = match header.address_family {
-        AddressFamily::Inet => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        AddressFamily::Inet6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
-        _ => return None,
-    };
-    let mut table = u32::from(header.table);
-    let mut destination = unspecified;
-    let mut metric = 0;
-    let mut several = None;
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Table(number) => table = *number,
-            RouteAttribute::Destination(address) => destination = plain_address(address)?,
-            RouteAttribute::Priority(priority) => metric = *priority,
-            RouteAttribute::MultiPath(hops) => several = Some(hops),
-            _ => {}
-        }
-    }
-    let table = match table {
-        255 => Table::Local,
-        254 => Table::Main,
-        253 => Table::Default,
-        _ => return None,
-    };
-    let ways = || match several {
-        Some(hops) => hops
-            .iter()
-            .map(|hop| Way {
-                weight: u32::from(hop.hops) + 1,
-                unusable: hop.flags.intersects(RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown),
-                ..way(hop.interface_index, &hop.attributes)
-            })
-            .collect(),
-        None => vec![way(0, &message.attributes)],
-    };
-    let kind = match header.kind {
-        RouteType::Local | RouteType::Anycast => RouteKind::Local,
-        RouteType::Unicast => RouteKind::Unicast(ways()),
-        RouteType::Throw => RouteKind::Throw,
-        _ => RouteKind::Refused,
-    };
-    let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?.trunc();
-    Some(RouteEntry { table, prefix, metric, kind })
-}
-
-fn way(ifindex: u32, attributes: &[RouteAttribute]) -> Way {
-    let mut way = Way { ifindex, gateway: None, weight: 1, unusable: false };
-    for attribute in attributes {
-        match attribute {
-            RouteAttribute::Oif(ifindex) => way.ifindex = *ifindex,
-            RouteAttribute::Gateway(address) => way.gateway = plain_address(address),
-            RouteAttribute::Via(RouteVia::Inet(address)) => way.gateway = Some((*address).into()),
-            RouteAttribute::Via(RouteVia::Inet6(address)) => way.gateway = Some((*address).into()),
-            RouteAttribute::EncapType(_) => way.unusable = true,
-            _ => {}
-        }
-    }
-    way
-}
-
-fn plain_address(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(v4) => Some((*v4).into()),
-        RouteAddress::Inet6(v6) => Some((*v6).into()),
-        _ => None,
-    }
 }
 
 fn family(address: IpAddr) -> AddressFamily {

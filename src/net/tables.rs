@@ -106,6 +106,14 @@ impl Tables {
         self.neighbours.get(&key)
     }
 
+    /// The neighbours that the kernel keeps because xvs asked, in this run or an earlier one.
+    pub(crate) fn managed_by_us(&self) -> impl Iterator<Item = HopKey> {
+        self.neighbours
+            .iter()
+            .filter(|(_, neighbour)| neighbour.managed && neighbour.ours)
+            .map(|(key, _)| *key)
+    }
+
     /// The next hops of all ways to `destination`.
     pub(crate) fn next_hops(&self, destination: IpAddr) -> Vec<HopKey> {
         let key = |target: &Target| match target {

@@ -5,6 +5,15 @@ use std::io;
 
 use super::options::{RING_LEN_MAX, RING_LEN_MIN};
 
+/// Capabilities that `xvs run` needs, with their bit (`linux/capability.h`): of the interfaces and neighbours, of
+/// the sockets, of the steering program, and of its headers of variable length.
+pub const CAPABILITIES: [(&str, u32); 4] =
+    [("CAP_NET_ADMIN", 12), ("CAP_NET_RAW", 13), ("CAP_BPF", 39), ("CAP_PERFMON", 38)];
+
+/// How a process gets [`CAPABILITIES`]; the same words wherever they are missing.
+pub const PRIVILEGES_CURE: &str = "run xvs as root, or give its systemd unit \
+     AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_BPF CAP_PERFMON";
+
 /// Why a UMEM or a socket could not be made, or stopped working.
 #[derive(Debug, thiserror::Error)]
 pub enum XdpError {
@@ -30,9 +39,7 @@ pub enum XdpError {
     )]
     NoAfXdp,
     /// The process may not open or bind AF_XDP sockets.
-    #[error(
-        "no permission to open AF_XDP sockets: run as root or grant CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF"
-    )]
+    #[error("no permission to open AF_XDP sockets: {PRIVILEGES_CURE}")]
     Privileges,
     /// The locked-memory limit, or the memory itself, is too small.
     #[error(
@@ -157,6 +164,13 @@ mod tests {
 
     fn bind(errno: i32) -> String {
         XdpError::of_bind(io::Error::from_raw_os_error(errno), "eth7", 3, 1 << 20).to_string()
+    }
+
+    #[test]
+    fn the_cure_for_missing_privileges_names_every_capability_and_no_other() {
+        let (_, list) = PRIVILEGES_CURE.split_once("AmbientCapabilities=").unwrap();
+        assert_eq!(list.split(' ').collect::<Vec<_>>(), CAPABILITIES.map(|(name, _)| name));
+        assert!(bind(libc::EPERM).ends_with(PRIVILEGES_CURE));
     }
 
     #[test]

@@ -81,6 +81,43 @@ fn watched_servers_are_resolved_without_traffic_and_stay_so() {
 }
 
 #[test]
+fn the_marks_of_a_killed_run_go_with_the_end_of_the_next() {
+    let lab = Lab::new();
+    lab.run(async |lab| {
+        // Forgetting the mirror and ending its runtime is what a killed process does: no mark is taken back.
+        let namespace = lab.director.clone();
+        let killed = std::thread::spawn(move || {
+            let namespace = std::fs::File::open(format!("/run/netns/{namespace}")).unwrap();
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mirror = Mirror::start(&options(&["d0", "d1"])).await.unwrap();
+                mirror.watch(vec![ip("10.0.0.2"), ip("10.0.0.3")]);
+                let snapshots = mirror.snapshots();
+                within(PATIENCE, "kept", &snapshots, |s| {
+                    hop(s, "10.0.0.2").is_some() && hop(s, "10.0.0.3").is_some()
+                })
+                .await;
+                std::mem::forget(mirror);
+            });
+        });
+        killed.join().unwrap();
+        lab.director("neigh add 10.1.0.3 dev d1 managed");
+        let managed = || lab.director("neigh show").lines().filter(|line| line.contains("managed")).count();
+        assert_eq!(managed(), 3, "left behind, and somebody else's");
+        let mirror = Mirror::start(&options(&["d0", "d1"])).await.unwrap();
+        assert!(!mirror.is_finished());
+        mirror.watch(vec![ip("10.0.0.2")]);
+        let snapshots = mirror.snapshots();
+        within(PATIENCE, "known", &snapshots, |s| hop(s, "10.0.0.2").is_some()).await;
+        mirror.stop().await;
+        let left = lab.director("neigh show");
+        assert_eq!(managed(), 1, "{left}");
+        assert!(lab.director("neigh show 10.1.0.3").contains("managed"), "somebody else's stays: {left}");
+    });
+}
+
+#[test]
 fn where_the_kernel_does_not_keep_neighbours_they_are_probed() {
     let lab = Lab::new();
     lab.run(async |lab| {

@@ -4,13 +4,11 @@ use std::net::IpAddr;
 
 use super::facts::HostFacts;
 use super::findings::{Finding, Severity};
+use crate::xdp::error::{CAPABILITIES, PRIVILEGES_CURE};
 
 const HOST: &str = "host";
 
-/// Capabilities that `xvs run` needs, with their bit (`linux/capability.h`).
-const NEEDED: [(&str, u32); 3] = [("CAP_NET_ADMIN", 12), ("CAP_NET_RAW", 13), ("CAP_BPF", 39)];
-
-/// Stands in for CAP_BPF, and for much else.
+/// Stands in for CAP_BPF and CAP_PERFMON, and for much else.
 const CAP_SYS_ADMIN: u32 = 21;
 
 /// Lifts the limit of locked memory.
@@ -41,9 +39,10 @@ fn af_xdp(host: &HostFacts) -> Option<Finding> {
 fn privileges(host: &HostFacts) -> Option<Finding> {
     let has = |bit: u32| host.capabilities.is_some_and(|all| all & (1 << bit) != 0);
     host.capabilities?;
-    let missing: Vec<&str> = NEEDED
+    let covered = |name| matches!(name, "CAP_BPF" | "CAP_PERFMON") && has(CAP_SYS_ADMIN);
+    let missing: Vec<&str> = CAPABILITIES
         .iter()
-        .filter(|(name, bit)| !(has(*bit) || *name == "CAP_BPF" && has(CAP_SYS_ADMIN)))
+        .filter(|(name, bit)| !has(*bit) && !covered(*name))
         .map(|(name, _)| *name)
         .collect();
     Some(if missing.is_empty() {
@@ -51,7 +50,7 @@ fn privileges(host: &HostFacts) -> Option<Finding> {
     } else {
         Finding::new(Severity::Warn, HOST, "privileges", format!("{} missing here", missing.join(", ")))
             .why("`xvs run` needs them to load its program, bind its sockets and ask for neighbours")
-            .cure("run xvs as root, or give the unit AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_BPF CAP_IPC_LOCK")
+            .cure(PRIVILEGES_CURE)
     })
 }
 
@@ -134,6 +133,23 @@ mod tests {
             ..HostFacts::default()
         };
         assert_eq!(severities(&sys_admin), [("privileges", Severity::Ok), ("locked memory", Severity::Ok)]);
+    }
+
+    #[test]
+    fn each_capability_that_run_refuses_without_is_missed_in_the_words_of_run() {
+        let all = CAPABILITIES.iter().fold(0, |all, (_, bit)| all | 1u64 << bit);
+        let finding = |capabilities| {
+            privileges(&HostFacts { capabilities: Some(capabilities), ..HostFacts::default() }).unwrap()
+        };
+        assert_eq!(finding(all).severity, Severity::Ok);
+        for (name, bit) in CAPABILITIES {
+            let missing = finding(all & !(1 << bit));
+            assert_eq!(missing.found, format!("{name} missing here"));
+            let cure = missing.cure.unwrap();
+            assert!(crate::xdp::error::XdpError::Privileges.to_string().ends_with(&cure), "{cure}");
+        }
+        let perfmon_by_sys_admin = all & !(1 << 38) | 1 << CAP_SYS_ADMIN;
+        assert_eq!(finding(perfmon_by_sys_admin).severity, Severity::Ok);
     }
 
     #[test]

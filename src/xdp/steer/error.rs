@@ -9,27 +9,25 @@ use aya::programs::ProgramError;
 use thiserror::Error;
 
 use super::{MAX_PORTS, MAX_QUEUES};
+use crate::xdp::error::PRIVILEGES_CURE;
 
 /// Why the steering program could not be loaded, fed or attached.
 #[derive(Debug, Error)]
 pub enum SteerError {
     /// The process lacks capabilities.
-    #[error(
-        "not permitted to {act}: run as root, or with CAP_NET_ADMIN, CAP_NET_RAW (for the sockets), CAP_BPF and \
-         CAP_PERFMON (headers of variable length)"
-    )]
+    #[error("not permitted to {act}: {PRIVILEGES_CURE}")]
     NotPermitted {
         /// What was tried.
         act: &'static str,
     },
     /// The kernel has no BPF system call.
-    #[error("this kernel has no BPF: Linux 5.9 or newer with CONFIG_BPF_SYSCALL=y is needed")]
+    #[error("this kernel has no BPF: Linux 5.11 or newer with CONFIG_BPF_SYSCALL=y is needed")]
     NoBpf,
     /// The kernel has no AF_XDP.
-    #[error("this kernel has no AF_XDP: Linux 5.9 or newer with CONFIG_XDP_SOCKETS=y is needed")]
+    #[error("this kernel has no AF_XDP: Linux 5.11 or newer with CONFIG_XDP_SOCKETS=y is needed")]
     NoAfXdp,
     /// The kernel did not take the program, or a map of it.
-    #[error("this kernel does not take the steering program (Linux 5.9 or newer is needed)")]
+    #[error("this kernel does not take the steering program (Linux 5.11 or newer is needed)")]
     Load(#[source] EbpfError),
     /// The embedded object lacks a part: a defect of the build.
     #[error("the steering program was built without its `{part}`")]
@@ -130,7 +128,7 @@ pub enum SteerError {
         generic: String,
     },
     /// The kernel cannot tie the program to the process.
-    #[error("{interface}: this kernel cannot detach XDP when a process dies: Linux 5.9 or newer is needed")]
+    #[error("{interface}: this kernel cannot detach XDP when a process dies: Linux 5.11 or newer is needed")]
     NoLink {
         /// The interface.
         interface: String,
@@ -195,4 +193,16 @@ pub(super) fn attach_reason(interface: &str, error: &io::Error) -> String {
         _ => return error.to_string(),
     };
     format!("{error}: {meaning} (`{cure}`)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_privileges_are_cured_in_the_words_of_the_sockets() {
+        let refused = SteerError::NotPermitted { act: "load the steering program" }.to_string();
+        assert!(refused.ends_with(PRIVILEGES_CURE), "{refused}");
+        assert!(crate::xdp::error::XdpError::Privileges.to_string().ends_with(PRIVILEGES_CURE));
+    }
 }
