@@ -25,6 +25,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::doctor;
 use crate::control::config::Config;
 use running::Running;
 
@@ -84,6 +85,7 @@ async fn direct(config: &Config) -> anyhow::Result<ExitCode> {
     let mut ask = listen(SignalKind::user_defined1())?;
     let mut reload = listen(SignalKind::hangup())?;
 
+    point_to_doctor(config).await;
     let mut running = Running::start(config).await?;
     tracing::info!(
         interfaces = config.director.interfaces.join(" "),
@@ -112,6 +114,22 @@ async fn direct(config: &Config) -> anyhow::Result<ExitCode> {
     match stopped.failures.as_slice() {
         [] => Ok(ExitCode::SUCCESS),
         failures => bail!("{}", failures.join("; ")),
+    }
+}
+
+/// Says so if `xvs doctor` has something to say about these interfaces: offloads, for one, let everything look right
+/// and let nothing through.
+async fn point_to_doctor(config: &Config) {
+    let interfaces = &config.director.interfaces;
+    if let Ok(facts) = doctor::facts::gather(interfaces).await {
+        let findings = doctor::findings::judge(&facts, &[]);
+        let cures = findings.iter().filter(|finding| finding.severity != doctor::Severity::Ok).count();
+        if cures > 0 {
+            tracing::warn!(
+                "{cures} findings about these interfaces: see `xvs doctor {}`",
+                interfaces.join(" ")
+            );
+        }
     }
 }
 

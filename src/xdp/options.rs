@@ -11,6 +11,17 @@ pub const RING_LEN_DEFAULT: u32 = 2048;
 /// Chunk lengths that hold an Ethernet frame of 1,500 bytes and that the kernel takes.
 pub const CHUNK_LENS: [u32; 2] = [2048, 4096];
 
+/// Bytes at the start of a chunk that the kernel keeps for itself (`XDP_PACKET_HEADROOM`).
+const HEADROOM: u32 = 256;
+/// Bytes of a frame that an interface's MTU does not count: Ethernet header and one VLAN tag.
+const OUTSIDE_MTU: u32 = 18;
+
+/// The largest MTU, in bytes, whose frames fit chunks of `chunk_len` bytes; longer frames would be lost in
+/// silence. Drivers may ask for less in native mode.
+pub const fn mtu_max(chunk_len: u32) -> u32 {
+    chunk_len - HEADROOM - OUTSIDE_MTU
+}
+
 /// Whether sockets must, may or may not be zero-copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ZeroCopy {
@@ -90,6 +101,11 @@ mod tests {
         for ring_len in [64, 2048, 32_768] {
             SocketOptions { ring_len, ..Default::default() }.check().unwrap();
         }
+    }
+
+    #[test]
+    fn the_longest_frame_fills_its_chunk() {
+        assert_eq!(CHUNK_LENS.map(mtu_max), [1774, 3822]);
     }
 
     #[test]

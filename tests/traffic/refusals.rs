@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::client;
 use crate::lab::{self, Lab, NAT_VIP};
+use crate::netns::succeed;
 use crate::xvs::{Xvs, abc, command, config, ends, service};
 
 const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
@@ -32,6 +33,15 @@ fn refuses(command: &mut Command, words: &[&str]) -> String {
 fn an_interface_that_does_not_exist() {
     let lab = Lab::new();
     refuses(&mut command(&lab, &[], &nat().replace("lb1", "nope0")), &["nope0"]);
+    assert!(!lab.xdp_attached());
+}
+
+#[test]
+fn an_mtu_whose_frames_would_be_lost() {
+    let lab = Lab::new();
+    succeed(lab.command("director", "ip").args(["link", "set", "lb1", "mtu", "3000"]));
+    let small = nat().replace("[director]", "[director]\nframe_bytes = 2048");
+    refuses(&mut command(&lab, &[], &small), &["lb1", "3000", "1774", "frame_bytes = 4096"]);
     assert!(!lab.xdp_attached());
 }
 

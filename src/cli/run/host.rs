@@ -2,8 +2,11 @@
 
 use anyhow::{Context, bail};
 
+use crate::control::config::{Director, FRAME_BYTES};
+use crate::net::Snapshot;
 use crate::net::links;
 use crate::net::queues::{self, Queues};
+use crate::xdp::options::mtu_max;
 
 /// The number of receive queues that every interface has.
 ///
@@ -41,4 +44,24 @@ pub(super) async fn queues(interfaces: &[String]) -> anyhow::Result<Vec<Queues>>
         all.push(queues::of(link).await.with_context(|| format!("cannot read the queues of {name}"))?);
     }
     Ok(all)
+}
+
+/// Refuses interfaces whose frames do not all fit a chunk: the kernel would drop the long ones in silence.
+///
+/// # Errors
+/// An MTU is too large for `frame_bytes`.
+pub(super) fn check_mtus(director: &Director, snapshot: &Snapshot) -> anyhow::Result<()> {
+    let most = mtu_max(director.frame_bytes);
+    for (index, name) in (0..).zip(&director.interfaces) {
+        let Some(port) = snapshot.port(index).filter(|port| u32::from(port.mtu) > most) else { continue };
+        let larger = FRAME_BYTES.into_iter().find(|&bytes| u32::from(port.mtu) <= mtu_max(bytes));
+        let or_else = larger.map_or_else(String::new, |bytes| format!(", or set frame_bytes = {bytes}"));
+        bail!(
+            "interface {name} has MTU {}, and frames of frame_bytes = {} hold {most} at most: run `ip link set dev \
+             {name} mtu {most}`{or_else}",
+            port.mtu,
+            director.frame_bytes
+        );
+    }
+    Ok(())
 }

@@ -23,7 +23,8 @@ pub(super) fn queues(interfaces: &[Interface], tallies: &[Vec<PortTally>]) -> St
     for (port, interface) in interfaces.iter().enumerate() {
         for (queue, ports) in tallies.iter().enumerate() {
             let Some(t) = ports.get(port) else { continue };
-            let kernel = t.kernel_rx_dropped + t.kernel_rx_ring_full + t.kernel_fill_ring_empty;
+            // An empty fill ring is counted among `rx_dropped` too.
+            let kernel = t.kernel_rx_dropped + t.kernel_rx_ring_full;
             let _infallible = writeln!(
                 out,
                 "{:<15} {queue:>5} {:<7} {:<4} {:>10} {:>11} {:>10} {:>10} {kernel:>14}",

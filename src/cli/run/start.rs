@@ -35,6 +35,7 @@ impl Running {
         let wanted = &config.director;
         let queues = host::queue_count(&wanted.interfaces).await?;
         let mirror = follow_network(config).await?;
+        host::check_mtus(wanted, &mirror.snapshots().load())?;
 
         let t = &config.timeouts;
         let timeouts = Timeouts::with(t.tcp_s, t.tcp_fin_s, t.udp_s);
@@ -184,13 +185,11 @@ fn open_sockets(
 async fn await_servers(services: &[Service], mirror: &Mirror) {
     let servers: BTreeSet<IpAddr> =
         services.iter().flat_map(|s| &s.servers).map(|s| s.address.ip()).collect();
-    let unresolved = || -> Vec<IpAddr> {
+    let unresolved = || -> Vec<(IpAddr, Route)> {
         let snapshot = mirror.snapshots().load_full();
-        let known = |server: &&IpAddr| match snapshot.route(**server, 0) {
-            Route::Via(hop) => snapshot.hop(hop).is_some(),
-            _ => false,
-        };
-        servers.iter().filter(|server| !known(server)).copied().collect()
+        let ways = servers.iter().map(|server| (*server, snapshot.route(*server, 0)));
+        let known = |route| matches!(route, Route::Via(hop) if snapshot.hop(hop).is_some());
+        ways.filter(|(_, route)| !known(*route)).collect()
     };
     let resolved = async {
         while !unresolved().is_empty() {
@@ -198,10 +197,15 @@ async fn await_servers(services: &[Service], mirror: &Mirror) {
         }
     };
     if tokio::time::timeout(RESOLVE_MAX, resolved).await.is_err() {
-        for server in unresolved() {
-            tracing::warn!(
-                "no way to server {server} yet: no route, or nobody answers ARP (`ip route get {server}`)"
-            );
+        for (server, route) in unresolved() {
+            let why = match route {
+                Route::Via(_) | Route::Unknown => "nobody answers ARP for it or its gateway",
+                Route::Local => "it is an address of this host, which is not served yet",
+                Route::Unreachable => {
+                    "no route by one of the configured `interfaces` (is the one that `ip route get` names among them?)"
+                }
+            };
+            tracing::warn!("no way to server {server} yet: {why}");
         }
     }
 }
