@@ -160,7 +160,7 @@ fn in_a_thread_that_only_changed_its_namespace_the_answers_are_right_too() {
             let namespace = std::fs::File::open(format!("/run/netns/{near}")).unwrap();
             nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
             let vips = ["192.0.2.1", "192.0.2.2"].map(|vip| vip.parse().unwrap());
-            doctor(&["v1".to_owned(), "lo0".to_owned()], &vips).unwrap()
+            doctor(&["v1".to_owned(), "lo0".to_owned()], &vips, 4096).unwrap()
         });
         inside.join().unwrap()
     });
