@@ -148,8 +148,9 @@ fn in_a_thread_that_only_changed_its_namespace_the_answers_are_right_too() {
     // `/sys` shows the first namespace's interfaces there; a bridge has no answer over ethtool.
     lab.near("ip link add lo0 type bridge; ip addr add 192.0.2.1/32 dev v0");
     let vips = ["192.0.2.1", "192.0.2.2"].map(|vip| vip.parse().unwrap());
-    let findings =
-        inside(&lab.namespaces.name("near"), || doctor(&["v1".to_owned(), "lo0".to_owned()], &vips).unwrap());
+    let findings = inside(&lab.namespaces.name("near"), || {
+        doctor(&["v1".to_owned(), "lo0".to_owned()], &vips, 4096).unwrap()
+    });
     let found = |subject: &str, check: &str| {
         let fits = findings.iter().filter(|f| f.subject == subject && f.check == check);
         fits.map(|f| (f.severity, f.found.as_str())).collect::<Vec<_>>()

@@ -10,6 +10,7 @@ use anyhow::Context;
 
 use crate::control::config::Config;
 use crate::director::service::Service;
+use crate::xdp::options::SocketOptions;
 
 pub mod facts;
 pub mod findings;
@@ -26,7 +27,8 @@ pub struct DoctorArgs {
     /// Interfaces that the director uses, as `ip link` lists them
     #[arg(required = true, value_name = "INTERFACE")]
     pub interfaces: Vec<String>,
-    /// Also check that the services' addresses in this configuration are on this host
+    /// Also check that the services' addresses in this configuration are on this host, and that frames fit its
+    /// `frame_bytes`
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -37,27 +39,29 @@ pub struct DoctorArgs {
 /// When the examination itself is impossible: no netlink, no output, a configuration that is not usable.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut vips = Vec::new();
+    let mut frame_bytes = SocketOptions::default().chunk_len;
     if let Some(file) = &args.config {
         let (config, _) = Config::load(file)?;
+        frame_bytes = config.director.frame_bytes;
         vips = config.services.iter().map(Service::vip).collect();
         vips.sort_unstable();
         vips.dedup();
     }
-    let findings = doctor(&args.interfaces, &vips)?;
+    let findings = doctor(&args.interfaces, &vips, frame_bytes)?;
     report::print(&findings).context("cannot print the findings")?;
     let failed = findings.iter().any(|finding| finding.severity == Severity::Fail);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Examines the interfaces of the calling thread's network namespace.
+/// Examines the interfaces of the calling thread's network namespace, for chunks of `frame_bytes` each.
 ///
 /// # Errors
 /// When the examination itself is impossible.
-pub fn doctor(interfaces: &[String], vips: &[IpAddr]) -> anyhow::Result<Vec<Finding>> {
+pub fn doctor(interfaces: &[String], vips: &[IpAddr], frame_bytes: u32) -> anyhow::Result<Vec<Finding>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start a tokio runtime")?;
     let facts = runtime.block_on(facts::gather(interfaces)).context("cannot examine the interfaces")?;
-    Ok(findings::judge(&facts, vips))
+    Ok(findings::judge(&facts, vips, frame_bytes))
 }

@@ -122,7 +122,7 @@ async fn direct(config: &Config) -> anyhow::Result<ExitCode> {
 async fn point_to_doctor(config: &Config) {
     let interfaces = &config.director.interfaces;
     if let Ok(facts) = doctor::facts::gather(interfaces).await {
-        let findings = doctor::findings::judge(&facts, &[]);
+        let findings = doctor::findings::judge(&facts, &[], config.director.frame_bytes);
         let cures = findings.iter().filter(|finding| finding.severity != doctor::Severity::Ok).count();
         if cures > 0 {
             tracing::warn!(

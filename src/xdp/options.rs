@@ -11,15 +11,16 @@ pub const RING_LEN_DEFAULT: u32 = 2048;
 /// Chunk lengths that hold an Ethernet frame of 1,500 bytes and that the kernel takes.
 pub const CHUNK_LENS: [u32; 2] = [2048, 4096];
 
-/// Bytes at the start of a chunk that the kernel keeps for itself (`XDP_PACKET_HEADROOM`).
+/// Bytes of a chunk before the frame, which the kernel keeps for XDP.
 const HEADROOM: u32 = 256;
-/// Bytes of a frame that an interface's MTU does not count: Ethernet header and one VLAN tag.
-const OUTSIDE_MTU: u32 = 18;
 
-/// The largest MTU, in bytes, whose frames fit chunks of `chunk_len` bytes; longer frames would be lost in
-/// silence. Drivers may ask for less in native mode.
+/// Bytes of a frame that the MTU does not count: Ethernet header and one VLAN tag.
+pub const HEADER_LEN: u32 = 18;
+
+/// The largest MTU, in bytes, of an interface whose frames fit chunks of `chunk_len` bytes (`frame_bytes`). A
+/// driver's native XDP may allow less.
 pub const fn mtu_max(chunk_len: u32) -> u32 {
-    chunk_len - HEADROOM - OUTSIDE_MTU
+    chunk_len.saturating_sub(HEADROOM + HEADER_LEN)
 }
 
 /// Whether sockets must, may or may not be zero-copy.
@@ -90,6 +91,11 @@ mod tests {
     #[test]
     fn defaults_are_within_their_own_bounds() {
         SocketOptions::default().check().unwrap();
+    }
+
+    #[test]
+    fn a_frame_of_the_largest_mtu_fills_its_chunk() {
+        assert_eq!(CHUNK_LENS.map(mtu_max), [1774, 3822]);
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct InterfaceFacts {
     pub rp_filter: Option<u8>,
     /// For a veth: the other end, if it is in this namespace.
     pub peer: Option<Peer>,
+    /// VLAN and macvlan devices above it whose MAC is not its own.
+    pub above: Vec<Link>,
 }
 
 /// The other end of a veth.
@@ -95,8 +97,15 @@ async fn interface(name: &str, links: &[Link]) -> InterfaceFacts {
     {
         peer = Some(Peer { name: other.name.clone(), offloads });
     }
+    let is_above = |other: &&Link| {
+        matches!(other.kind.as_deref(), Some("vlan" | "macvlan"))
+            && other.parent == Some(link.ifindex)
+            && !other.parent_is_elsewhere
+            && other.mac != link.mac
+    };
     InterfaceFacts {
         name: name.to_owned(),
+        above: links.iter().filter(is_above).cloned().collect(),
         driver: queues::driver(&link),
         queues: queues::of(&link).await.ok(),
         offloads: offloads::of(name).await.ok().flatten(),

@@ -56,10 +56,11 @@ impl Finding {
 }
 
 /// All findings: each interface's in the order given, those between interfaces, the host's.
-pub fn judge(facts: &Facts, vips: &[IpAddr]) -> Vec<Finding> {
+/// `chunk_len` is the configuration's `frame_bytes`.
+pub fn judge(facts: &Facts, vips: &[IpAddr], chunk_len: u32) -> Vec<Finding> {
     let mut findings = Vec::new();
     for one in &facts.interfaces {
-        findings.extend(interface::judge(one, facts.host.rp_filter_all));
+        findings.extend(interface::judge(one, facts.host.rp_filter_all, chunk_len));
     }
     findings.extend(interface::queues_agree(&facts.interfaces));
     findings.extend(host::judge(&facts.host));

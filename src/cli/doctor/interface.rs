@@ -1,6 +1,7 @@
 //! Findings about one interface: link, driver, queues, XDP, MTU, rp_filter; and the counts of several.
 
 use crate::net::links::{Link, XdpMode};
+use crate::xdp::options::{HEADER_LEN, mtu_max};
 
 use super::facts::InterfaceFacts;
 use super::findings::{Finding, Severity};
@@ -9,9 +10,6 @@ use super::offload;
 /// Longest frame, in bytes, that fits a packet buffer of 4,096: XDP's 256 of headroom and the kernel's
 /// 320 at the end are taken off.
 pub const LONGEST_FRAME: u32 = 3520;
-
-/// Bytes of a frame that the MTU does not count: Ethernet header and one VLAN tag.
-const HEADER: u32 = 18;
 
 /// Drivers known to run XDP natively, for kernels that do not tell.
 const NATIVE_DRIVERS: [&str; 21] = [
@@ -48,7 +46,7 @@ struct Judged {
     how: &'static str,
 }
 
-pub(super) fn judge(facts: &InterfaceFacts, rp_filter_all: Option<u8>) -> Vec<Finding> {
+pub(super) fn judge(facts: &InterfaceFacts, rp_filter_all: Option<u8>, chunk_len: u32) -> Vec<Finding> {
     let name = facts.name.as_str();
     let Some(link) = &facts.link else {
         let finding = Finding::new(Severity::Fail, name, "link", "there is no such interface");
@@ -69,7 +67,8 @@ pub(super) fn judge(facts: &InterfaceFacts, rp_filter_all: Option<u8>) -> Vec<Fi
     findings.push(zero_copy(facts, &native));
     findings.push(attached(link));
     findings.extend(offload::judge(facts, native.possible));
-    findings.push(mtu(link));
+    findings.push(mtu(link, chunk_len));
+    findings.extend(facts.above.iter().map(|above| other_mac(link, above)));
     findings.extend(rp_filter(name, facts.rp_filter, rp_filter_all));
     findings
 }
@@ -184,14 +183,30 @@ fn attached(link: &Link) -> Finding {
         .cure(format!("ip link set dev {} {word} off", link.name))
 }
 
-fn mtu(link: &Link) -> Finding {
-    let most = LONGEST_FRAME - HEADER;
+fn mtu(link: &Link, chunk_len: u32) -> Finding {
+    let most = mtu_max(chunk_len).min(LONGEST_FRAME - HEADER_LEN);
     if link.mtu <= most {
         return Finding::new(Severity::Ok, &link.name, "MTU", link.mtu.to_string());
     }
     Finding::new(Severity::Fail, &link.name, "MTU", format!("{}, {most} is the most", link.mtu))
         .why("a frame must fit one packet buffer; longer ones are lost, and drivers refuse native XDP")
         .cure(format!("ip link set dev {} mtu 1500", link.name))
+}
+
+/// The steering program takes only what is sent to the interface's own MAC.
+fn other_mac(link: &Link, above: &Link) -> Finding {
+    let kind = above.kind.as_deref().unwrap_or("device");
+    let (name, mac) = (&above.name, link.mac.map(|byte| format!("{byte:02x}")).join(":"));
+    let cure = match kind {
+        "vlan" => format!("ip link set dev {name} address {mac}"),
+        _ => format!(
+            "ip addr add VIP dev {}    (the VIP there, not on {name}; keepalived: no use_vmac)",
+            link.name
+        ),
+    };
+    Finding::new(Severity::Warn, &link.name, "MAC", format!("{kind} {name} above it has a MAC of its own"))
+        .why("xvs takes only frames to the interface's own MAC: a VIP on the other device is not served")
+        .cure(cure)
 }
 
 fn rp_filter(name: &str, own: Option<u8>, all: Option<u8>) -> Option<Finding> {
@@ -242,7 +257,7 @@ mod tests {
 
     /// What is not as it should be.
     fn complaints(facts: &InterfaceFacts) -> Vec<(&'static str, Severity, String)> {
-        let bad = judge(facts, Some(0)).into_iter().filter(|finding| finding.severity != Severity::Ok);
+        let bad = judge(facts, Some(0), 4096).into_iter().filter(|finding| finding.severity != Severity::Ok);
         bad.map(|finding| (finding.check, finding.severity, finding.cure.unwrap_or_default())).collect()
     }
 
@@ -286,10 +301,30 @@ mod tests {
     #[test]
     fn the_longest_mtu_is_the_one_whose_frame_fills_the_buffer() {
         let mut facts = nic("eth0");
-        link(&mut facts).mtu = LONGEST_FRAME - HEADER;
+        link(&mut facts).mtu = LONGEST_FRAME - HEADER_LEN;
         assert_eq!(complaints(&facts), []);
         link(&mut facts).mtu += 1;
         assert_eq!(complaints(&facts), complaint("MTU", Severity::Fail, "ip link set dev eth0 mtu 1500"));
+    }
+
+    #[test]
+    fn smaller_chunks_allow_a_smaller_mtu() {
+        let jumbo = Link { mtu: 1775, ..Link::default() };
+        assert_eq!(mtu(&jumbo, 4096).severity, Severity::Ok);
+        let finding = mtu(&jumbo, 2048);
+        assert_eq!((finding.severity, finding.found.as_str()), (Severity::Fail, "1775, 1774 is the most"));
+    }
+
+    #[test]
+    fn devices_above_with_a_mac_of_their_own_are_warned_of() {
+        let mut facts = nic("eth0");
+        let above =
+            |name: &str, kind: &str| Link { name: name.into(), kind: Some(kind.into()), ..Link::default() };
+        facts.above = vec![above("eth0.5", "vlan")];
+        let cure = "ip link set dev eth0.5 address 00:00:00:00:00:00";
+        assert_eq!(complaints(&facts), complaint("MAC", Severity::Warn, cure));
+        facts.above = vec![above("vrrp.51", "macvlan")];
+        assert!(complaints(&facts)[0].2.starts_with("ip addr add VIP dev eth0 "));
     }
 
     #[test]
