@@ -26,7 +26,7 @@ fn followed_table(message: &RouteMessage) -> Option<Table> {
         RouteAttribute::Table(number) => Some(*number),
         _ => None,
     });
-    match long.unwrap_or(u32::from(message.header.table)) {
+    match long.unwrap_or_else(|| u32::from(message.header.table)) {
         255 => Some(Table::Local),
         254 => Some(Table::Main),
         253 => Some(Table::Default),
