@@ -58,7 +58,7 @@ impl Steering {
     /// Loads the program into the kernel, with nothing ours and nothing attached.
     ///
     /// # Errors
-    /// Missing privileges, or a kernel without BPF, without AF_XDP or older than 5.9.
+    /// Missing privileges, or a kernel without BPF, without AF_XDP or older than 5.11.
     pub fn load() -> Result<Self, SteerError> {
         let mut ebpf = Ebpf::load(OBJECT).map_err(SteerError::from_load)?;
         let mut steering = Self {
