@@ -123,7 +123,13 @@ async fn point_to_doctor(config: &Config) {
     let interfaces = &config.director.interfaces;
     if let Ok(facts) = doctor::facts::gather(interfaces).await {
         let findings = doctor::findings::judge(&facts, &[], config.director.frame_bytes);
-        let cures = findings.iter().filter(|finding| finding.severity != doctor::Severity::Ok).count();
+        let troubles = findings.iter().filter(|finding| match finding.severity {
+            doctor::Severity::Ok => false,
+            // That it cannot be seen is no trouble.
+            doctor::Severity::Warn => finding.check != doctor::findings::OTHER_END,
+            doctor::Severity::Fail => true,
+        });
+        let cures = troubles.count();
         if cures > 0 {
             tracing::warn!(
                 "{cures} findings about these interfaces: see `xvs doctor {}`",

@@ -16,6 +16,9 @@ pub enum Severity {
     Fail,
 }
 
+/// The check of a veth's other end, which may be in a namespace where it cannot be seen: a warning then.
+pub const OTHER_END: &str = "other end";
+
 /// One thing the doctor looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {

@@ -3,7 +3,7 @@
 use crate::net::offloads::{Offload, Offloads};
 
 use super::facts::InterfaceFacts;
-use super::findings::{Finding, Severity};
+use super::findings::{Finding, OTHER_END, Severity};
 
 /// Offloads of a veth's sending end that reach the receiving end unfinished.
 const UNFINISHED: [Offload; 4] = [Offload::TxChecksum, Offload::Tso, Offload::Gso, Offload::TxVlan];
@@ -84,17 +84,17 @@ fn veth(facts: &InterfaceFacts, offloads: &Offloads) -> [Finding; 2] {
                 Finding::new(
                     Severity::Ok,
                     name,
-                    "other end",
+                    OTHER_END,
                     format!("{}: tx, tso, gso and txvlan off", peer.name),
                 )
             } else {
-                Finding::new(Severity::Fail, name, "other end", format!("{}: {} on", peer.name, words(&on)))
+                Finding::new(Severity::Fail, name, OTHER_END, format!("{}: {} on", peer.name, words(&on)))
                     .why(PARTIAL)
                     .cure(format!("ethtool -K {} {VETH_OFF}", peer.name))
             }
         }
         None => {
-            Finding::new(Severity::Warn, name, "other end", "in another namespace: cannot be seen from here")
+            Finding::new(Severity::Warn, name, OTHER_END, "in another namespace: cannot be seen from here")
                 .why(PARTIAL)
                 .cure(format!("ethtool -K PEER {VETH_OFF}    (there)"))
         }
