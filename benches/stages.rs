@@ -11,7 +11,7 @@ use xvs::director::forward::apply;
 use xvs::director::forward::hops::{HopId, NextHops};
 use xvs::director::sched::{Change, Kind, Options, Schedule, Scheduler};
 use xvs::director::server::{Counts, Destination, ServerId};
-use xvs::director::service::Method;
+use xvs::director::service::{Method, Server};
 use xvs::packet::flow::FlowKey;
 use xvs::packet::parse::parse;
 
@@ -72,11 +72,9 @@ fn schedule(c: &mut Criterion) {
     let mut group = c.benchmark_group("schedule");
     for servers in [8u8, 64] {
         let list: Vec<Destination> = (0..servers)
-            .map(|n| Destination {
-                id: ServerId(u32::from(n)),
-                address: ([10, 1, 0, n], 80).into(),
-                weight: u32::from(n % 4 + 1),
-                method: Method::Nat,
+            .map(|n| {
+                let server = Server::new(([10, 1, 0, n], 80).into(), Method::Nat);
+                Destination::new(ServerId(u32::from(n)), &Server { weight: u32::from(n % 4 + 1), ..server })
             })
             .collect();
         let counts = Counts::new(256);

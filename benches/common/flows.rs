@@ -7,8 +7,9 @@ use etherparse::PacketBuilder;
 use xvs::director::conn::state::Timeouts;
 use xvs::director::engine::{BATCH, Batch, Engine, Packet, Verdict, Verdicts};
 use xvs::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
-use xvs::director::sched::{Kind, Options};
-use xvs::director::service::{Method, Protocol, Server, Service};
+use xvs::director::name::ServiceKey;
+use xvs::director::sched::Kind;
+use xvs::director::service::{Method, Pool, Protocol, Server, Service};
 use xvs::director::services::Services;
 use xvs::director::time::Time;
 use xvs::director::{Director, Size};
@@ -75,13 +76,10 @@ fn server(n: u32) -> Ipv4Addr {
 impl Flows {
     /// A director for one TCP service with one server for each of 64 addresses.
     pub fn new(method: Method, capacity: u32) -> Self {
-        let servers =
-            (0..64).map(|n| Server { address: SocketAddr::new(server(n).into(), 80), weight: 1, method });
-        let service = Service {
-            protocol: Protocol::Tcp,
-            address: SocketAddr::new(VIP.into(), 80),
-            scheduler: Kind::Rr,
-            options: Options::default(),
+        let servers = (0..64).map(|n| Server::new(SocketAddr::new(server(n).into(), 80), method));
+        let key = ServiceKey::new(Protocol::Tcp, SocketAddr::new(VIP.into(), 80));
+        let service = Pool {
+            service: Service { scheduler: Kind::Rr, ..Service::new(key) },
             // The newest is first in the list: so flow n goes to server n.
             servers: servers.rev().collect(),
         };

@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::control::config::Config;
-use crate::director::service::Service;
 use crate::xdp::options::SocketOptions;
 
 pub mod facts;
@@ -43,7 +42,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     if let Some(file) = &args.config {
         let (config, _) = Config::load(file)?;
         frame_bytes = config.director.frame_bytes;
-        vips = config.services.iter().map(Service::vip).collect();
+        vips = config.services.iter().filter_map(|pool| pool.service.key.vip()).collect();
         vips.sort_unstable();
         vips.dedup();
     }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use crate::director::Director;
 use crate::director::conn::{Direction, Slot};
+use crate::director::name::ServiceKey;
 use crate::director::server::{Destination, ServerId};
 use crate::director::services::{Services, VirtualService};
 use crate::director::stats::{Stats, Traffic};
@@ -53,13 +54,13 @@ fn listing(out: &mut String, director: &Director, services: &Services) -> fmt::R
     writeln!(out, "Prot LocalAddress:Port Scheduler Flags")?;
     writeln!(out, "  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn")?;
     for service in services.sorted() {
-        let wanted = &service.wanted;
+        let wanted = &service.service;
         let flags: Vec<&str> = [(wanted.options.fallback, "sh-fallback"), (wanted.options.port, "sh-port")]
             .into_iter()
             .filter_map(|(on, name)| on.then_some(name))
             .collect();
         let flags = if flags.is_empty() { String::new() } else { format!(" ({})", flags.join(",")) };
-        writeln!(out, "{:<4} {} {}{flags}", wanted.protocol, wanted.address, wanted.scheduler.name())?;
+        writeln!(out, "{} {}{flags}", name(&wanted.key), wanted.scheduler.name())?;
         for d in sorted(service) {
             writeln!(
                 out,
@@ -75,6 +76,15 @@ fn listing(out: &mut String, director: &Director, services: &Services) -> fmt::R
     Ok(())
 }
 
+/// As `ipvsadm` names it.
+fn name(key: &ServiceKey) -> String {
+    match key {
+        ServiceKey::Address { protocol, address } => format!("{protocol:<4} {address}"),
+        ServiceKey::Mark { mark, v6: false } => format!("FWM  {mark}"),
+        ServiceKey::Mark { mark, v6: true } => format!("FWM  {mark} IPv6"),
+    }
+}
+
 fn traffic(out: &mut String, director: &Director, services: &Services) -> fmt::Result {
     writeln!(
         out,
@@ -84,8 +94,7 @@ fn traffic(out: &mut String, director: &Director, services: &Services) -> fmt::R
     writeln!(out, "  -> RemoteAddress:Port")?;
     for service in services.sorted() {
         let total = service.destinations.iter().map(|d| director.traffic(d.id)).sum();
-        let name = format!("{:<4} {}", service.wanted.protocol, service.wanted.address);
-        counters(out, &name, total)?;
+        counters(out, &name(&service.service.key), total)?;
         for d in sorted(service) {
             counters(out, &format!("  -> {}", d.address), director.traffic(d.id))?;
         }

@@ -50,6 +50,8 @@ drop_reasons! {
     NoConnection = "no_connection",
     /// The scheduler found no server that may take the connection.
     NoServer = "no_server",
+    /// The chosen server is behind a tunnel, which is not forwarded yet.
+    NoTunnel = "no_tunnel",
     /// The connection's server has been removed.
     ServerGone = "server_gone",
     /// Every slot of the connection table is taken.

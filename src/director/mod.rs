@@ -2,8 +2,9 @@
 //!
 //! | file | owns |
 //! | --- | --- |
-//! | [`service`] | what the operator wants: plain values |
+//! | [`service`], [`name`], [`marks`], [`tunables`] | what the operator wants: plain values |
 //! | [`services`] | what the workers know of it: the published snapshot |
+//! | [`draft`], [`roster`] | how it is changed; the numbers of servers, removed ones included |
 //! | [`server`], [`stats`], [`drops`] | connections of each server, traffic, reasons |
 //! | [`sched`] | which server takes a new connection |
 //! | [`conn`] | the connection table, states, timers |
@@ -14,11 +15,15 @@
 
 mod close;
 pub mod conn;
+pub mod draft;
 pub mod drops;
 pub mod engine;
 pub mod forward;
+pub mod marks;
+pub mod name;
 mod open;
 mod refusal;
+pub mod roster;
 pub mod sched;
 pub mod server;
 pub mod service;
@@ -26,6 +31,7 @@ pub mod services;
 pub mod stats;
 mod stray;
 pub mod time;
+pub mod tunables;
 
 use std::io;
 use std::sync::Arc;
@@ -34,7 +40,9 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use self::conn::{SlotId, Table};
-use self::server::{Counts, MAX_SERVERS, ServerId};
+use self::draft::Draft;
+use self::roster::Roster;
+use self::server::{Counts, MAX_IDS, ServerId};
 use self::services::Services;
 use self::stats::{Stats, Traffic};
 
@@ -85,14 +93,29 @@ impl Director {
         let (mail, boxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| bounded(MAILBOX)).unzip();
         let director = Arc::new(Self {
             table: Table::new(connections, workers, secret, huge_pages)?,
-            counts: Counts::new(MAX_SERVERS),
-            stats: (0..workers).map(|_| Stats::new(MAX_SERVERS)).collect(),
+            counts: Counts::new(MAX_IDS),
+            stats: (0..workers).map(|_| Stats::new(MAX_IDS)).collect(),
             services: Arc::new(ArcSwap::from_pointee(services)),
             mail: mail.into(),
         });
         let seat = |(worker, mail)| Seat { director: director.clone(), worker, mail };
         let seats = (0..).zip(boxes).map(seat).collect();
         Ok((director, seats))
+    }
+
+    /// Publishes a draft: workers see it from their next batch on. The roster after it comes back, and the services
+    /// of before, which workers may still hold: keep them until nobody else does, so that none of the workers is
+    /// the one that has to free them.
+    pub fn publish(&self, draft: Draft) -> (Roster, Arc<Services>) {
+        let Draft { services, mut roster, thresholds: _ } = draft;
+        let before = self.services.swap(Arc::new(services));
+        roster.published(self.table.stamp());
+        (roster, before)
+    }
+
+    /// Forgets removed servers: see [`Roster::forget`].
+    pub fn forget_removed(&self, roster: &mut Roster, tick: u32, wanted: u32) -> Vec<ServerId> {
+        roster.forget(tick, wanted, &self.counts, |stamp| self.table.passed(stamp))
     }
 
     /// Traffic of one server, over all workers.

@@ -53,7 +53,8 @@ impl<'a, H: NextHops> Work<'a, H> {
         }
         let unavailable = DropReason::NoServer.answered(Answer::Error(IcmpError::PortUnreachable));
         let destination = picked.ok_or(unavailable)?;
-        let new = self.connection(packet, parsed, Plan::new(key, destination), destination.id);
+        let plan = Plan::new(key, destination).ok_or(DropReason::NoTunnel)?;
+        let new = self.connection(packet, parsed, plan, destination.id);
         let found = self.enter(&new, parsed.flags)?;
         Ok((self.director.table.slot(found.slot), found))
     }

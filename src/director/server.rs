@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use zerocopy::FromZeros;
 
 use super::conn::state::Status;
-use super::service::Method;
+use super::service::{Method, Server};
 
-/// Names a server of one service for as long as the process lives, connections left behind included.
+/// Names a server of one service for as long as it is there or has connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerId(pub u32);
 
-/// Servers there may be over the life of the process, removed ones with connections included.
+/// Servers there may be at once in all services.
 pub const MAX_SERVERS: u32 = 65_536;
+
+/// Numbers for servers: of those there are, and of removed ones with connections.
+pub const MAX_IDS: u32 = 2 * MAX_SERVERS;
 
 /// A server as a service sees it (IPVS: destination).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +29,25 @@ pub struct Destination {
     pub weight: u32,
     /// How packets reach it.
     pub method: Method,
+    /// Connections from which on it takes no new ones; 0: as many as come.
+    pub upper: u32,
+    /// Connections below which it takes new ones again; 0: three quarters of `upper`.
+    pub lower: u32,
 }
 
 impl Destination {
+    /// A server that is known by `id` from now on.
+    pub const fn new(id: ServerId, server: &Server) -> Self {
+        let Server { address, weight, method, upper, lower } = *server;
+        Self { id, address, weight, method, upper, lower }
+    }
+
+    /// The server as the operator wants it.
+    pub const fn server(&self) -> Server {
+        let Self { address, weight, method, upper, lower, .. } = *self;
+        Server { address, weight, method, upper, lower }
+    }
+
     /// True if schedulers may give it a new connection.
     #[inline]
     pub const fn takes_new(&self) -> bool {
@@ -61,6 +80,11 @@ impl Counts {
 
     fn cell(&self, id: ServerId) -> Option<&Cell> {
         self.0.get(id.0 as usize)
+    }
+
+    /// True while a server has any connection.
+    pub fn any(&self, id: ServerId) -> bool {
+        self.active(id) != 0 || self.inactive(id) != 0
     }
 
     /// Active connections of a server.

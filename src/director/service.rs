@@ -1,26 +1,32 @@
 //! What is balanced, and over whom: the desired state in the words of LVS.
 //!
-//! These are plain values that configuration produces and the published snapshot is built from. What
-//! a service or a server *does* (counts, chooses) lives elsewhere.
+//! These are plain values that configuration and commands produce and the published snapshot is built from.
+//! What a service or a server *does* (counts, chooses) lives elsewhere.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
+use super::name::ServiceKey;
 use super::sched::{Kind, Options};
 
 /// A transport protocol that services balance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Protocol {
     /// IANA number 6.
     Tcp = 6,
     /// IANA number 17.
     Udp = 17,
+    /// IANA number 132. Known by name only: not forwarded yet.
+    Sctp = 132,
 }
 
 impl Protocol {
-    /// Every protocol that a configuration may name.
+    /// Every protocol that is forwarded.
     pub const ALL: &[Protocol] = &[Protocol::Tcp, Protocol::Udp];
 
     /// The name in configuration.
@@ -28,6 +34,7 @@ impl Protocol {
         match self {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
         }
     }
 
@@ -47,6 +54,7 @@ impl fmt::Display for Protocol {
         f.pad(match self {
             Protocol::Tcp => "TCP",
             Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
         })
     }
 }
@@ -58,18 +66,23 @@ pub enum Method {
     Nat,
     /// Only the destination MAC is rewritten; replies go from the server straight to the client.
     Dr,
+    /// Packets are wrapped into packets to the server; replies go from the server straight to the client.
+    Tun(Tunnel),
 }
 
 impl Method {
-    /// Every method that a configuration may name.
-    pub const ALL: &[Method] = &[Method::Nat, Method::Dr];
-
     /// The name in configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Method::Nat => "nat",
             Method::Dr => "dr",
+            Method::Tun(_) => "tun",
         }
+    }
+
+    /// True if the server may have another port than its service.
+    pub const fn translates_port(self) -> bool {
+        matches!(self, Method::Nat)
     }
 }
 
@@ -79,8 +92,41 @@ impl fmt::Display for Method {
         f.pad(match self {
             Method::Nat => "Masq",
             Method::Dr => "Route",
+            Method::Tun(_) => "Tunnel",
         })
     }
+}
+
+/// What packets to a tunnelling server are wrapped into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Tunnel {
+    /// IP in IP (RFC 2003, RFC 2473).
+    #[default]
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue {
+        /// UDP port of the server, 1..=65_535.
+        port: u16,
+        /// What is summed.
+        checksum: TunnelChecksum,
+    },
+    /// Generic routing encapsulation (RFC 2784).
+    Gre {
+        /// What is summed.
+        checksum: TunnelChecksum,
+    },
+}
+
+/// The checksum of a tunnel's own header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TunnelChecksum {
+    /// None (`--tun-nocsum`).
+    #[default]
+    None,
+    /// The whole packet (`--tun-csum`).
+    Full,
+    /// The remote checksum offload of GUE (`--tun-remcsum`).
+    Remote,
 }
 
 /// A name that is not in a closed list.
@@ -112,50 +158,126 @@ pub(super) fn by_name<T: Copy>(
 impl FromStr for Protocol {
     type Err = UnknownName;
     fn from_str(value: &str) -> Result<Self, Self::Err> {
-        by_name("protocol", value, Self::ALL, Self::name)
+        const KNOWN: &[Protocol] = &[Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+        by_name("protocol", value, KNOWN, Self::name)
     }
 }
 
-impl FromStr for Method {
-    type Err = UnknownName;
-    fn from_str(value: &str) -> Result<Self, Self::Err> {
-        by_name("forwarding method", value, Self::ALL, Self::name)
-    }
-}
+/// Largest weight of a server: the kernel's weight is a signed number and `ipvsadm -w` takes all of it.
+pub const MAX_WEIGHT: u32 = i32::MAX.unsigned_abs();
 
-/// Largest weight of a server, as in `ipvsadm -w`.
-pub const MAX_WEIGHT: u32 = 65_535;
+/// Longest persistence in seconds: 31 days, as `ipvsadm -p` has it.
+pub const MAX_PERSISTENCE_S: u32 = 2_678_400;
 
-/// A virtual service as the operator wants it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A virtual service as the operator wants it, without its servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// Virtual address and port.
-    pub address: SocketAddr,
+    /// What makes a packet the service's.
+    pub key: ServiceKey,
     /// The scheduler that chooses a server for each new connection.
     pub scheduler: Kind,
     /// The scheduler's flags.
     pub options: Options,
+    /// Whether the connections of a client stay together (`ipvsadm -p`).
+    pub persistence: Option<Persistence>,
+    /// Each datagram is scheduled by itself (`ipvsadm -o`).
+    pub one_packet: bool,
+}
+
+impl Service {
+    /// A service as `ipvsadm -A` makes it without further options.
+    pub fn new(key: ServiceKey) -> Self {
+        Self {
+            key,
+            scheduler: Kind::default(),
+            options: Options::default(),
+            persistence: None,
+            one_packet: false,
+        }
+    }
+}
+
+/// The connections of a client go to the server that its first one went to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persistence {
+    /// For how long after the last new connection, 1..=[`MAX_PERSISTENCE_S`] seconds.
+    pub timeout_s: u32,
+    /// Which clients count as one.
+    pub netmask: Netmask,
+}
+
+/// Which part of a client's address counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Netmask {
+    /// The bits that are set; as in the kernel they need not be the first ones.
+    V4(Ipv4Addr),
+    /// The first bits, 1..=128.
+    V6(u8),
+}
+
+impl Netmask {
+    /// The one that tells all clients of a service apart.
+    pub const fn whole(v4: bool) -> Self {
+        if v4 { Self::V4(Ipv4Addr::BROADCAST) } else { Self::V6(128) }
+    }
+
+    /// What counts of `client`. An address of the other family counts whole.
+    pub fn apply(self, client: IpAddr) -> IpAddr {
+        match (self, client) {
+            (Self::V4(mask), IpAddr::V4(ip)) => IpAddr::V4(ip & mask),
+            (Self::V6(bits), IpAddr::V6(ip)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(bits.min(128))).unwrap_or(0);
+                IpAddr::V6(std::net::Ipv6Addr::from_bits(ip.to_bits() & mask))
+            }
+            _ => client,
+        }
+    }
+}
+
+/// A real server of a service as the operator wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Real address and port. With DR and TUN the port is the service's; 0 with a service of all ports or of a
+    /// firewall mark: the port that the packet has.
+    pub address: SocketAddr,
+    /// Share of new connections, 0..=[`MAX_WEIGHT`]; 0 takes no new ones.
+    pub weight: u32,
+    /// How packets reach it.
+    pub method: Method,
+    /// Connections from which on it takes no new ones (`ipvsadm -x`); 0: as many as come.
+    pub upper: u32,
+    /// Connections below which it takes new ones again (`ipvsadm -y`), at most `upper`; 0: three quarters of it.
+    pub lower: u32,
+}
+
+impl Server {
+    /// A server as `ipvsadm -a` makes it without further options.
+    pub const fn new(address: SocketAddr, method: Method) -> Self {
+        Self { address, weight: 1, method, upper: 0, lower: 0 }
+    }
+}
+
+/// A service with its servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The service.
+    pub service: Service,
     /// Servers in the order they were added. The schedulers' list is the reverse of it: the kernel puts
     /// each new server at the head (`__ip_vs_update_dest` in ip_vs_ctl.c).
     pub servers: Vec<Server>,
 }
 
-/// A real server of a service as the operator wants it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    /// Real address and port. With DR the port is the service's.
-    pub address: SocketAddr,
-    /// Share of new connections, 0..=65535; 0 takes no new ones.
-    pub weight: u32,
-    /// How packets reach it.
-    pub method: Method,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Service {
-    /// The virtual IP.
-    pub const fn vip(&self) -> IpAddr {
-        self.address.ip()
+    #[test]
+    fn a_netmask_keeps_the_bits_it_has() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(Netmask::V4(Ipv4Addr::new(255, 0, 255, 240)).apply(ip("10.9.1.30")), ip("10.0.1.16"));
+        assert_eq!(Netmask::whole(true).apply(ip("10.9.1.30")), ip("10.9.1.30"));
+        assert_eq!(Netmask::V6(64).apply(ip("2001:db8::1:2:3:4")), ip("2001:db8::"));
+        assert_eq!(Netmask::whole(false).apply(ip("2001:db8::1")), ip("2001:db8::1"));
+        assert_eq!(Netmask::V6(0).apply(ip("2001:db8::1")), ip("::"));
     }
 }

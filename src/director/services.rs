@@ -1,26 +1,31 @@
 //! The published state: what the workers know of services at one moment.
 //!
-//! Immutable but for the schedulers' own progress. A change is a new `Services`, swapped in whole; workers load
-//! it once a batch.
+//! Immutable but for the schedulers' own progress. A change is a new `Services`, made by a
+//! [`Draft`](super::draft::Draft) and swapped in whole; workers load it once a batch. What did not change is shared
+//! with the one before.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use indexmap::IndexMap;
 
 use super::conn::state::Timeouts;
+use super::draft::{Draft, Refused};
+use super::marks::MarkRule;
+use super::name::ServiceKey;
+use super::roster::Roster;
 use super::sched::{Change, Schedule, Scheduler};
-use super::server::{Destination, MAX_SERVERS, ServerId};
-use super::service::{Method, Protocol, Server, Service};
-
-/// More servers than the director has counters for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} servers, more than the {MAX_SERVERS} there may be: leave some out")]
-pub struct TooManyServers(pub usize);
+use super::server::{Destination, MAX_IDS, ServerId};
+use super::service::{Method, Pool, Protocol, Service};
+use super::tunables::Tunables;
 
 /// A service with the state it is balanced by.
 #[derive(Debug)]
 pub struct VirtualService {
     /// What the operator wants.
-    pub wanted: Service,
+    pub service: Service,
     /// Servers in the kernel's order, the newest first.
     pub destinations: Box<[Destination]>,
     /// Chooses among them.
@@ -28,79 +33,170 @@ pub struct VirtualService {
 }
 
 impl VirtualService {
-    /// Builds the service as `ipvsadm` would: created empty, then one server added after the other. The history
-    /// matters: wrr starts on a level that depends on it.
-    fn build(wanted: &Service, next_id: &mut u32) -> Self {
-        let mut scheduler = Scheduler::new(wanted.scheduler, wanted.options);
-        let mut list: Vec<Destination> = Vec::with_capacity(wanted.servers.len());
-        for server in &wanted.servers {
-            let id = ServerId(*next_id);
-            *next_id += 1;
-            let destination =
-                Destination { id, address: server.address, weight: server.weight, method: server.method };
-            list.insert(0, destination);
-            scheduler = scheduler.changed(Change::Added, &list);
-        }
-        Self { wanted: wanted.clone(), destinations: list.into(), scheduler }
+    /// The service as it is created: without servers.
+    pub(super) fn new(service: Service) -> Self {
+        let scheduler = Scheduler::new(service.scheduler, service.options);
+        Self { service, destinations: Box::default(), scheduler }
+    }
+
+    /// The same with another list of servers, of which `change` tells the difference.
+    pub(super) fn with(&self, change: Change, destinations: Vec<Destination>) -> Self {
+        let scheduler = self.scheduler.changed(change, &destinations);
+        Self { service: self.service, destinations: destinations.into(), scheduler }
+    }
+
+    /// The same with other settings (`ip_vs_edit_service`): the scheduler goes on unless it is another one.
+    pub(super) fn edited(&self, service: Service) -> Self {
+        let is_same = (service.scheduler, service.options) == (self.service.scheduler, self.service.options);
+        let scheduler = if is_same {
+            self.scheduler.changed(Change::Updated, &self.destinations)
+        } else {
+            Scheduler::new(service.scheduler, service.options).changed(Change::Updated, &self.destinations)
+        };
+        Self { service, destinations: self.destinations.clone(), scheduler }
+    }
+
+    /// The place in the list of the server with this address.
+    pub fn position(&self, address: SocketAddr) -> Option<usize> {
+        self.destinations.iter().position(|d| d.address == address)
     }
 }
 
-/// Protocol, address and port.
-type Endpoint = (u8, IpAddr, u16);
+/// Protocol, address and port; port 0 is every port.
+pub type Endpoint = (Protocol, SocketAddr);
 
 /// All services.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Services {
-    by_address: HashMap<Endpoint, VirtualService>,
-    /// Servers whose packets come through the director.
-    nat_servers: HashSet<Endpoint>,
+    /// In the order they were added.
+    pub(super) list: IndexMap<ServiceKey, Arc<VirtualService>, RandomState>,
+    /// Servers whose packets come through the director, and in how many services each is.
+    pub(super) nat_servers: Arc<HashMap<Endpoint, u32, RandomState>>,
+    /// A bit for each server that is in its service.
+    pub(super) available: Arc<[u64]>,
+    /// Which packets get a firewall mark.
+    pub marks: Arc<[MarkRule]>,
     /// How long connections live.
     pub timeouts: Timeouts,
+    /// Settings of the director as a whole.
+    pub tunables: Tunables,
+}
+
+impl Default for Services {
+    /// No services.
+    fn default() -> Self {
+        Self {
+            list: IndexMap::default(),
+            nat_servers: Arc::default(),
+            available: vec![0; MAX_IDS.div_ceil(u64::BITS) as usize].into(),
+            marks: Arc::default(),
+            timeouts: Timeouts::default(),
+            tunables: Tunables::default(),
+        }
+    }
 }
 
 impl Services {
-    /// The services an operator wants, all of them new.
+    /// The services an operator wants, all of them new, each built as `ipvsadm` would: created empty, then one
+    /// server added after the other.
     ///
     /// # Errors
-    /// When there are more servers than counters.
-    pub fn new(wanted: &[Service], timeouts: Timeouts) -> Result<Self, TooManyServers> {
-        let servers = wanted.iter().map(|s| s.servers.len()).sum();
-        if servers > MAX_SERVERS as usize {
-            return Err(TooManyServers(servers));
+    /// What the commands would be refused for.
+    pub fn new(wanted: &[Pool], timeouts: Timeouts) -> Result<Self, Refused> {
+        let mut draft = Draft::new(&Self { timeouts, ..Self::default() }, &Roster::default());
+        for pool in wanted {
+            draft.add_service(pool.service)?;
+            pool.servers.iter().try_for_each(|server| draft.add_server(pool.service.key, *server))?;
         }
-        let mut next_id = 0;
-        let build = |s: &Service| {
-            let service = VirtualService::build(s, &mut next_id);
-            ((s.protocol as u8, s.address.ip(), s.address.port()), service)
-        };
-        let nat = |s: &Server| s.method == Method::Nat;
-        let endpoints = wanted.iter().flat_map(|service| {
-            let servers = service.servers.iter().filter(|s| nat(s));
-            servers.map(|s| (service.protocol as u8, s.address.ip(), s.address.port()))
-        });
-        let nat_servers = endpoints.collect();
-        Ok(Self { by_address: wanted.iter().map(build).collect(), nat_servers, timeouts })
+        Ok(draft.services)
     }
 
     /// The service at a virtual address.
     pub fn find(&self, protocol: u8, address: SocketAddr) -> Option<&VirtualService> {
-        self.by_address.get(&(protocol, address.ip(), address.port()))
+        let protocol = Protocol::from_number(protocol)?;
+        self.get(&ServiceKey::new(protocol, address))
+    }
+
+    /// The service of this name.
+    pub fn get(&self, key: &ServiceKey) -> Option<&VirtualService> {
+        self.list.get(key).map(Arc::as_ref)
     }
 
     /// True if packets from here may be a NAT server's replies.
     pub fn is_nat_server(&self, protocol: u8, address: SocketAddr) -> bool {
-        self.nat_servers.contains(&(protocol, address.ip(), address.port()))
+        let whole = SocketAddr::new(address.ip(), 0);
+        Protocol::from_number(protocol)
+            .is_some_and(|p| [address, whole].iter().any(|a| self.nat_servers.contains_key(&(p, *a))))
     }
 
-    /// Every service in the order `ipvsadm -Ln` lists them: by protocol, address and port.
+    /// True if this server is in its service: not removed.
+    #[inline]
+    pub fn is_available(&self, id: ServerId) -> bool {
+        let word = self.available.get((id.0 / u64::BITS) as usize).copied().unwrap_or(0);
+        word >> (id.0 % u64::BITS) & 1 != 0
+    }
+
+    /// Every service in the order they were added.
+    pub fn all(&self) -> impl ExactSizeIterator<Item = &Arc<VirtualService>> {
+        self.list.values()
+    }
+
+    /// Every service in the order `ipvsadm -Ln` lists them: by mark, family, protocol, address and port.
     pub fn sorted(&self) -> Vec<&VirtualService> {
-        let mut all: Vec<_> = self.by_address.iter().collect();
-        all.sort_by_key(|(key, _)| **key);
-        all.into_iter().map(|(_, service)| service).collect()
+        let mut all: Vec<_> = self.list.values().map(Arc::as_ref).collect();
+        all.sort_by_key(|service| service.service.key);
+        all
+    }
+
+    /// Every service with its servers, in the order all of them were added.
+    pub fn pools(&self) -> Vec<Pool> {
+        let pool = |v: &Arc<VirtualService>| Pool {
+            service: v.service,
+            servers: v.destinations.iter().rev().map(Destination::server).collect(),
+        };
+        self.list.values().map(pool).collect()
+    }
+
+    /// Addresses that services are reached at; those of marks are in their rules.
+    pub fn vips(&self) -> impl Iterator<Item = IpAddr> {
+        self.list.keys().filter_map(ServiceKey::vip)
+    }
+
+    /// NAT servers by protocol, address and port.
+    pub fn nat_servers(&self) -> impl Iterator<Item = &Endpoint> {
+        self.nat_servers.keys()
     }
 
     /// True for a protocol some service may have.
     pub const fn balances(protocol: u8) -> bool {
         Protocol::from_number(protocol).is_some()
+    }
+
+    pub(super) fn set_available(&mut self, id: ServerId, is_available: bool) {
+        let words = Arc::make_mut(&mut self.available);
+        if let Some(word) = words.get_mut((id.0 / u64::BITS) as usize) {
+            let bit = 1 << (id.0 % u64::BITS);
+            *word = if is_available { *word | bit } else { *word & !bit };
+        }
+    }
+
+    /// Counts a NAT server in, or out.
+    pub(super) fn count_nat(&mut self, service: &ServiceKey, server: &Destination, is_in: bool) {
+        if server.method != Method::Nat {
+            return;
+        }
+        let protocols = match service {
+            ServiceKey::Address { protocol, .. } => std::slice::from_ref(protocol),
+            ServiceKey::Mark { .. } => Protocol::ALL,
+        };
+        let counts = Arc::make_mut(&mut self.nat_servers);
+        for &protocol in protocols {
+            let endpoint = (protocol, server.address);
+            let count = counts.entry(endpoint).or_default();
+            *count = if is_in { *count + 1 } else { count.saturating_sub(1) };
+            if *count == 0 {
+                counts.remove(&endpoint);
+            }
+        }
     }
 }

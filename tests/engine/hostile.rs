@@ -10,7 +10,7 @@ use crate::table::*;
 const C: &str = "192.0.2.7:40000";
 const VIP: &str = "10.0.0.100:80";
 
-fn services() -> [xvs::director::service::Service; 2] {
+fn services() -> [xvs::director::service::Pool; 2] {
     [
         service(Protocol::Tcp, VIP, Method::Nat, &[("10.1.0.11:80", 1), ("10.1.0.12:80", 2)]),
         service(Protocol::Udp, "10.0.0.100:53", Method::Dr, &[("10.1.0.11:53", 1)]),

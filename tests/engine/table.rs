@@ -9,8 +9,9 @@ use xvs::director::conn::state::Timeouts;
 use xvs::director::drops::DropReason;
 use xvs::director::engine::{Batch, Engine, Packet, Verdict, Verdicts};
 use xvs::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
-use xvs::director::sched::{Kind, Options};
-use xvs::director::service::{Method, Protocol, Server, Service};
+use xvs::director::name::ServiceKey;
+use xvs::director::sched::Kind;
+use xvs::director::service::{Method, Pool, Protocol, Server, Service};
 use xvs::director::services::Services;
 use xvs::director::time::Time;
 use xvs::director::{Director, Size, conn::state::State};
@@ -167,14 +168,12 @@ pub fn read_answer(frame: &[u8]) -> String {
     }
 }
 
-pub fn service(protocol: Protocol, address: &str, method: Method, servers: &[(&str, u32)]) -> Service {
+pub fn service(protocol: Protocol, address: &str, method: Method, servers: &[(&str, u32)]) -> Pool {
     let server =
-        |&(address, weight): &(&str, u32)| Server { address: address.parse().unwrap(), weight, method };
-    Service {
-        protocol,
-        address: address.parse().unwrap(),
-        scheduler: Kind::Rr,
-        options: Options::default(),
+        |&(address, weight): &(&str, u32)| Server { weight, ..Server::new(address.parse().unwrap(), method) };
+    let key = ServiceKey::new(protocol, address.parse().unwrap());
+    Pool {
+        service: Service { scheduler: Kind::Rr, ..Service::new(key) },
         servers: servers.iter().map(server).collect(),
     }
 }
@@ -188,11 +187,11 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn new(services: &[Service]) -> Self {
+    pub fn new(services: &[Pool]) -> Self {
         Self::sized(services, 1024, 2)
     }
 
-    pub fn sized(services: &[Service], capacity: u32, workers: usize) -> Self {
+    pub fn sized(services: &[Pool], capacity: u32, workers: usize) -> Self {
         let services = Services::new(services, Timeouts::default()).unwrap();
         let (director, seats) =
             Director::new(Size { connections: capacity, workers, huge_pages: false }, (1, 2), services)

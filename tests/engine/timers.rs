@@ -3,7 +3,7 @@
 use xvs::director::conn::state::State;
 use xvs::director::engine::{Batch, Packet, Verdicts};
 use xvs::director::sched::Kind;
-use xvs::director::service::{Method, Protocol, Service};
+use xvs::director::service::{Method, Protocol};
 
 use crate::table::*;
 
@@ -212,10 +212,8 @@ fn a_reusing_syn_and_what_follows_it_may_share_a_batch() {
 
 #[test]
 fn the_choice_for_a_reused_port_still_counts_the_old_connection() {
-    let lc = Service {
-        scheduler: Kind::Lc,
-        ..service(Protocol::Tcp, VIP, Method::Nat, &[(S, 1), ("10.1.0.12:80", 1)])
-    };
+    let mut lc = service(Protocol::Tcp, VIP, Method::Nat, &[(S, 1), ("10.1.0.12:80", 1)]);
+    lc.service.scheduler = Kind::Lc;
     let other = "192.0.2.8:1";
     let mut t = Table::new(&[lc]);
     for client in [C, other] {

@@ -1,26 +1,28 @@
 //! What the steering program is told: which frames are ours.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::director::service::{Method, Service};
+use crate::director::name::ServiceKey;
+use crate::director::service::Protocol;
+use crate::director::services::Services;
 use crate::xdp::steer::{Endpoint, Rules};
 
 /// The rules for these services on a host with these addresses.
-pub(super) fn rules(services: &[Service], host_addresses: &BTreeSet<IpAddr>) -> Rules {
-    let endpoint = |service: &Service, address: std::net::SocketAddr| Endpoint {
-        protocol: service.protocol as u8,
+pub(super) fn rules(services: &Services, host_addresses: &BTreeSet<IpAddr>) -> Rules {
+    let endpoint = |protocol: Protocol, address: SocketAddr| Endpoint {
+        protocol: protocol as u8,
         address: address.ip(),
         port: address.port(),
     };
-    let nat_servers = services.iter().flat_map(|service| {
-        let nat = service.servers.iter().filter(|server| server.method == Method::Nat);
-        nat.map(|server| endpoint(service, server.address))
-    });
+    let of_service = |key: ServiceKey| match key {
+        ServiceKey::Address { protocol, address } => Some(endpoint(protocol, address)),
+        ServiceKey::Mark { .. } => None,
+    };
     Rules {
-        services: services.iter().map(|s| endpoint(s, s.address)).collect(),
-        nat_servers: nat_servers.collect(),
-        vips: services.iter().map(Service::vip).collect(),
+        services: services.all().filter_map(|s| of_service(s.service.key)).collect(),
+        nat_servers: services.nat_servers().map(|&(protocol, address)| endpoint(protocol, address)).collect(),
+        vips: services.vips().collect(),
         host_addresses: host_addresses.clone(),
     }
 }
@@ -28,20 +30,18 @@ pub(super) fn rules(services: &[Service], host_addresses: &BTreeSet<IpAddr>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::director::sched::{Kind, Options};
-    use crate::director::service::{Protocol, Server};
+    use crate::director::conn::state::Timeouts;
+    use crate::director::service::{Method, Pool, Server, Service};
 
     #[test]
     fn only_nat_servers_send_replies_here() {
-        let server = |address: &str, method| Server { address: address.parse().unwrap(), weight: 1, method };
-        let service = Service {
-            protocol: Protocol::Tcp,
-            address: "192.0.2.10:80".parse().unwrap(),
-            scheduler: Kind::Rr,
-            options: Options::default(),
+        let server = |address: &str, method| Server::new(address.parse().unwrap(), method);
+        let pool = Pool {
+            service: Service::new("tcp:192.0.2.10:80".parse().unwrap()),
             servers: vec![server("10.0.0.1:8080", Method::Nat), server("10.0.0.2:80", Method::Dr)],
         };
-        let rules = rules(&[service], &BTreeSet::from(["192.0.2.1".parse().unwrap()]));
+        let services = Services::new(&[pool], Timeouts::default()).unwrap();
+        let rules = rules(&services, &BTreeSet::from(["192.0.2.1".parse().unwrap()]));
         let text = |set: &BTreeSet<Endpoint>| -> Vec<String> {
             set.iter().map(|e| format!("{} {}:{}", e.protocol, e.address, e.port)).collect()
         };

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::report::{self, Interface};
 use super::{host, rules};
 use crate::director::Director;
-use crate::director::service::Service;
 use crate::director::time::Time;
 use crate::net::{Mirror, Snapshot};
 use crate::worker::counters::PortTally;
@@ -17,7 +16,6 @@ use crate::xdp::steer::{Rules, SteerError, Steering};
 
 /// A director at work.
 pub(super) struct Running {
-    pub(super) services: Vec<Service>,
     pub(super) director: Arc<Director>,
     pub(super) mirror: Mirror,
     pub(super) host_addresses: BTreeSet<IpAddr>,
@@ -89,7 +87,7 @@ impl Running {
     fn tell_addresses(&mut self, snapshot: &Snapshot) -> Result<(), SteerError> {
         let addresses = snapshot.host_addresses();
         if *addresses != self.host_addresses {
-            self.steering.apply(&rules::rules(&self.services, addresses))?;
+            self.steering.apply(&rules::rules(&self.director.services.load(), addresses))?;
             self.host_addresses = addresses.clone();
         }
         Ok(())

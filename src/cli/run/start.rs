@@ -15,7 +15,7 @@ use super::{host, rules};
 use crate::control::{config, config::Config};
 use crate::director::conn::state::Timeouts;
 use crate::director::engine::Engine;
-use crate::director::service::Service;
+use crate::director::service::Pool;
 use crate::director::services::Services;
 use crate::director::{Director, Size};
 use crate::net::mirror::MirrorOptions;
@@ -96,9 +96,8 @@ impl Running {
         let snapshot = mirror.snapshots().load_full();
         let host_addresses = snapshot.host_addresses().clone();
         warn_of_missing(&config.services, &snapshot);
-        steering.apply(&rules::rules(&config.services, &host_addresses))?;
+        steering.apply(&rules::rules(&director.services.load(), &host_addresses))?;
         Ok(Self {
-            services: config.services.clone(),
             director,
             mirror,
             host_addresses,
@@ -182,7 +181,7 @@ fn open_sockets(
 
 /// Waits until the MAC address of every server, or of its gateway, is known, so that no first packet is dropped
 /// for the lack of it; for a bounded time, since a server may be down.
-async fn await_servers(services: &[Service], mirror: &Mirror) {
+async fn await_servers(services: &[Pool], mirror: &Mirror) {
     let servers: BTreeSet<IpAddr> =
         services.iter().flat_map(|s| &s.servers).map(|s| s.address.ip()).collect();
     let unresolved = || -> Vec<(IpAddr, Route)> {
@@ -212,8 +211,8 @@ async fn await_servers(services: &[Service], mirror: &Mirror) {
 
 /// A VIP that is not on this host gets no ARP answer from it: said, not refused, since keepalived or a routing
 /// daemon may bring it later.
-fn warn_of_missing(services: &[Service], snapshot: &Snapshot) {
-    let vips: BTreeSet<IpAddr> = services.iter().map(Service::vip).collect();
+fn warn_of_missing(services: &[Pool], snapshot: &Snapshot) {
+    let vips: BTreeSet<IpAddr> = services.iter().filter_map(|pool| pool.service.key.vip()).collect();
     for vip in vips.difference(snapshot.host_addresses()) {
         tracing::warn!(
             "VIP {vip} is not on this host: `ip addr add {vip}/32 dev INTERFACE` if clients are to find it"

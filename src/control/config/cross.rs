@@ -100,6 +100,6 @@ fn idle(service: &Draft, problems: &mut Problems) {
                 service.span.clone(),
                 format!("{name} takes no connection: all its servers have weight 0"),
             )
-            .cure("give one of them a weight of 1 to 65_535");
+            .cure("give one of them a weight of 1 or more");
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{Config, Director, Severity, Style, Timeouts, XdpMode, ZeroCopy};
 use crate::director::sched::{Kind, Options};
-use crate::director::service::{Method, Protocol, Server, Service};
+use crate::director::service::{Method, Pool, Server, Service};
 
 const EXAMPLE: &str = include_str!("../../../config/example.toml");
 
@@ -38,7 +38,7 @@ fn the_example_is_usable_and_its_commented_keys_are_at_their_defaults() {
     assert_eq!(config.services.len(), 3);
     let methods: Vec<_> = config.services[2].servers.iter().map(|s| (s.address.port(), s.method)).collect();
     assert_eq!(methods, [(53, Method::Nat), (53, Method::Dr)]);
-    assert!(config.services[2].options.port && !config.services[2].options.fallback);
+    assert!(config.services[2].service.options.port && !config.services[2].service.options.fallback);
 }
 
 #[test]
@@ -86,9 +86,8 @@ fn every_value_arrives_in_its_own_field() {
     let (config, warnings) = Config::parse("all.toml", text).unwrap_or_else(|e| panic!("{e}"));
     assert!(warnings.is_empty(), "{warnings}");
     let server = |address: &str, weight, method| Server {
-        address: address.parse().expect("an address"),
         weight,
-        method,
+        ..Server::new(address.parse().expect("an address"), method)
     };
     let expected = Config {
         director: Director {
@@ -104,11 +103,12 @@ fn every_value_arrives_in_its_own_field() {
             huge_pages: true,
         },
         timeouts: Timeouts { tcp_s: 1, tcp_fin_s: 2, udp_s: 3 },
-        services: vec![Service {
-            protocol: Protocol::Udp,
-            address: "192.0.2.10:53".parse().expect("an address"),
-            scheduler: Kind::Sh,
-            options: Options { fallback: true, port: false },
+        services: vec![Pool {
+            service: Service {
+                scheduler: Kind::Sh,
+                options: Options { fallback: true, port: false },
+                ..Service::new("udp:192.0.2.10:53".parse().expect("a name"))
+            },
             servers: vec![server("10.0.0.2:54", 0, Method::Nat), server("10.0.0.1:53", 7, Method::Dr)],
         }],
     };

@@ -52,7 +52,7 @@ pub struct Config {
     /// How long an idle connection is remembered.
     pub timeouts: Timeouts,
     /// The virtual services in the order of the file; no two have the same protocol and address.
-    pub services: Vec<crate::director::service::Service>,
+    pub services: Vec<crate::director::service::Pool>,
 }
 
 impl Config {

@@ -250,7 +250,7 @@ fn a_server() {
     let others = [
         "weight = 1",
         "weight = 65535",
-        "weight = 65536 #! error | weight = 65536 is out of range | 0 to 65_535",
+        "weight = 2147483648 #! error | weight = 2147483648 is out of range | 0 to 2_147_483_647",
         "weight = -1 #! error | weight = -1 is out of range",
         "weight = \"1\" #! error | weight = \"1\" is a text | without quotes",
         "forward = \"fullnat\" #! error | not supported yet",
@@ -370,7 +370,7 @@ tcp = 0                                 #! tcp = 0
 address = "192.0.2.10:80"
   [[service.server]]
   address = "10.0.0.1"
-  weight = 70000                        #! weight = 70000
+  weight = 3000000000                        #! weight = 3000000000
   [[service.server]]
   address = "10.0.0.1:80"               #! is in this service already
   wight = 1                             #! did you mean `weight`?

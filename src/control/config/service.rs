@@ -9,8 +9,9 @@ use super::address::{self, ServerAddress};
 use super::reader::Table;
 use super::report::{Problems, Span};
 use super::value::{choice, list, number};
+use crate::director::name::ServiceKey;
 use crate::director::sched::{Kind, Options};
-use crate::director::service::{MAX_WEIGHT, Method, Protocol, Server, Service};
+use crate::director::service::{MAX_WEIGHT, Method, Pool, Protocol, Server, Service};
 
 /// Most services in a configuration.
 pub const MAX_SERVICES: usize = 16_384;
@@ -19,6 +20,8 @@ pub const MAX_SERVERS: usize = crate::director::server::MAX_SERVERS as usize;
 
 /// Weight of a server that names none, as in ipvsadm.
 const WEIGHT: u32 = 1;
+/// Methods that are forwarded.
+const METHODS: &[Method] = &[Method::Nat, Method::Dr];
 /// Method of a service that names none, as in ipvsadm (`-g`).
 const METHOD: Method = Method::Dr;
 
@@ -48,12 +51,11 @@ pub(super) struct DraftServer {
 
 impl Draft {
     /// The service, unless something in it is wrong.
-    pub fn finish(self) -> Option<Service> {
-        Some(Service {
-            protocol: self.protocol?,
-            address: self.address?.into_inner(),
-            scheduler: self.scheduler?,
-            options: self.options?,
+    pub fn finish(self) -> Option<Pool> {
+        let key = ServiceKey::new(self.protocol?, self.address?.into_inner());
+        let (scheduler, options) = (self.scheduler?, self.options?);
+        Some(Pool {
+            service: Service { scheduler, options, ..Service::new(key) },
             servers: self.servers?.into_iter().map(DraftServer::finish).collect::<Option<_>>()?,
         })
     }
@@ -61,7 +63,8 @@ impl Draft {
 
 impl DraftServer {
     fn finish(self) -> Option<Server> {
-        Some(Server { address: self.address?.into_inner(), weight: self.weight?, method: self.method? })
+        let server = Server::new(self.address?.into_inner(), self.method?);
+        Some(Server { weight: self.weight?, ..server })
     }
 }
 
@@ -85,7 +88,7 @@ fn service(mut table: Table<'_, '_>, servers_left: &mut usize) -> Draft {
     let address = table.required("address", address::service);
     let scheduler = table.or("scheduler", Kind::default(), choice(Kind::ALL, Kind::name, LATER_SCHEDULERS));
     let options = flags(&mut table, scheduler);
-    let method = table.or("forward", METHOD, choice(Method::ALL, Method::name, LATER_METHODS));
+    let method = table.or("forward", METHOD, choice(METHODS, Method::name, LATER_METHODS));
     let port = address.as_ref().map(|a| a.get_ref().port());
     let servers = table.tables("server", |found, problems| {
         let mut drafts = Vec::with_capacity(found.len().min(*servers_left));
@@ -113,7 +116,7 @@ fn server(
 ) -> DraftServer {
     let written = table.required("address", address::server);
     let weight = table.or("weight", WEIGHT, number(0..=MAX_WEIGHT, ""));
-    let method = table.optional("forward", choice(Method::ALL, Method::name, LATER_METHODS));
+    let method = table.optional("forward", choice(METHODS, Method::name, LATER_METHODS));
     table.finish();
     let address = written.and_then(|written| {
         let ServerAddress { ip, port } = *written.get_ref();

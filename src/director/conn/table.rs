@@ -163,6 +163,16 @@ impl Table {
         &self.slots[id as usize]
     }
 
+    /// The moment of a change that workers see from their next batch on. Call after the change.
+    pub fn stamp(&self) -> u64 {
+        self.quiesce.stamp()
+    }
+
+    /// True once every worker has begun a batch after the change at `stamp`, or rests.
+    pub fn passed(&self, stamp: u64) -> bool {
+        self.quiesce.passed(stamp)
+    }
+
     /// Connections in the table.
     pub fn len(&self) -> u64 {
         self.live.load(Ordering::Relaxed)

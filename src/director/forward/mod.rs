@@ -29,12 +29,21 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan for the flow `client`, given to `destination`.
-    pub fn new(client: &FlowKey, destination: &Destination) -> Self {
-        let reply_key = FlowKey::new(client.protocol(), destination.address, client.source());
+    /// The plan for the flow `client`, given to `destination`; none for a method that is not there yet.
+    pub fn new(client: &FlowKey, destination: &Destination) -> Option<Self> {
+        let mut server = destination.address;
+        if server.port() == 0 {
+            // A server of all ports has the one that the packet has.
+            server.set_port(client.destination().port());
+        }
+        if server.is_ipv4() != client.is_v4() {
+            return None;
+        }
+        let reply_key = FlowKey::new(client.protocol(), server, client.source());
         match destination.method {
-            Method::Nat => nat::plan(client, reply_key),
-            Method::Dr => dr::plan(reply_key),
+            Method::Nat => Some(nat::plan(client, reply_key)),
+            Method::Dr => Some(dr::plan(reply_key)),
+            Method::Tun(_) => None,
         }
     }
 }

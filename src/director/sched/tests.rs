@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{Change, Kind, Options, Schedule, Scheduler};
 use crate::director::conn::state::{State, Status};
 use crate::director::server::{Counts, Destination, ServerId};
-use crate::director::service::Method;
+use crate::director::service::{Method, Server};
 use crate::packet::flow::FlowKey;
 
 /// A service that is changed and asked as an operator would: servers are numbers, 1 is 10.1.0.11 and so on.
@@ -36,7 +36,8 @@ impl Pool {
     pub(crate) fn add(&mut self, server: u32, weight: u32) {
         let address = SocketAddr::from(([10, 1, 0, u8::try_from(10 + server).unwrap()], 80));
         let method = Method::Nat;
-        self.list.insert(0, Destination { id: ServerId(server), address, weight, method });
+        let new = Server { weight, ..Server::new(address, method) };
+        self.list.insert(0, Destination::new(ServerId(server), &new));
         self.change(Change::Added);
     }
 

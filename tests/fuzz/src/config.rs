@@ -38,7 +38,7 @@ fn check(config: &Config) {
     assert!(config.services.iter().map(|s| s.servers.len()).sum::<usize>() <= MAX_SERVERS);
     for service in &config.services {
         for server in &service.servers {
-            assert_eq!(server.address.is_ipv4(), service.address.is_ipv4(), "a flow has one family");
+            assert_eq!(server.address.is_ipv4(), service.service.key.is_v4(), "a flow has one family");
             assert!(server.weight <= MAX_WEIGHT);
         }
     }

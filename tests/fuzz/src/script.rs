@@ -13,7 +13,7 @@
 //! Any bytes are a script, and a byte changed in one leaves most of it as it was. What is missing at the end
 //! reads as zero.
 
-use xvs::director::service::{Method, Protocol, Service};
+use xvs::director::service::{Method, Pool, Protocol};
 
 use super::table::{service, tcp, udp};
 
@@ -94,11 +94,12 @@ const SERVICES: [Row; 8] = [
 ];
 
 /// The services of every script, each with another scheduler.
-pub fn services() -> Vec<Service> {
+pub fn services() -> Vec<Pool> {
     let kinds = xvs::director::sched::Kind::ALL.iter().cycle();
-    let build = |(&(protocol, address, method, servers), &scheduler)| Service {
-        scheduler,
-        ..service(protocol, address, method, servers)
+    let build = |(&(protocol, address, method, servers), &scheduler)| {
+        let mut pool = service(protocol, address, method, servers);
+        pool.service.scheduler = scheduler;
+        pool
     };
     SERVICES.iter().zip(kinds).map(build).collect()
 }

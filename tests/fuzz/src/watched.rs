@@ -9,7 +9,7 @@ use xvs::director::engine::Verdict;
 use xvs::director::forward::hops::{HopId, Route};
 use xvs::director::forward::recipe::Rewrite;
 use xvs::director::server::ServerId;
-use xvs::director::service::Service;
+use xvs::director::service::Pool;
 use xvs::director::stats::Traffic;
 use xvs::director::time::Time;
 use xvs::packet::flow::FlowKey;
@@ -36,7 +36,7 @@ const LATE: [DropReason; 5] = [
 
 pub struct Watched {
     table: Table,
-    services: Vec<Service>,
+    services: Vec<Pool>,
     drops: HashMap<DropReason, u64>,
     /// Packets that were counted for a server.
     counted: u64,
@@ -48,7 +48,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    pub fn new(services: Vec<Service>) -> Self {
+    pub fn new(services: Vec<Pool>) -> Self {
         let table = Table::sized(&services, CAPACITY, WORKERS);
         let mut watched = Self {
             table,

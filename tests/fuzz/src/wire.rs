@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use xvs::director::service::{Method, Service};
+use xvs::director::name::ServiceKey;
+use xvs::director::service::{Method, Pool};
 use xvs::packet::checksum;
 
 use super::table::{Hops, INSIDE_MAC, OUTSIDE_MAC};
@@ -90,7 +91,7 @@ fn sum(bytes: &[u8]) -> u32 {
 }
 
 /// Panics unless `after` is what a director may make of `before`.
-pub fn check_sent(before: &[u8], after: &[u8], services: &[Service], hops: &Hops) {
+pub fn check_sent(before: &[u8], after: &[u8], services: &[Pool], hops: &Hops) {
     let b = View::of(before).expect("what is sent was a whole packet");
     let a = View::of(after).expect("a whole packet is sent");
     assert_eq!(a.ttl, b.ttl - 1, "TTL");
@@ -107,17 +108,23 @@ pub fn check_sent(before: &[u8], after: &[u8], services: &[Service], hops: &Hops
         assert_eq!(a.right, Some(a.checksum), "transport checksum, in its usual form");
     }
 
-    let allowed = services.iter().filter(|s| s.protocol as u8 == b.protocol).any(|s| {
-        s.servers.iter().any(|server| match server.method {
-            Method::Dr => (b.from, b.to) == (a.from, a.to) && b.to == s.address,
-            Method::Nat => {
-                let inwards = b.to == s.address && a.to == server.address && a.from == b.from;
-                let outwards = b.from == server.address && a.from == s.address && a.to == b.to;
-                let routed_on = b.from == server.address && (b.from, b.to) == (a.from, a.to);
-                inwards || outwards || routed_on
-            }
-        })
+    let by_address = services.iter().filter_map(|pool| match pool.service.key {
+        ServiceKey::Address { protocol, address } => Some((protocol, address, &pool.servers)),
+        ServiceKey::Mark { .. } => None,
     });
+    let allowed =
+        by_address.filter(|(protocol, ..)| *protocol as u8 == b.protocol).any(|(_, vip, servers)| {
+            servers.iter().any(|server| match server.method {
+                Method::Tun(_) => false,
+                Method::Dr => (b.from, b.to) == (a.from, a.to) && b.to == vip,
+                Method::Nat => {
+                    let inwards = b.to == vip && a.to == server.address && a.from == b.from;
+                    let outwards = b.from == server.address && a.from == vip && a.to == b.to;
+                    let routed_on = b.from == server.address && (b.from, b.to) == (a.from, a.to);
+                    inwards || outwards || routed_on
+                }
+            })
+        });
     assert!(allowed, "{} -> {} became {} -> {}", b.from, b.to, a.from, a.to);
 }
 

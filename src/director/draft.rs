@@ -1,0 +1,293 @@
+//! Changes of services, made on a copy and published whole: what `ip_vs_ctl.c` does for each command, with the
+//! kernel's refusals, orders and odd rules.
+//!
+//! A draft that is dropped has changed nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::name::ServiceKey;
+use super::roster::Roster;
+use super::sched::Change;
+use super::server::{Destination, MAX_SERVERS, ServerId};
+use super::service::{MAX_PERSISTENCE_S, MAX_WEIGHT, Method, Pool, Protocol, Server, Service, Tunnel};
+use super::services::{Services, VirtualService};
+
+/// Most services there may be: what the steering program holds, with room for all protocols.
+pub const MAX_SERVICES: usize = 16_384;
+
+/// Why a command is refused. Nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum Refused {
+    #[error("service {0} exists already: edit it, or delete it first")]
+    ServiceExists(ServiceKey),
+    #[error("there is no service {0}: add it first")]
+    NoService(ServiceKey),
+    #[error("server {server} is in service {service} already: edit it, or delete it first")]
+    ServerExists { service: ServiceKey, server: SocketAddr },
+    #[error("there is no server {server} in service {service}: add it first")]
+    NoServer { service: ServiceKey, server: SocketAddr },
+    #[error("{what} {value} is outside of {least}..={most}")]
+    OutOfRange { what: &'static str, value: u32, least: u32, most: u32 },
+    #[error("lower threshold {lower} is above upper threshold {upper} of server {server}")]
+    Thresholds { server: SocketAddr, upper: u32, lower: u32 },
+    #[error("server {0} is not one host's address: give the address of a machine")]
+    NotUnicast(SocketAddr),
+    #[error(
+        "server {server} has another port than service {service}, and packets are not changed on the way to it: use the service's port, or NAT"
+    )]
+    Port { service: ServiceKey, server: SocketAddr },
+    #[error("server {server} and service {service} have different address families: only tunnels may")]
+    Family { service: ServiceKey, server: SocketAddr },
+    #[error("protocol {0} is not forwarded yet: use tcp or udp")]
+    Protocol(Protocol),
+    #[error("IPv6 is not forwarded yet, and service {0} would need it")]
+    Ipv6(ServiceKey),
+    #[error("service {0} has port 0, which stands for all ports and needs persistence")]
+    ZeroPort(ServiceKey),
+    #[error(
+        "service {0} cannot schedule packets one by one: only UDP services and those of firewall marks can"
+    )]
+    OnePacket(ServiceKey),
+    #[error("{0} services are all there may be: delete one first")]
+    TooManyServices(usize),
+    #[error(
+        "{0} servers are all there may be, removed ones with connections among them: delete some, or wait for their connections to end"
+    )]
+    TooManyServers(usize),
+}
+
+/// Services in the making.
+#[derive(Debug)]
+pub struct Draft {
+    pub(super) services: Services,
+    pub(super) roster: Roster,
+    /// Servers whose thresholds have to be set: number, upper, lower.
+    pub(super) thresholds: Vec<(ServerId, u32, u32)>,
+}
+
+impl Draft {
+    /// A copy to change.
+    pub fn new(services: &Services, roster: &Roster) -> Self {
+        Self { services: services.clone(), roster: roster.clone(), thresholds: Vec::new() }
+    }
+
+    /// The services as they are now in this draft.
+    pub const fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// The same, for what is no service: timeouts, tunables, marks.
+    pub const fn settings(&mut self) -> &mut Services {
+        &mut self.services
+    }
+
+    /// `ipvsadm -A`.
+    ///
+    /// # Errors
+    /// It is there already, its values contradict each other, or there are too many.
+    pub fn add_service(&mut self, service: Service) -> Result<(), Refused> {
+        if self.services.list.contains_key(&service.key) {
+            return Err(Refused::ServiceExists(service.key));
+        }
+        check_service(&service)?;
+        if self.services.list.len() >= MAX_SERVICES {
+            return Err(Refused::TooManyServices(MAX_SERVICES));
+        }
+        self.services.list.insert(service.key, Arc::new(VirtualService::new(service)));
+        Ok(())
+    }
+
+    /// `ipvsadm -E`: everything but the servers is as it says, what it does not say included.
+    ///
+    /// # Errors
+    /// It is not there, or its values contradict each other.
+    pub fn edit_service(&mut self, service: Service) -> Result<(), Refused> {
+        let old = self.service(&service.key)?;
+        check_service(&service)?;
+        let new = old.edited(service);
+        self.put(new);
+        Ok(())
+    }
+
+    /// `ipvsadm -D`: with all its servers. Its connections stay, in case that it comes back.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn remove_service(&mut self, key: ServiceKey) -> Result<(), Refused> {
+        let service = self.services.list.shift_remove(&key).ok_or(Refused::NoService(key))?;
+        for destination in &service.destinations {
+            self.forget(&key, destination);
+        }
+        Ok(())
+    }
+
+    /// `ipvsadm -C`: all services, not the timeouts.
+    pub fn clear(&mut self) {
+        let keys: Vec<_> = self.services.list.keys().copied().collect();
+        for key in keys.into_iter().rev() {
+            let _there = self.remove_service(key);
+        }
+    }
+
+    /// `ipvsadm -a`: at the head of the list.
+    ///
+    /// # Errors
+    /// There is no such service, the server is there already, its values contradict each other, or there are
+    /// too many.
+    pub fn add_server(&mut self, key: ServiceKey, server: Server) -> Result<(), Refused> {
+        let service = self.service(&key)?;
+        check_server(&key, &server)?;
+        if service.position(server.address).is_some() {
+            return Err(Refused::ServerExists { service: key, server: server.address });
+        }
+        let id =
+            self.roster.enter(key, server.address).ok_or(Refused::TooManyServers(MAX_SERVERS as usize))?;
+        let destination = Destination::new(id, &server);
+        let mut list = Vec::with_capacity(service.destinations.len() + 1);
+        list.push(destination);
+        list.extend_from_slice(&service.destinations);
+        self.put(service.with(Change::Added, list));
+        self.services.set_available(id, true);
+        self.services.count_nat(&key, &destination, true);
+        self.thresholds.push((id, server.upper, server.lower));
+        Ok(())
+    }
+
+    /// `ipvsadm -e`: everything is as it says, what it does not say included; its place in the list stays.
+    ///
+    /// # Errors
+    /// There is no such service or server, or its values contradict each other.
+    pub fn edit_server(&mut self, key: ServiceKey, server: Server) -> Result<(), Refused> {
+        let service = self.service(&key)?;
+        check_server(&key, &server)?;
+        let there = service.position(server.address);
+        let index = there.ok_or(Refused::NoServer { service: key, server: server.address })?;
+        let mut list = service.destinations.to_vec();
+        let old = list[index];
+        let new = Destination::new(old.id, &server);
+        list[index] = new;
+        self.put(service.with(Change::Updated, list));
+        self.services.count_nat(&key, &old, false);
+        self.services.count_nat(&key, &new, true);
+        self.thresholds.push((old.id, server.upper, server.lower));
+        Ok(())
+    }
+
+    /// `ipvsadm -d`. Its connections stay, in case that it comes back.
+    ///
+    /// # Errors
+    /// There is no such service or server.
+    pub fn remove_server(&mut self, key: ServiceKey, address: SocketAddr) -> Result<(), Refused> {
+        let service = self.service(&key)?;
+        let there = service.position(address);
+        let index = there.ok_or(Refused::NoServer { service: key, server: address })?;
+        let mut list = service.destinations.to_vec();
+        let old = list.remove(index);
+        self.put(service.with(Change::Removed(index), list));
+        self.forget(&key, &old);
+        Ok(())
+    }
+
+    /// Makes the services those of `wanted` by the smallest change: what is there and equal is not touched; what is
+    /// new comes last.
+    ///
+    /// # Errors
+    /// What any of the single changes would be refused for.
+    pub fn replace(&mut self, wanted: &[Pool]) -> Result<(), Refused> {
+        let keys: std::collections::HashSet<_> = wanted.iter().map(|pool| pool.service.key).collect();
+        let gone: Vec<_> = self.services.list.keys().filter(|key| !keys.contains(*key)).copied().collect();
+        gone.into_iter().try_for_each(|key| self.remove_service(key))?;
+        for pool in wanted {
+            match self.services.get(&pool.service.key).map(|s| s.service) {
+                None => self.add_service(pool.service)?,
+                Some(old) if old != pool.service => self.edit_service(pool.service)?,
+                Some(_) => {}
+            }
+            self.replace_servers(pool)?;
+        }
+        Ok(())
+    }
+
+    fn replace_servers(&mut self, pool: &Pool) -> Result<(), Refused> {
+        let key = pool.service.key;
+        let old: Vec<Server> = self.service(&key)?.destinations.iter().map(Destination::server).collect();
+        let wanted: std::collections::HashMap<_, _> = pool.servers.iter().map(|s| (s.address, s)).collect();
+        for server in &old {
+            match wanted.get(&server.address) {
+                None => self.remove_server(key, server.address)?,
+                Some(&new) if new != server => self.edit_server(key, *new)?,
+                Some(_) => {}
+            }
+        }
+        let old: std::collections::HashSet<_> = old.iter().map(|s| s.address).collect();
+        let new = pool.servers.iter().filter(|server| !old.contains(&server.address));
+        new.into_iter().try_for_each(|server| self.add_server(key, *server))
+    }
+
+    fn service(&self, key: &ServiceKey) -> Result<Arc<VirtualService>, Refused> {
+        self.services.list.get(key).cloned().ok_or(Refused::NoService(*key))
+    }
+
+    fn put(&mut self, service: VirtualService) {
+        self.services.list.insert(service.service.key, Arc::new(service));
+    }
+
+    /// A server has left its service.
+    fn forget(&mut self, key: &ServiceKey, old: &Destination) {
+        self.services.set_available(old.id, false);
+        self.services.count_nat(key, old, false);
+        self.roster.leave(*key, old.id, old.server());
+    }
+}
+
+fn check_service(service: &Service) -> Result<(), Refused> {
+    let key = service.key;
+    if let ServiceKey::Address { protocol, .. } = key {
+        if !Protocol::ALL.contains(&protocol) {
+            return Err(Refused::Protocol(protocol));
+        }
+        if service.one_packet && protocol != Protocol::Udp {
+            return Err(Refused::OnePacket(key));
+        }
+        if key.port() == 0 && service.persistence.is_none() {
+            return Err(Refused::ZeroPort(key));
+        }
+    }
+    if !key.is_v4() {
+        return Err(Refused::Ipv6(key));
+    }
+    match service.persistence.map(|p| p.timeout_s) {
+        Some(value) if !(1..=MAX_PERSISTENCE_S).contains(&value) => {
+            Err(Refused::OutOfRange { what: "persistence", value, least: 1, most: MAX_PERSISTENCE_S })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_server(key: &ServiceKey, server: &Server) -> Result<(), Refused> {
+    let address = server.address;
+    if server.weight > MAX_WEIGHT {
+        return Err(Refused::OutOfRange { what: "weight", value: server.weight, least: 0, most: MAX_WEIGHT });
+    }
+    if server.lower > server.upper {
+        return Err(Refused::Thresholds { server: address, upper: server.upper, lower: server.lower });
+    }
+    if let Method::Tun(Tunnel::Gue { port: 0, .. }) = server.method {
+        return Err(Refused::OutOfRange { what: "tunnel port", value: 0, least: 1, most: 65_535 });
+    }
+    let ip = address.ip();
+    let is_broadcast = matches!(ip, std::net::IpAddr::V4(v4) if v4.is_broadcast() || v4.octets()[0] == 0 || v4.octets()[0] >= 240);
+    if ip.is_multicast() || ip.is_unspecified() || is_broadcast {
+        return Err(Refused::NotUnicast(address));
+    }
+    let tunnels = matches!(server.method, Method::Tun(_));
+    if address.is_ipv4() != key.is_v4() && !tunnels {
+        return Err(Refused::Family { service: *key, server: address });
+    }
+    if !server.method.translates_port() && address.port() != key.port() {
+        return Err(Refused::Port { service: *key, server: address });
+    }
+    Ok(())
+}
