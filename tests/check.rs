@@ -59,8 +59,9 @@ fn a_usable_file_is_fine_and_says_how_much_is_in_it() {
 
 #[test]
 fn every_error_is_shown_with_its_line_and_cure_and_the_status_is_1() {
-    let bad =
-        file(GOOD.replace("eth0\"]", "eth0\"]\nconections = 1\nring_frames = 3000") + "weight = 70000\n");
+    let bad = file(
+        GOOD.replace("eth0\"]", "eth0\"]\nconections = 1\nring_frames = 3000") + "weight = 3000000000\n",
+    );
     let at = |line: usize, column: usize| format!("[{}:{line}:{column}]", bad.path().display());
     let summary = format!("{}: 3 errors: not usable", bad.path().display());
     let parts = [
@@ -71,9 +72,9 @@ fn every_error_is_shown_with_its_line_and_cure_and_the_status_is_1() {
         "error: ring_frames = 3000 is not a power of two",
         &at(5, 15),
         "help: the nearest are 2048 and 4096",
-        "error: weight = 70000 is out of range",
+        "error: weight = 3000000000 is out of range",
         &at(11, 10),
-        "help: give 0 to 65_535",
+        "help: give 0 to 2_147_483_647",
         &summary,
     ];
     assert_ended(&check(bad.path()), 1, &[], &parts);

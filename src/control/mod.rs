@@ -2,5 +2,7 @@
 //!
 //! Never reaches into a worker: it publishes snapshots and reads counters.
 
+pub mod command;
 pub mod config;
 pub mod report;
+pub mod view;

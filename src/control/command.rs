@@ -1,0 +1,395 @@
+//! Everything that can be asked to change, in one closed list, and why it may be refused.
+//!
+//! A reload, a request over HTTP and a line of `ipvsadm` are all these commands: plain values, read from JSON as
+//! they stand here. Names that the kernel looks up (schedulers, their flags) are text, so that they are
+//! refused in the kernel's order. What a command does is in the file `desk`.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::director::draft::Refused;
+use crate::director::marks::MarkRule;
+use crate::director::name::ServiceKey;
+use crate::director::service::{Method, Netmask, Server, Tunnel, TunnelChecksum};
+
+/// A change that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Command {
+    /// `ipvsadm -A`.
+    AddService(ServiceSpec),
+    /// `ipvsadm -E`: what is not said goes back to its default.
+    EditService(ServiceSpec),
+    /// `ipvsadm -D`.
+    DeleteService {
+        /// The service.
+        service: ServiceKey,
+    },
+    /// `ipvsadm -C`.
+    Clear {},
+    /// `ipvsadm -a`.
+    AddServer {
+        /// The service.
+        service: ServiceKey,
+        /// The server.
+        server: ServerSpec,
+    },
+    /// `ipvsadm -e`: what is not said goes back to its default.
+    EditServer {
+        /// The service.
+        service: ServiceKey,
+        /// The server.
+        server: ServerSpec,
+    },
+    /// `ipvsadm -d`.
+    DeleteServer {
+        /// The service.
+        service: ServiceKey,
+        /// The server's address.
+        server: SocketAddr,
+    },
+    /// Weight 0 now; deleted once its connections are gone, or when the time is over.
+    DrainServer {
+        /// The service.
+        service: ServiceKey,
+        /// The server's address.
+        server: SocketAddr,
+        /// Seconds after which it is deleted even with connections; none: when they are gone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline_s: Option<u32>,
+    },
+    /// `ipvsadm -Z`, of one service or of all.
+    Zero {
+        /// The service, or all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<ServiceKey>,
+    },
+    /// `ipvsadm --set`: 0 keeps what is.
+    SetTimeouts(TimeoutsSpec),
+    /// A setting of the director, by the name of the kernel's sysctl.
+    SetTunable {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: u32,
+    },
+    /// A rule that gives packets a firewall mark, after those there are.
+    AddMark(MarkRule),
+    /// Takes a rule away.
+    DeleteMark(MarkRule),
+}
+
+/// A service as a command describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSpec {
+    /// Its name: `tcp:192.0.2.10:80`, `fwm:5`.
+    pub service: ServiceKey,
+    /// The scheduler's name.
+    #[serde(default = "default_scheduler")]
+    pub scheduler: String,
+    /// The scheduler's flags: `flag-1`, `flag-2`, `flag-3` or the scheduler's own names for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scheduler_flags: Vec<String>,
+    /// Persistence, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<PersistenceSpec>,
+    /// Whether each datagram is scheduled by itself.
+    #[serde(default)]
+    pub one_packet: bool,
+}
+
+/// What `ipvsadm -A` takes without `-s`.
+fn default_scheduler() -> String {
+    crate::director::sched::Kind::default().name().to_owned()
+}
+
+/// Persistence as a command describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersistenceSpec {
+    /// Seconds, 1..=2_678_400.
+    pub timeout_s: u32,
+    /// `255.255.255.0` for IPv4, a number of bits for IPv6; without it every client is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netmask: Option<String>,
+    /// The persistence engine (`ipvsadm --pe`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+}
+
+/// A server as a command describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSpec {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// How packets reach it: `nat`, `dr` or `tun`.
+    #[serde(default)]
+    pub forward: Forward,
+    /// The tunnel's kind, with `tun`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelSpec>,
+    /// Share of new connections, 0..=2_147_483_647.
+    #[serde(default = "default_weight")]
+    pub weight: u32,
+    /// Connections from which on it takes no new ones; 0: as many as come.
+    #[serde(default)]
+    pub upper_threshold: u32,
+    /// Connections below which it takes new ones again; 0: three quarters of the upper one.
+    #[serde(default)]
+    pub lower_threshold: u32,
+}
+
+fn default_weight() -> u32 {
+    1
+}
+
+/// How packets reach a server, by its name in configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Forward {
+    /// Masquerading.
+    Nat,
+    /// Direct routing: what `ipvsadm -a` takes.
+    #[default]
+    Dr,
+    /// Tunnelling.
+    Tun,
+}
+
+/// A tunnel as a command describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum TunnelSpec {
+    /// IP in IP.
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue {
+        /// UDP port of the server, 1..=65_535.
+        port: u16,
+        /// What is summed.
+        #[serde(default)]
+        checksum: ChecksumSpec,
+    },
+    /// Generic routing encapsulation.
+    Gre {
+        /// What is summed.
+        #[serde(default)]
+        checksum: ChecksumSpec,
+    },
+}
+
+/// The checksum of a tunnel's own header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChecksumSpec {
+    /// None.
+    #[default]
+    None,
+    /// The whole packet.
+    Full,
+    /// Remote checksum offload.
+    Remote,
+}
+
+/// The three timeouts of `ipvsadm --set`, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimeoutsSpec {
+    /// Established TCP.
+    pub tcp_s: u32,
+    /// TCP after the first FIN.
+    pub tcp_fin_s: u32,
+    /// UDP.
+    pub udp_s: u32,
+}
+
+/// Which kind of refusal it is, for programs: stable names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// The service is there already (EEXIST).
+    ServiceExists,
+    /// There is no such service (ESRCH).
+    NoService,
+    /// The server is there already (EEXIST).
+    ServerExists,
+    /// There is no such server (ENOENT).
+    NoServer,
+    /// There is no such scheduler or persistence engine (ENOENT).
+    NoScheduler,
+    /// A value is outside of its limits (ERANGE).
+    OutOfRange,
+    /// Values contradict each other (EINVAL).
+    Invalid,
+    /// The protocol is not forwarded (EPROTONOSUPPORT).
+    Protocol,
+    /// The address family is not forwarded (EAFNOSUPPORT).
+    Family,
+    /// There is no room for more (ENOMEM).
+    Full,
+    /// There is no such tunable, mark or other thing (ENOENT).
+    NotFound,
+    /// The host refused (EIO).
+    Host,
+}
+
+/// Why a command was refused. Nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// For programs.
+    pub code: Code,
+    /// For people: the thing, the value, the limit and the cure.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal of this kind.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        let code = match &refused {
+            Refused::ServiceExists(_) => Code::ServiceExists,
+            Refused::NoService(_) => Code::NoService,
+            Refused::ServerExists { .. } => Code::ServerExists,
+            Refused::NoServer { .. } => Code::NoServer,
+            Refused::OutOfRange { .. } | Refused::Thresholds { .. } => Code::OutOfRange,
+            Refused::Protocol(_) => Code::Protocol,
+            Refused::Ipv6(_) | Refused::Family { .. } => Code::Family,
+            Refused::TooManyServices(_) | Refused::TooManyServers(_) => Code::Full,
+            Refused::NotUnicast(_) | Refused::Port { .. } | Refused::ZeroPort(_) | Refused::OnePacket(_) => {
+                Code::Invalid
+            }
+        };
+        Self::new(code, refused.to_string())
+    }
+}
+
+impl ServerSpec {
+    /// The server it describes.
+    ///
+    /// # Errors
+    /// A tunnel with a method that has none.
+    pub fn server(&self) -> Result<Server, Refusal> {
+        let method = match (self.forward, self.tunnel) {
+            (Forward::Nat, None) => Method::Nat,
+            (Forward::Dr, None) => Method::Dr,
+            (Forward::Tun, tunnel) => Method::Tun(tunnel.map_or_else(Tunnel::default, Tunnel::from)),
+            (_, Some(_)) => {
+                let message = format!("server {} has a tunnel but no forward = \"tun\"", self.address);
+                return Err(Refusal::new(Code::Invalid, message));
+            }
+        };
+        let (weight, upper, lower) = (self.weight, self.upper_threshold, self.lower_threshold);
+        Ok(Server { address: self.address, weight, method, upper, lower })
+    }
+}
+
+impl From<&Server> for ServerSpec {
+    fn from(server: &Server) -> Self {
+        let (forward, tunnel) = match server.method {
+            Method::Nat => (Forward::Nat, None),
+            Method::Dr => (Forward::Dr, None),
+            Method::Tun(tunnel) => (Forward::Tun, Some(tunnel.into())),
+        };
+        Self {
+            address: server.address,
+            forward,
+            tunnel,
+            weight: server.weight,
+            upper_threshold: server.upper,
+            lower_threshold: server.lower,
+        }
+    }
+}
+
+impl From<TunnelSpec> for Tunnel {
+    fn from(spec: TunnelSpec) -> Self {
+        match spec {
+            TunnelSpec::Ipip => Tunnel::Ipip,
+            TunnelSpec::Gue { port, checksum } => Tunnel::Gue { port, checksum: checksum.into() },
+            TunnelSpec::Gre { checksum } => Tunnel::Gre { checksum: checksum.into() },
+        }
+    }
+}
+
+impl From<Tunnel> for TunnelSpec {
+    fn from(tunnel: Tunnel) -> Self {
+        match tunnel {
+            Tunnel::Ipip => TunnelSpec::Ipip,
+            Tunnel::Gue { port, checksum } => TunnelSpec::Gue { port, checksum: checksum.into() },
+            Tunnel::Gre { checksum } => TunnelSpec::Gre { checksum: checksum.into() },
+        }
+    }
+}
+
+impl From<ChecksumSpec> for TunnelChecksum {
+    fn from(spec: ChecksumSpec) -> Self {
+        match spec {
+            ChecksumSpec::None => TunnelChecksum::None,
+            ChecksumSpec::Full => TunnelChecksum::Full,
+            ChecksumSpec::Remote => TunnelChecksum::Remote,
+        }
+    }
+}
+
+impl From<TunnelChecksum> for ChecksumSpec {
+    fn from(checksum: TunnelChecksum) -> Self {
+        match checksum {
+            TunnelChecksum::None => ChecksumSpec::None,
+            TunnelChecksum::Full => ChecksumSpec::Full,
+            TunnelChecksum::Remote => ChecksumSpec::Remote,
+        }
+    }
+}
+
+/// The netmask as text; none if it tells all clients apart.
+pub fn netmask_text(netmask: Netmask) -> Option<String> {
+    match netmask {
+        Netmask::V4(mask) => (!mask.is_broadcast()).then(|| mask.to_string()),
+        Netmask::V6(bits) => (bits != 128).then(|| bits.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_readable_json_and_says_no_more_than_it_has_to() {
+        let text = r#"{"command":"add-service","service":"tcp:192.0.2.10:80"}"#;
+        let spec = ServiceSpec {
+            service: "tcp:192.0.2.10:80".parse().unwrap(),
+            scheduler: "wlc".into(),
+            scheduler_flags: vec![],
+            persistence: None,
+            one_packet: false,
+        };
+        assert_eq!(serde_json::from_str::<Command>(text).unwrap(), Command::AddService(spec));
+        let text = r#"{"command":"add-server","service":"fwm:5","server":{"address":"10.0.0.1:0","forward":"tun","tunnel":{"type":"gue","port":6080}}}"#;
+        let Command::AddServer { server, .. } = serde_json::from_str(text).unwrap() else { panic!() };
+        let tunnel = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::None };
+        let expected = Server::new("10.0.0.1:0".parse().unwrap(), Method::Tun(tunnel));
+        assert_eq!(server.server().unwrap(), expected);
+        assert_eq!(ServerSpec::from(&expected), server);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        for text in [
+            r#"{"command":"add-services"}"#,
+            r#"{"command":"clear","service":"fwm:5"}"#,
+            r#"{"command":"delete-service","service":"nonsense"}"#,
+            r#"{"command":"set-tunable","name":"x","value":-1}"#,
+        ] {
+            assert!(serde_json::from_str::<Command>(text).is_err(), "{text}");
+        }
+    }
+}

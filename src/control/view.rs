@@ -1,0 +1,211 @@
+//! What can be seen: the answers of the API, as plain values in JSON.
+//!
+//! The command line prints these; other programs read them. Names are those of LVS, units are in the names.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::command::{Forward, PersistenceSpec, TunnelSpec};
+use crate::director::name::ServiceKey;
+
+/// The director as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InfoView {
+    /// Version of xvs.
+    pub version: String,
+    /// Seconds since it was started.
+    pub uptime_s: u64,
+    /// Connections there is room for.
+    pub connections_max: u64,
+    /// Connections there are, templates of persistence among them.
+    pub connections: u64,
+    /// Services there are.
+    pub services: u64,
+    /// Workers, one for each receive queue.
+    pub workers: u64,
+}
+
+/// A service with its servers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Its name.
+    pub service: ServiceKey,
+    /// The scheduler.
+    pub scheduler: String,
+    /// The scheduler's flags, by the scheduler's own names.
+    pub scheduler_flags: Vec<String>,
+    /// Persistence, if it has any.
+    pub persistence: Option<PersistenceSpec>,
+    /// Whether each datagram is scheduled by itself.
+    pub one_packet: bool,
+    /// Totals since it was added or last zeroed.
+    pub statistics: TrafficView,
+    /// What there was in a second lately, as the kernel's estimator sees it.
+    pub rates: TrafficView,
+    /// Its servers in the schedulers' order: the newest first.
+    pub servers: Vec<ServerView>,
+}
+
+/// A server of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerView {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// How packets reach it.
+    pub forward: Forward,
+    /// The tunnel, with `tun`.
+    pub tunnel: Option<TunnelSpec>,
+    /// Share of new connections.
+    pub weight: u32,
+    /// Connections from which on it takes no new ones; 0: as many as come.
+    pub upper_threshold: u32,
+    /// Connections below which it takes new ones again.
+    pub lower_threshold: u32,
+    /// Active connections.
+    pub active: u32,
+    /// Inactive connections.
+    pub inactive: u32,
+    /// Templates of persistence.
+    pub persistent: u32,
+    /// It is being drained: deleted once its connections are gone.
+    pub draining: bool,
+    /// Totals since it was added or last zeroed.
+    pub statistics: TrafficView,
+    /// What there was in a second lately.
+    pub rates: TrafficView,
+}
+
+/// Connections, packets and bytes: totals, or of one second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficView {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Packets from servers.
+    pub out_packets: u64,
+    /// Bytes of IP packets from clients.
+    pub in_bytes: u64,
+    /// Bytes of IP packets from servers.
+    pub out_bytes: u64,
+}
+
+/// One connection, or a template of persistence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionView {
+    /// `TCP`, `UDP`, or `IP` for the template of a firewall mark.
+    pub protocol: String,
+    /// Seconds until it ends if no packet comes.
+    pub expires_s: u64,
+    /// The state's name.
+    pub state: String,
+    /// Address and port of the client.
+    pub client: SocketAddr,
+    /// Virtual address and port.
+    pub virtual_address: SocketAddr,
+    /// Address and port of the server.
+    pub server: SocketAddr,
+    /// True for a template of persistence.
+    pub template: bool,
+}
+
+/// Connections of one page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionsPage {
+    /// The connections.
+    pub connections: Vec<ConnectionView>,
+    /// Where the next page begins; none: this was the last one.
+    pub next: Option<u64>,
+}
+
+/// The three timeouts of `ipvsadm -L --timeout`, in seconds.
+pub use super::command::TimeoutsSpec as TimeoutsView;
+
+/// A tunable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunableView {
+    /// The sysctl's name.
+    pub name: String,
+    /// Its value.
+    pub value: u32,
+    /// Its default.
+    pub default: u32,
+    /// Its least value.
+    pub least: u32,
+    /// Its greatest value.
+    pub most: u32,
+    /// What it does.
+    pub help: String,
+}
+
+/// How often frames were dropped for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropView {
+    /// The reason's name.
+    pub reason: String,
+    /// What it means.
+    pub help: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// Totals and rates of the director, and what each worker did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountersView {
+    /// Totals of all services since the start or the last zeroing.
+    pub statistics: TrafficView,
+    /// What there was in a second lately.
+    pub rates: TrafficView,
+    /// Dropped packets whose senders were told.
+    pub answered: u64,
+    /// Packets of NAT servers that belonged to no connection.
+    pub strays: u64,
+    /// What each worker forwarded, in order of queue.
+    pub workers: Vec<TrafficView>,
+    /// Outcomes of the steering program, by name.
+    pub steering: Vec<(String, u64)>,
+}
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceView {
+    /// Its name.
+    pub name: String,
+    /// Where the steering program runs: `native` or `generic`.
+    pub xdp: String,
+    /// Its receive queues, each served by the worker of its number.
+    pub queues: Vec<QueueView>,
+}
+
+/// One receive queue of an interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueView {
+    /// Its number.
+    pub queue: u32,
+    /// Whether frames are not copied.
+    pub zero_copy: bool,
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Bytes received, without FCS.
+    pub rx_bytes: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Bytes sent, without FCS.
+    pub tx_bytes: u64,
+    /// Received frames that were not sent on.
+    pub recycled: u64,
+    /// Frames dropped because the transmit ring was full.
+    pub transmit_full: u64,
+    /// Frames that the kernel dropped before xvs saw them; up to a second old.
+    pub kernel_dropped: u64,
+}
+
+/// How the running state and the configuration file disagree, line by line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftView {
+    /// The configuration file.
+    pub file: String,
+    /// What a reload would do, one line each: `+ service ...`, `- server ...`, `~ server ... weight 1 -> 2`.
+    pub changes: Vec<String>,
+}
