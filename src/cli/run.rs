@@ -10,6 +10,7 @@
 //! owners, so nothing stays attached, however the process ends.
 
 mod host;
+mod machine;
 mod report;
 mod rules;
 mod running;
@@ -104,7 +105,7 @@ async fn direct(config: &Config) -> anyhow::Result<ExitCode> {
             _ = interrupt.recv() => break,
             _ = ask.recv() => drop(say(running.report())),
             _ = reload.recv() => tracing::warn!("SIGHUP changes nothing: a new configuration needs a restart"),
-            _ = look.tick() => running.follow_host(),
+            _ = look.tick() => running.tick(),
             _ = look_at_queues.tick() => running.look_at_queues().await,
         }
     }

@@ -4,5 +4,7 @@
 
 pub mod command;
 pub mod config;
+pub mod plane;
 pub mod report;
+pub mod statistics;
 pub mod view;

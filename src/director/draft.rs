@@ -73,12 +73,22 @@ impl Draft {
         Self { services: services.clone(), roster: roster.clone(), thresholds: Vec::new() }
     }
 
+    /// What it has become, unpublished.
+    pub fn into_parts(self) -> (Services, Roster) {
+        (self.services, self.roster)
+    }
+
     /// The services as they are now in this draft.
     pub const fn services(&self) -> &Services {
         &self.services
     }
 
-    /// The same, for what is no service: timeouts, tunables, marks.
+    /// Numbers of servers as they are now in this draft.
+    pub const fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// What is no service: timeouts, tunables, marks.
     pub const fn settings(&mut self) -> &mut Services {
         &mut self.services
     }

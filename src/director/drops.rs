@@ -3,11 +3,11 @@
 use crate::packet::parse::Reject;
 
 macro_rules! drop_reasons {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal,)*) => {
         /// Why a frame was not forwarded.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        pub enum DropReason { $($(#[$doc])* $variant,)* }
+        pub enum DropReason { $($(#[doc = $doc])* $variant,)* }
 
         impl DropReason {
             /// Every reason, in the order of their counters.
@@ -16,6 +16,11 @@ macro_rules! drop_reasons {
             /// The name in reports and metrics.
             pub const fn name(self) -> &'static str {
                 match self { $(DropReason::$variant => $name,)* }
+            }
+
+            /// What it means.
+            pub const fn help(self) -> &'static str {
+                match self { $(DropReason::$variant => concat!($($doc),*).trim_ascii(),)* }
             }
         }
     };

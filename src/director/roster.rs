@@ -96,6 +96,11 @@ impl Roster {
         freed
     }
 
+    /// Every number that was ever given.
+    pub fn ids(&self) -> impl Iterator<Item = ServerId> + use<> {
+        (0..self.next).map(ServerId)
+    }
+
     /// How many numbers are left.
     pub fn left(&self) -> u32 {
         MAX_IDS - self.next + u32::try_from(self.free.len()).unwrap_or(u32::MAX)

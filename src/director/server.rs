@@ -82,6 +82,12 @@ impl Counts {
         self.0.get(id.0 as usize)
     }
 
+    /// Templates of persistence that lead to a server.
+    #[inline]
+    pub fn persistent(&self, _id: ServerId) -> u32 {
+        0
+    }
+
     /// True while a server has any connection.
     pub fn any(&self, id: ServerId) -> bool {
         self.active(id) != 0 || self.inactive(id) != 0

@@ -69,6 +69,21 @@ impl std::ops::Add for Traffic {
     }
 }
 
+impl std::ops::Sub for Traffic {
+    type Output = Self;
+
+    /// What came since `earlier`.
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            connections: self.connections.saturating_sub(earlier.connections),
+            in_packets: self.in_packets.saturating_sub(earlier.in_packets),
+            in_bytes: self.in_bytes.saturating_sub(earlier.in_bytes),
+            out_packets: self.out_packets.saturating_sub(earlier.out_packets),
+            out_bytes: self.out_bytes.saturating_sub(earlier.out_bytes),
+        }
+    }
+}
+
 impl std::iter::Sum for Traffic {
     fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
         parts.fold(Self::default(), |a, b| a + b)

@@ -3,24 +3,25 @@
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::host;
+use super::machine::{Machine, Shared};
 use super::report::Interface;
 use super::running::Running;
-use super::{host, rules};
+use crate::control::plane::ControlPlane;
 use crate::control::{config, config::Config};
-use crate::director::conn::state::Timeouts;
 use crate::director::engine::Engine;
 use crate::director::service::Pool;
 use crate::director::services::Services;
 use crate::director::{Director, Size};
 use crate::net::mirror::MirrorOptions;
-use crate::net::{Mirror, Route, Snapshot};
-use crate::worker::{Clock, WorkerOptions, WorkerSetup, cores, spawn};
+use crate::net::{Mirror, Route};
+use crate::worker::{Clock, Worker, WorkerOptions, WorkerSetup, cores, spawn};
 use crate::xdp::options::{SocketOptions, ZeroCopy};
 use crate::xdp::socket::PortSocket;
 use crate::xdp::steer::{Require, Steering, XdpMode};
@@ -37,13 +38,10 @@ impl Running {
         let mirror = follow_network(config).await?;
         host::check_mtus(wanted, &mirror.snapshots().load())?;
 
-        let t = &config.timeouts;
-        let timeouts = Timeouts::with(t.tcp_s, t.tcp_fin_s, t.udp_s);
-        let services = Services::new(&config.services, timeouts)?;
         let secret = (RandomState::new().hash_one(0), RandomState::new().hash_one(1));
         let size =
             Size { connections: wanted.connections, workers: queues as usize, huge_pages: wanted.huge_pages };
-        let (director, seats) = Director::new(size, secret, services).with_context(|| {
+        let (director, seats) = Director::new(size, secret, Services::default()).with_context(|| {
             format!("no memory for a table of {} connections: lower `connections`", wanted.connections)
         })?;
 
@@ -93,22 +91,12 @@ impl Running {
         }
 
         await_servers(&config.services, &mirror).await;
-        let snapshot = mirror.snapshots().load_full();
-        let host_addresses = snapshot.host_addresses().clone();
-        warn_of_missing(&config.services, &snapshot);
-        steering.apply(&rules::rules(&director.services.load(), &host_addresses))?;
-        Ok(Self {
-            director,
-            mirror,
-            host_addresses,
-            changed_queues: None,
-            is_behind: false,
-            steering,
-            interfaces,
-            workers,
-            stop,
-            clock,
-        })
+        let counters = workers.iter().map(Worker::counters).collect();
+        let machine = Shared::new(Machine::new(steering, mirror, interfaces, counters, clock));
+        let mut plane = ControlPlane::new(director.clone(), Box::new(machine.clone()));
+        plane.begin(config)?;
+        let plane = Arc::new(Mutex::new(plane));
+        Ok(Self { director, plane, machine, changed_queues: None, workers, stop })
     }
 }
 
@@ -206,16 +194,5 @@ async fn await_servers(services: &[Pool], mirror: &Mirror) {
             };
             tracing::warn!("no way to server {server} yet: {why}");
         }
-    }
-}
-
-/// A VIP that is not on this host gets no ARP answer from it: said, not refused, since keepalived or a routing
-/// daemon may bring it later.
-fn warn_of_missing(services: &[Pool], snapshot: &Snapshot) {
-    let vips: BTreeSet<IpAddr> = services.iter().filter_map(|pool| pool.service.key.vip()).collect();
-    for vip in vips.difference(snapshot.host_addresses()) {
-        tracing::warn!(
-            "VIP {vip} is not on this host: `ip addr add {vip}/32 dev INTERFACE` if clients are to find it"
-        );
     }
 }

@@ -190,10 +190,21 @@ impl Default for Timeouts {
 impl Timeouts {
     /// The kernel's, with the three that `ipvsadm --set` writes.
     pub fn with(tcp_s: u32, tcp_fin_s: u32, udp_s: u32) -> Self {
-        let mut timeouts = Self { udp_s, ..Self::default() };
-        timeouts.tcp_s[State::Established as usize] = tcp_s;
-        timeouts.tcp_s[State::FinWait as usize] = tcp_fin_s;
-        timeouts
+        Self::default().changed(tcp_s, tcp_fin_s, udp_s)
+    }
+
+    /// The three that `ipvsadm --set` writes, in its order.
+    pub const fn set_by_ipvsadm(&self) -> [u32; 3] {
+        [self.tcp_s[State::Established as usize], self.tcp_s[State::FinWait as usize], self.udp_s]
+    }
+
+    /// The same with the three that `ipvsadm --set` writes.
+    #[must_use]
+    pub const fn changed(mut self, tcp_s: u32, tcp_fin_s: u32, udp_s: u32) -> Self {
+        self.tcp_s[State::Established as usize] = tcp_s;
+        self.tcp_s[State::FinWait as usize] = tcp_fin_s;
+        self.udp_s = udp_s;
+        self
     }
 
     /// The seconds a connection of this protocol and state lives without packets.

@@ -120,5 +120,22 @@ pub struct Options {
     pub port: bool,
 }
 
+impl Options {
+    /// The flag of this name, by the scheduler's own name for it or by its number.
+    pub fn by_name(&mut self, _scheduler: Kind, name: &str) -> Option<&mut bool> {
+        match name {
+            "flag-1" | "sh-fallback" => Some(&mut self.fallback),
+            "flag-2" | "sh-port" => Some(&mut self.port),
+            _ => None,
+        }
+    }
+
+    /// The names of the flags that are set.
+    pub fn names(self, _scheduler: Kind) -> Vec<String> {
+        let names = [(self.fallback, "sh-fallback"), (self.port, "sh-port")];
+        names.into_iter().filter_map(|(on, name)| on.then(|| name.to_owned())).collect()
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,0 +1,183 @@
+//! The machine as the control plane sees it: steering program, mirror of the kernel's network, interfaces and the
+//! workers' counters.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::report::Interface;
+use super::rules;
+use crate::control::plane::{Host, Steered};
+use crate::control::view::{InterfaceView, QueueView};
+use crate::director::time::Time;
+use crate::net::{Mirror, Snapshot};
+use crate::worker::Clock;
+use crate::worker::counters::{PortTally, WorkerCounters};
+use crate::xdp::steer::{Outcome, Rules, SteerError, Steering};
+
+/// What the director runs on.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) steering: Steering,
+    pub(super) mirror: Mirror,
+    pub(super) interfaces: Vec<Interface>,
+    /// Counters of each worker, in order of queue.
+    pub(super) counters: Vec<Arc<WorkerCounters>>,
+    pub(super) clock: Clock,
+    host_addresses: BTreeSet<IpAddr>,
+    steered: Steered,
+    /// The steering program could not be told of new addresses.
+    is_behind: bool,
+}
+
+impl Machine {
+    pub(super) fn new(
+        steering: Steering,
+        mirror: Mirror,
+        interfaces: Vec<Interface>,
+        counters: Vec<Arc<WorkerCounters>>,
+        clock: Clock,
+    ) -> Self {
+        let host_addresses = mirror.snapshots().load().host_addresses().clone();
+        let steered = Steered::default();
+        Self { steering, mirror, interfaces, counters, clock, host_addresses, steered, is_behind: false }
+    }
+
+    /// Tells the steering program when the host's own addresses or MACs have changed. What it could not be told
+    /// it is told at the next look: until then it works by what it knew before.
+    pub(super) fn follow_host(&mut self) {
+        let snapshot = self.mirror.snapshots().load_full();
+        let told = self.tell_addresses(&snapshot).and_then(|()| self.tell_macs(&snapshot));
+        if let Err(error) = &told
+            && !self.is_behind
+        {
+            tracing::warn!("the steering program works by old addresses of this host, trying again: {error}");
+        }
+        self.is_behind = told.is_err();
+    }
+
+    fn tell_addresses(&mut self, snapshot: &Snapshot) -> Result<(), SteerError> {
+        let addresses = snapshot.host_addresses();
+        if *addresses != self.host_addresses {
+            self.steering.apply(&rules::rules(&self.steered, addresses))?;
+            self.host_addresses = addresses.clone();
+        }
+        Ok(())
+    }
+
+    fn tell_macs(&mut self, snapshot: &Snapshot) -> Result<(), SteerError> {
+        for index in (0..).take(self.interfaces.len()) {
+            if let Some(port) = snapshot.port(index) {
+                self.steering.set_mac(index, port.mac)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves all traffic to the kernel.
+    pub(super) fn let_go(&mut self) {
+        self.steered = Steered::default();
+        if let Err(error) = self.steering.apply(&Rules::default()) {
+            tracing::warn!("the steering program could not be told to let go: {error}");
+        }
+    }
+
+    /// What each worker did at each interface.
+    pub(super) fn tallies(&self) -> Vec<Vec<PortTally>> {
+        self.counters.iter().map(|worker| worker.ports.iter().map(|p| p.read()).collect()).collect()
+    }
+
+    /// Frames by outcome of the steering program; nothing if the kernel does not tell.
+    pub(super) fn outcomes(&self) -> Vec<(Outcome, u64)> {
+        self.steering.counters().map(Vec::from).unwrap_or_default()
+    }
+
+    /// The workers' time.
+    pub(super) fn now(&self) -> Time {
+        Time(u64::try_from(self.clock.read().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// A VIP that is not on this host gets no ARP answer from it: said, not refused, since keepalived or a routing
+    /// daemon may bring it later.
+    fn warn_of_missing(&self, wanted: &Steered) {
+        for vip in wanted.vips.difference(&self.steered.vips).filter(|vip| !self.host_addresses.contains(vip))
+        {
+            tracing::warn!(
+                "VIP {vip} is not on this host: `ip addr add {vip}/32 dev INTERFACE` if clients are to find it"
+            );
+        }
+    }
+}
+
+/// A machine that the control plane and the main loop share; both are on one thread.
+#[derive(Clone, Debug)]
+pub(super) struct Shared(Arc<Mutex<Machine>>);
+
+impl Shared {
+    pub(super) fn new(machine: Machine) -> Self {
+        Self(Arc::new(Mutex::new(machine)))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Machine> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The machine itself, if nobody else has it any more.
+    pub(super) fn into_inner(self) -> Option<Machine> {
+        Arc::into_inner(self.0).map(|machine| machine.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Host for Shared {
+    fn now(&self) -> Time {
+        self.lock().now()
+    }
+
+    fn steer(&mut self, wanted: &Steered) -> Result<(), String> {
+        let machine = &mut *self.lock();
+        if let Err(error) = machine.steering.apply(&rules::rules(wanted, &machine.host_addresses)) {
+            // Some of it may be told already: back to what it was.
+            let before = rules::rules(&machine.steered, &machine.host_addresses);
+            if let Err(again) = machine.steering.apply(&before) {
+                tracing::error!("the steering program is between two states: {again}");
+            }
+            return Err(error.to_string());
+        }
+        machine.warn_of_missing(wanted);
+        machine.steered = wanted.clone();
+        Ok(())
+    }
+
+    fn watch(&mut self, servers: BTreeSet<IpAddr>) {
+        self.lock().mirror.watch(servers.into_iter().collect());
+    }
+
+    fn interfaces(&self) -> Vec<InterfaceView> {
+        let machine = self.lock();
+        let tallies = machine.tallies();
+        let queue = |(queue, ports): (usize, &Vec<PortTally>), port: usize, interface: &Interface| {
+            let t = ports.get(port).copied().unwrap_or_default();
+            QueueView {
+                queue: u32::try_from(queue).unwrap_or(u32::MAX),
+                zero_copy: interface.zero_copy.get(queue).is_some_and(|zero| *zero),
+                rx_packets: t.rx_packets,
+                rx_bytes: t.rx_bytes,
+                tx_packets: t.tx_packets,
+                tx_bytes: t.tx_bytes,
+                recycled: t.recycled,
+                transmit_full: t.transmit_full,
+                kernel_dropped: t.kernel_rx_dropped + t.kernel_rx_ring_full,
+            }
+        };
+        let view = |(port, interface): (usize, &Interface)| InterfaceView {
+            name: interface.name.clone(),
+            xdp: interface.xdp.clone(),
+            queues: tallies.iter().enumerate().map(|q| queue(q, port, interface)).collect(),
+        };
+        machine.interfaces.iter().enumerate().map(view).collect()
+    }
+
+    fn steering(&self) -> Vec<(String, u64)> {
+        self.lock().outcomes().into_iter().map(|(outcome, count)| (outcome.to_string(), count)).collect()
+    }
+}

@@ -1,0 +1,173 @@
+//! The control plane: the one owner of what the director is to do.
+//!
+//! ```text
+//!  TOML file, HTTP, ipvsadm ──> Command ──> perform: a draft, the kernel's rules ──> publish
+//!                                                                                   1 the host steers
+//!                                                                                   2 the workers' snapshot
+//!                                                                                   3 statistics, drains follow
+//! ```
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `perform` | what each command does to a draft |
+//! | `publish` | from draft to workers, steering program and neighbours; nothing half-way |
+//! | `show` | what can be seen |
+//! | `upkeep` | what time brings: estimates, drains, removed servers |
+//!
+//! Everything runs on the control thread and is over in milliseconds; workers are never waited for. The machine
+//! (steering, neighbours, interfaces) is behind the trait [`Host`].
+
+mod perform;
+mod publish;
+mod show;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::command::{Command, Refusal};
+use super::config::Config;
+use super::statistics::Statistics;
+use super::view::InterfaceView;
+use crate::director::Director;
+use crate::director::conn::state::Timeouts;
+use crate::director::draft::Draft;
+use crate::director::marks::MarkRule;
+use crate::director::name::ServiceKey;
+use crate::director::roster::Roster;
+use crate::director::server::ServerId;
+use crate::director::services::{Endpoint, Services};
+use crate::director::stats::Traffic;
+use crate::director::time::Time;
+
+/// What must come up to the workers rather than stay with the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Steered {
+    /// Packets to these; port 0 is every port.
+    pub services: BTreeSet<Endpoint>,
+    /// Packets from these, unless to this host; port 0 is every port.
+    pub nat_servers: BTreeSet<Endpoint>,
+    /// Packets that these rules mark.
+    pub marks: Vec<MarkRule>,
+    /// Fragments and ICMP errors to these.
+    pub vips: BTreeSet<IpAddr>,
+}
+
+/// The machine that the director runs on.
+pub trait Host: fmt::Debug + Send {
+    /// The workers' time.
+    fn now(&self) -> Time;
+
+    /// Lets these packets come up to the workers, and no others.
+    ///
+    /// # Errors
+    /// Why the kernel refuses. What was steered before is still steered then.
+    fn steer(&mut self, wanted: &Steered) -> Result<(), String>;
+
+    /// Keeps the MAC addresses of these servers, or of their gateways, known.
+    fn watch(&mut self, servers: BTreeSet<IpAddr>);
+
+    /// Interfaces and queues with their counters.
+    fn interfaces(&self) -> Vec<InterfaceView>;
+
+    /// Frames by outcome of the steering program.
+    fn steering(&self) -> Vec<(String, u64)>;
+}
+
+/// The one owner of what the director is to do.
+#[derive(Debug)]
+pub struct ControlPlane {
+    director: Arc<Director>,
+    host: Box<dyn Host>,
+    roster: Roster,
+    statistics: Statistics,
+    steered: Steered,
+    /// Snapshots that workers may still hold: freed here, not by a worker.
+    before: Vec<Arc<Services>>,
+    /// Servers that are deleted once their connections are gone, or at a tick.
+    drains: HashMap<(ServiceKey, SocketAddr), Option<u32>>,
+    upkeep: upkeep::Due,
+}
+
+impl ControlPlane {
+    /// The control plane of `director`, which has no services yet.
+    pub fn new(director: Arc<Director>, host: Box<dyn Host>) -> Self {
+        Self {
+            director,
+            host,
+            roster: Roster::default(),
+            statistics: Statistics::default(),
+            steered: Steered::default(),
+            before: Vec::new(),
+            drains: HashMap::new(),
+            upkeep: upkeep::Due::default(),
+        }
+    }
+
+    /// Makes the services those of a configuration.
+    ///
+    /// # Errors
+    /// They contradict each other, or the host refuses.
+    pub fn begin(&mut self, config: &Config) -> Result<(), Refusal> {
+        let mut draft = self.draft();
+        draft.replace(&config.services)?;
+        let t = &config.timeouts;
+        draft.settings().timeouts = Timeouts::with(t.tcp_s, t.tcp_fin_s, t.udp_s);
+        self.publish(draft, Vec::new())
+    }
+
+    /// Performs commands in their order, each by itself: one that is refused changes nothing, the others do. The
+    /// workers see all of them at once.
+    pub fn apply_each(&mut self, commands: &[Command]) -> Vec<Result<(), Refusal>> {
+        let mut draft = self.draft();
+        let mut after = Vec::new();
+        let mut results: Vec<_> =
+            commands.iter().map(|command| perform::perform(command, &mut draft, &mut after)).collect();
+        if results.iter().any(Result::is_ok)
+            && let Err(refusal) = self.publish(draft, after)
+        {
+            for result in results.iter_mut().filter(|r| r.is_ok()) {
+                *result = Err(refusal.clone());
+            }
+        }
+        results
+    }
+
+    /// Performs commands in their order, all of them or none.
+    ///
+    /// # Errors
+    /// The place of the one that is refused, and why.
+    pub fn apply_all(&mut self, commands: &[Command]) -> Result<(), (usize, Refusal)> {
+        let mut draft = self.draft();
+        let mut after = Vec::new();
+        for (place, command) in commands.iter().enumerate() {
+            perform::perform(command, &mut draft, &mut after).map_err(|refusal| (place, refusal))?;
+        }
+        self.publish(draft, after).map_err(|refusal| (0, refusal))
+    }
+
+    /// The director it controls.
+    pub const fn director(&self) -> &Arc<Director> {
+        &self.director
+    }
+
+    /// A copy of the services to change. Numbers for as many servers as there may be are left, if any can be.
+    fn draft(&mut self) -> Draft {
+        self.make_room();
+        Draft::new(&self.director.services.load(), &self.roster)
+    }
+
+    /// What was counted under a number since the start.
+    fn raw(director: &Director) -> impl Fn(ServerId) -> Traffic {
+        |id| director.traffic(id)
+    }
+
+    /// The tick of this moment.
+    fn tick_now(&self) -> u32 {
+        self.host.now().tick()
+    }
+}

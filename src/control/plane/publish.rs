@@ -1,0 +1,114 @@
+//! From a draft to the workers, the steering program and the neighbours; nothing half-way.
+
+use std::collections::{BTreeSet, HashSet};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::perform::After;
+use super::{ControlPlane, Steered};
+use crate::control::command::{Code, Refusal};
+use crate::director::draft::Draft;
+use crate::director::name::ServiceKey;
+use crate::director::roster::Roster;
+use crate::director::server::Counts;
+use crate::director::service::{Method, Protocol};
+use crate::director::services::Services;
+use crate::director::time::Time;
+
+impl ControlPlane {
+    /// Publishes a draft, and does what is to be done after.
+    ///
+    /// The steering program comes first, since it is the one that may refuse; between it and the workers' next
+    /// batch a packet of a new service finds no service, as it did before.
+    pub(super) fn publish(&mut self, draft: Draft, after: Vec<After>) -> Result<(), Refusal> {
+        let wanted = steered(draft.services(), draft.roster(), &self.director.counts);
+        if wanted != self.steered {
+            self.host.steer(&wanted).map_err(|why| Refusal::new(Code::Host, why))?;
+            self.steered = wanted;
+        }
+        let servers = addresses(draft.services());
+        let (roster, before) = self.director.publish(draft);
+        self.roster = roster;
+        let now = self.director.services.load_full();
+        self.statistics.follow(&before, &now, Self::raw(&self.director));
+        if servers != addresses(&before) {
+            self.host.watch(servers);
+        }
+        self.before.push(before);
+        self.free_snapshots();
+        self.drains.retain(|(key, address), _| is_quiet(&now, key, *address));
+        for what in after {
+            match what {
+                After::Zero(service) => self.statistics.zero(service),
+                After::Drain(service, server, deadline_s) => {
+                    let ticks = deadline_s.map(|s| s.saturating_mul(Time::TICKS_PER_S));
+                    let deadline = ticks.map(|ticks| self.tick_now().saturating_add(ticks));
+                    self.drains.insert((service, server), deadline);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Steers anew if removed servers have lost their last connections, or failed to be steered before.
+    pub(super) fn steer_again(&mut self) {
+        let services = self.director.services.load_full();
+        let wanted = steered(&services, &self.roster, &self.director.counts);
+        if wanted != self.steered {
+            match self.host.steer(&wanted) {
+                Ok(()) => self.steered = wanted,
+                Err(why) => tracing::debug!("steering again later: {why}"),
+            }
+        }
+    }
+
+    /// Frees the snapshots that no worker holds any more.
+    pub(super) fn free_snapshots(&mut self) {
+        self.before.retain(|services| Arc::strong_count(services) > 1);
+    }
+}
+
+/// True if the server is there and takes no new connections.
+fn is_quiet(services: &Services, key: &ServiceKey, address: std::net::SocketAddr) -> bool {
+    let service = services.get(key);
+    service.and_then(|s| Some(s.destinations.get(s.position(address)?)?.weight == 0)).unwrap_or(false)
+}
+
+fn addresses(services: &Services) -> BTreeSet<std::net::IpAddr> {
+    services.all().flat_map(|s| s.destinations.iter().map(|d| d.address.ip())).collect()
+}
+
+/// What must come up: what services take, and what removed ones took as long as they have connections, which live
+/// on if server and service come back.
+fn steered(services: &Services, roster: &Roster, counts: &Counts) -> Steered {
+    let mut wanted = Steered::default();
+    let mut marks: HashSet<NonZeroU32> = HashSet::new();
+    let mut service = |wanted: &mut Steered, key: ServiceKey| match key {
+        ServiceKey::Address { protocol, address } => {
+            wanted.services.insert((protocol, address));
+            wanted.vips.insert(address.ip());
+        }
+        ServiceKey::Mark { mark, .. } => drop(marks.insert(mark)),
+    };
+    for s in services.all() {
+        service(&mut wanted, s.service.key);
+    }
+    wanted.nat_servers.extend(services.nat_servers());
+    for (key, removed) in roster.removed().filter(|(_, removed)| counts.any(removed.id)) {
+        service(&mut wanted, key);
+        if removed.server.method == Method::Nat {
+            let address = removed.server.address;
+            match key {
+                ServiceKey::Address { protocol, .. } => drop(wanted.nat_servers.insert((protocol, address))),
+                ServiceKey::Mark { .. } => {
+                    wanted.nat_servers.extend(Protocol::ALL.iter().map(|&p| (p, address)))
+                }
+            }
+        }
+    }
+    wanted.marks = services.marks.iter().filter(|rule| marks.contains(&rule.mark)).copied().collect();
+    // Of networks there are too many addresses: their fragments and errors stay with the kernel.
+    let single = wanted.marks.iter().filter(|r| r.destination.prefix_len() == r.destination.max_prefix_len());
+    wanted.vips.extend(single.map(|rule| rule.destination.addr()));
+    wanted
+}

@@ -1,0 +1,78 @@
+//! What time brings: estimates, drained servers, removed servers that are forgotten.
+
+use super::ControlPlane;
+use crate::control::command::Command;
+use crate::control::statistics::PERIOD_S;
+use crate::director::server::MAX_SERVERS;
+use crate::director::time::Time;
+
+/// Ticks between two looks of the estimator.
+#[allow(clippy::cast_possible_truncation, reason = "2 s")]
+const ESTIMATE_TICKS: u32 = PERIOD_S as u32 * Time::TICKS_PER_S;
+
+/// Ticks between two looks at drained and removed servers.
+const LOOK_TICKS: u32 = Time::TICKS_PER_S;
+
+/// When things are to be done next, as ticks.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    estimate: u32,
+    look: u32,
+}
+
+impl ControlPlane {
+    /// Does what is due. To be called several times a second.
+    pub fn tick(&mut self) {
+        let now = self.tick_now();
+        if now >= self.upkeep.estimate {
+            // From one deadline to the next, so that a late call does not stretch the period.
+            self.upkeep.estimate = (self.upkeep.estimate + ESTIMATE_TICKS).max(now + 1);
+            self.statistics.look(Self::raw(&self.director));
+        }
+        if now >= self.upkeep.look {
+            self.upkeep.look = now + LOOK_TICKS;
+            self.end_drains(now);
+            self.forget_removed(0);
+            self.steer_again();
+            self.free_snapshots();
+        }
+    }
+
+    /// Deletes drained servers without connections, and those whose time is over.
+    fn end_drains(&mut self, now: u32) {
+        let services = self.director.services.load_full();
+        let is_over = |(key, address): &(_, _), deadline: Option<u32>| {
+            let service = services.get(key)?;
+            let id = service.destinations.get(service.position(*address)?)?.id;
+            let counts = &self.director.counts;
+            let is_idle = counts.active(id) == 0 && counts.inactive(id) == 0;
+            Some(is_idle || deadline.is_some_and(|deadline| now >= deadline))
+        };
+        let over: Vec<_> = self
+            .drains
+            .iter()
+            .filter(|(server, deadline)| is_over(server, **deadline).unwrap_or(false))
+            .map(|(server, _)| *server)
+            .collect();
+        for (service, server) in over {
+            self.drains.remove(&(service, server));
+            match self.apply_all(&[Command::DeleteServer { service, server }]) {
+                Ok(()) => tracing::info!("server {server} of service {service} is drained and deleted"),
+                Err((_, why)) => tracing::warn!("drained server {server} of service {service} stays: {why}"),
+            }
+        }
+    }
+
+    /// Makes sure that there are numbers for as many servers as there may be, if connections let go of them.
+    pub(super) fn make_room(&mut self) {
+        if self.roster.left() < MAX_SERVERS {
+            self.forget_removed(MAX_SERVERS);
+        }
+    }
+
+    fn forget_removed(&mut self, wanted: u32) {
+        let now = self.tick_now();
+        let freed = self.director.forget_removed(&mut self.roster, now, wanted);
+        self.statistics.forget(&freed, Self::raw(&self.director));
+    }
+}
