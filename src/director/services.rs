@@ -71,6 +71,8 @@ pub type Endpoint = (Protocol, SocketAddr);
 pub struct Services {
     /// In the order they were added.
     pub(super) list: IndexMap<ServiceKey, Arc<VirtualService>, RandomState>,
+    /// How many servers there are in all services.
+    pub(super) servers: usize,
     /// Servers whose packets come through the director, and in how many services each is.
     pub(super) nat_servers: Arc<HashMap<Endpoint, u32, RandomState>>,
     /// A bit for each server that is in its service.
@@ -88,6 +90,7 @@ impl Default for Services {
     fn default() -> Self {
         Self {
             list: IndexMap::default(),
+            servers: 0,
             nat_servers: Arc::default(),
             available: vec![0; MAX_IDS.div_ceil(u64::BITS) as usize].into(),
             marks: Arc::default(),

@@ -1,1 +1,295 @@
+use std::sync::Mutex;
 
+use super::*;
+use crate::control::command::{Code, ServerSpec, ServiceSpec, TimeoutsSpec};
+use crate::director::conn::state::{State, Status};
+use crate::director::{Director, Size};
+
+/// A machine that only remembers what it was told.
+#[derive(Debug, Default)]
+struct Told {
+    now: Time,
+    steered: Steered,
+    watched: BTreeSet<IpAddr>,
+    refuses: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct FakeHost(Arc<Mutex<Told>>);
+
+impl Host for FakeHost {
+    fn now(&self) -> Time {
+        self.0.lock().unwrap().now
+    }
+    fn steer(&mut self, wanted: &Steered) -> Result<(), String> {
+        let mut told = self.0.lock().unwrap();
+        if told.refuses {
+            return Err("no room in the kernel".to_owned());
+        }
+        told.steered = wanted.clone();
+        Ok(())
+    }
+    fn watch(&mut self, servers: BTreeSet<IpAddr>) {
+        self.0.lock().unwrap().watched = servers;
+    }
+    fn interfaces(&self) -> Vec<InterfaceView> {
+        Vec::new()
+    }
+    fn steering(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+}
+
+struct Bench {
+    plane: ControlPlane,
+    told: Arc<Mutex<Told>>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let size = Size { connections: 1024, workers: 1, huge_pages: false };
+        let (director, _seats) = Director::new(size, (1, 2), Services::default()).unwrap();
+        let host = FakeHost::default();
+        Self { told: host.0.clone(), plane: ControlPlane::new(director, Box::new(host)) }
+    }
+
+    /// With one service of two servers.
+    fn with_two() -> Self {
+        let mut bench = Self::new();
+        bench.plane.apply_all(&[add_service("rr"), add_server(1), add_server(2)]).unwrap();
+        bench
+    }
+
+    fn later(&mut self, seconds: u64) {
+        let now = self.told.lock().unwrap().now.0 + seconds * 1000;
+        self.told.lock().unwrap().now = Time(now);
+        self.plane.tick();
+    }
+
+    fn services(&self) -> Vec<String> {
+        let line = |s: ServiceView| {
+            let servers: Vec<_> = s.servers.iter().map(|d| format!("{} {}", d.address, d.weight)).collect();
+            format!("{} {}: {}", s.service, s.scheduler, servers.join(", "))
+        };
+        self.plane.services().into_iter().map(line).collect()
+    }
+
+    fn id(&self, host: u8) -> ServerId {
+        let services = self.plane.director().services.load();
+        let service = services.get(&key()).unwrap();
+        service.destinations[service.position(address(host)).unwrap()].id
+    }
+}
+
+use crate::control::view::ServiceView;
+
+const OPEN: Status = Status { state: State::Established, inactive: false, no_output: false, removed: false };
+
+fn key() -> ServiceKey {
+    "tcp:192.0.2.10:80".parse().unwrap()
+}
+
+fn address(host: u8) -> SocketAddr {
+    ([10, 0, 0, host], 80).into()
+}
+
+fn add_service(scheduler: &str) -> Command {
+    Command::AddService(spec(scheduler))
+}
+
+fn spec(scheduler: &str) -> ServiceSpec {
+    ServiceSpec {
+        service: key(),
+        scheduler: scheduler.to_owned(),
+        scheduler_flags: Vec::new(),
+        persistence: None,
+        one_packet: false,
+    }
+}
+
+fn server(host: u8) -> ServerSpec {
+    serde_json::from_value(serde_json::json!({"address": address(host), "forward": "nat"})).unwrap()
+}
+
+fn add_server(host: u8) -> Command {
+    Command::AddServer { service: key(), server: server(host) }
+}
+
+fn delete(host: u8) -> Command {
+    Command::DeleteServer { service: key(), server: address(host) }
+}
+
+#[test]
+fn commands_each_by_itself_and_all_or_none() {
+    let mut bench = Bench::new();
+    let commands = [add_server(1), add_service("rr"), add_server(1), add_server(1), delete(9), add_server(2)];
+    let codes: Vec<_> =
+        bench.plane.apply_each(&commands).into_iter().map(|r| r.err().map(|e| e.code)).collect();
+    let expected = [Some(Code::NoService), None, None, Some(Code::ServerExists), Some(Code::NoServer), None];
+    assert_eq!(codes, expected);
+    let there = ["tcp:192.0.2.10:80 rr: 10.0.0.2:80 1, 10.0.0.1:80 1"];
+    assert_eq!(bench.services(), there);
+
+    let (place, refusal) = bench.plane.apply_all(&[delete(1), add_server(3), delete(9)]).unwrap_err();
+    assert_eq!((place, refusal.code), (2, Code::NoServer));
+    assert!(
+        refusal.message.contains("10.0.0.9:80") && refusal.message.contains("tcp:192.0.2.10:80"),
+        "{refusal}"
+    );
+    assert_eq!(bench.services(), there, "nothing of it was done");
+}
+
+#[test]
+fn the_kernel_looks_for_the_service_before_the_scheduler() {
+    let mut bench = Bench::with_two();
+    let code = |bench: &mut Bench, command| bench.plane.apply_all(&[command]).map_err(|(_, e)| e.code);
+    assert_eq!(code(&mut bench, add_service("nosuch")), Err(Code::ServiceExists));
+    assert_eq!(code(&mut bench, Command::EditService(spec("nosuch"))), Err(Code::NoScheduler));
+    bench.plane.apply_all(&[Command::Clear {}]).unwrap();
+    assert_eq!(code(&mut bench, add_service("nosuch")), Err(Code::NoScheduler));
+    assert_eq!(code(&mut bench, Command::EditService(spec("rr"))), Err(Code::NoService));
+}
+
+#[test]
+fn a_refusal_of_the_host_changes_nothing() {
+    let mut bench = Bench::with_two();
+    bench.told.lock().unwrap().refuses = true;
+    let clear = Command::Clear {};
+    assert_eq!(bench.plane.apply_all(std::slice::from_ref(&clear)).unwrap_err().1.code, Code::Host);
+    assert_eq!(bench.plane.apply_each(&[clear])[0].as_ref().unwrap_err().code, Code::Host);
+    assert_eq!(bench.services().len(), 1);
+    assert_eq!(bench.told.lock().unwrap().steered.services.len(), 1);
+}
+
+#[test]
+fn the_host_is_told_what_comes_up_and_whom_to_watch() {
+    let mut bench = Bench::with_two();
+    {
+        let told = bench.told.lock().unwrap();
+        assert_eq!(told.steered.services.len(), 1);
+        assert_eq!(told.steered.nat_servers.len(), 2);
+        assert_eq!(told.watched.len(), 2);
+    }
+    // One with a connection, one without: what the first needs keeps coming up until it is gone.
+    let id = bench.id(1);
+    bench.plane.director().counts.opened(id, OPEN);
+    bench.plane.apply_all(&[Command::Clear {}]).unwrap();
+    {
+        let told = bench.told.lock().unwrap();
+        assert_eq!(told.steered.services.len(), 1, "for the connection left behind");
+        assert_eq!(told.steered.nat_servers.len(), 1);
+        assert!(told.watched.is_empty());
+    }
+    bench.plane.director().counts.closed(id, OPEN);
+    bench.later(1);
+    assert_eq!(bench.told.lock().unwrap().steered, Steered::default());
+}
+
+#[test]
+fn a_server_that_comes_back_is_the_same_one_and_after_two_minutes_another() {
+    let mut bench = Bench::with_two();
+    let id = bench.id(1);
+    bench.plane.apply_all(&[delete(1)]).unwrap();
+    bench.later(60);
+    bench.plane.apply_all(&[add_server(1)]).unwrap();
+    assert_eq!(bench.id(1), id);
+    bench.plane.apply_all(&[delete(1)]).unwrap();
+    bench.later(1);
+    bench.later(121);
+    bench.plane.apply_all(&[add_server(3)]).unwrap();
+    assert_eq!(bench.id(3), id, "its number is free");
+}
+
+#[test]
+fn a_drained_server_goes_with_its_last_connection_or_at_its_deadline() {
+    let mut bench = Bench::with_two();
+    let [a, b] = [1, 2].map(|host| bench.id(host));
+    for id in [a, b] {
+        bench.plane.director().counts.opened(id, OPEN);
+    }
+    let drain = |host, deadline_s| Command::DrainServer { service: key(), server: address(host), deadline_s };
+    bench.plane.apply_all(&[drain(1, None), drain(2, Some(30))]).unwrap();
+    assert_eq!(bench.services(), ["tcp:192.0.2.10:80 rr: 10.0.0.2:80 0, 10.0.0.1:80 0"]);
+    assert!(bench.plane.services()[0].servers.iter().all(|s| s.draining));
+    bench.later(29);
+    assert_eq!(bench.plane.services()[0].servers.len(), 2);
+    bench.later(2);
+    assert_eq!(bench.services(), ["tcp:192.0.2.10:80 rr: 10.0.0.1:80 0"]);
+    bench.plane.director().counts.closed(a, OPEN);
+    bench.later(1);
+    assert_eq!(bench.services(), ["tcp:192.0.2.10:80 rr: "]);
+}
+
+#[test]
+fn a_server_with_a_weight_again_is_not_drained_any_more() {
+    let mut bench = Bench::with_two();
+    let drain = Command::DrainServer { service: key(), server: address(1), deadline_s: Some(5) };
+    let edit = Command::EditServer { service: key(), server: server(1) };
+    bench.plane.apply_all(&[drain]).unwrap();
+    bench.plane.apply_all(&[edit]).unwrap();
+    bench.later(10);
+    assert_eq!(bench.plane.services()[0].servers.len(), 2);
+    assert!(!bench.plane.services()[0].servers[1].draining);
+}
+
+#[test]
+fn timeouts_keep_what_is_given_as_zero() {
+    let mut bench = Bench::new();
+    let set = |tcp_s, tcp_fin_s, udp_s| Command::SetTimeouts(TimeoutsSpec { tcp_s, tcp_fin_s, udp_s });
+    bench.plane.apply_all(&[set(1, 0, 30)]).unwrap();
+    assert_eq!(bench.plane.timeouts(), TimeoutsSpec { tcp_s: 1, tcp_fin_s: 120, udp_s: 30 });
+    assert_eq!(bench.plane.apply_all(&[set(2_678_401, 0, 0)]).unwrap_err().1.code, Code::OutOfRange);
+    assert_eq!(bench.plane.timeouts().tcp_s, 1);
+}
+
+#[test]
+fn snapshots_are_freed_when_no_worker_holds_them() {
+    let mut bench = Bench::with_two();
+    let held = bench.plane.director().services.load_full();
+    bench.plane.apply_all(&[add_server(3)]).unwrap();
+    bench.plane.apply_all(&[add_server(4)]).unwrap();
+    assert_eq!(bench.plane.before.len(), 1, "one is held");
+    drop(held);
+    bench.later(1);
+    assert!(bench.plane.before.is_empty());
+}
+
+#[test]
+fn what_is_unknown_is_refused_by_name() {
+    let mut bench = Bench::new();
+    let mut refuse = |text: &str| {
+        let command = serde_json::from_str(text).unwrap();
+        bench.plane.apply_all(&[command]).unwrap_err().1
+    };
+    let e = refuse(r#"{"command":"set-tunable","name":"expire_nodest","value":1}"#);
+    assert!(e.code == Code::NotFound && e.message.contains("expire_nodest_conn"), "{e}");
+    let e = refuse(
+        r#"{"command":"add-service","service":"tcp:192.0.2.10:80","scheduler":"sh","scheduler_flags":["mh-port"]}"#,
+    );
+    assert!(e.code == Code::Invalid && e.message.contains("mh-port"), "{e}");
+    let e = refuse(
+        r#"{"command":"add-service","service":"tcp:192.0.2.10:80","persistence":{"timeout_s":300,"netmask":"24"}}"#,
+    );
+    assert!(e.code == Code::Invalid && e.message.contains("255.255.255.0"), "{e}");
+    let e = refuse(r#"{"command":"delete-mark","mark":5,"protocol":"tcp","destination":"192.0.2.0/24"}"#);
+    assert_eq!(e.code, Code::NotFound);
+    let e = refuse(r#"{"command":"add-service","service":"sctp:192.0.2.10:80"}"#);
+    assert_eq!(e.code, Code::Protocol);
+    let e = refuse(r#"{"command":"add-service","service":"tcp:[2001:db8::1]:80"}"#);
+    assert_eq!(e.code, Code::Family);
+}
+
+#[test]
+fn rules_of_marks_come_up_while_a_service_has_the_mark() {
+    let mut bench = Bench::new();
+    let rule = r#"{"command":"add-mark","mark":5,"protocol":"tcp","destination":"192.0.2.10/32","port_first":80,"port_last":90}"#;
+    bench.plane.apply_all(&[serde_json::from_str(rule).unwrap()]).unwrap();
+    assert!(bench.told.lock().unwrap().steered.marks.is_empty());
+    let add = r#"{"command":"add-service","service":"fwm:5"}"#;
+    bench.plane.apply_all(&[serde_json::from_str(add).unwrap()]).unwrap();
+    let steered = bench.told.lock().unwrap().steered.clone();
+    assert_eq!((steered.marks.len(), steered.vips.len()), (1, 1));
+    let delete = rule.replace("add-mark", "delete-mark");
+    bench.plane.apply_all(&[serde_json::from_str(&delete).unwrap()]).unwrap();
+    assert_eq!(bench.told.lock().unwrap().steered, Steered::default());
+}
