@@ -152,8 +152,11 @@ impl Draft {
         if service.position(server.address).is_some() {
             return Err(Refused::ServerExists { service: key, server: server.address });
         }
-        let id =
-            self.roster.enter(key, server.address).ok_or(Refused::TooManyServers(MAX_SERVERS as usize))?;
+        let too_many = Refused::TooManyServers(MAX_SERVERS as usize);
+        if self.services.servers >= MAX_SERVERS as usize {
+            return Err(too_many);
+        }
+        let id = self.roster.enter(key, server.address).ok_or(too_many)?;
         let destination = Destination::new(id, &server);
         let mut list = Vec::with_capacity(service.destinations.len() + 1);
         list.push(destination);
