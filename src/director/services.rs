@@ -34,10 +34,15 @@ impl VirtualService {
         let mut scheduler = Scheduler::new(wanted.scheduler, wanted.options);
         let mut list: Vec<Destination> = Vec::with_capacity(wanted.servers.len());
         for server in &wanted.servers {
-            let id = ServerId(*next_id);
+            let (id, weight) = (ServerId(*next_id), server.weight);
             *next_id += 1;
-            let destination =
-                Destination { id, address: server.address, weight: server.weight, method: server.method };
+            let destination = Destination {
+                id,
+                address: server.address,
+                weight,
+                last_weight: weight,
+                method: server.method,
+            };
             list.insert(0, destination);
             scheduler = scheduler.changed(Change::Added, &list);
         }

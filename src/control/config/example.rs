@@ -108,7 +108,7 @@ fn every_value_arrives_in_its_own_field() {
             protocol: Protocol::Udp,
             address: "192.0.2.10:53".parse().expect("an address"),
             scheduler: Kind::Sh,
-            options: Options { fallback: true, port: false },
+            options: Options { fallback: true, ..Options::default() },
             servers: vec![server("10.0.0.2:54", 0, Method::Nat), server("10.0.0.1:53", 7, Method::Dr)],
         }],
     };
