@@ -41,7 +41,12 @@ impl Schedule for Lblc {
     fn tend(&self, tick: u32, expiration: &Expiration) {
         let due = lock(&self.cache).due(tick, expiration.lblc_s);
         if let Some(mut sweep) = due {
-            while lock(&self.cache).sweep(&mut sweep, drop) {}
+            while lock(&self.cache).sweep(&mut sweep, |_| ()) {}
         }
+    }
+
+    fn forget(&self, id: ServerId) {
+        let mut left = lock(&self.cache).len();
+        while lock(&self.cache).retain(&mut left, |&mut server| server != id) {}
     }
 }

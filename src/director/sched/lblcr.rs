@@ -27,7 +27,7 @@ struct Member {
 /// The servers of one destination address.
 #[derive(Debug)]
 struct Set {
-    /// The newest first. Sets are small as long as servers are not busy.
+    /// The newest first. Sets are small as long as servers are not busy; from the fifth member on they allocate.
     members: SmallVec<[Member; 4]>,
     /// Tick of the last change.
     changed: u32,
@@ -157,5 +157,19 @@ impl Schedule for Lblcr {
             cache.sweep(sweep, |set| *members -= set.members.len())
         };
         while run(&mut sweep) {}
+    }
+
+    fn forget(&self, id: ServerId) {
+        let mut left = lock(&self.state).cache.len();
+        let run = |left: &mut usize| {
+            let State { cache, members, .. } = &mut *lock(&self.state);
+            cache.retain(left, |set| {
+                let before = set.members.len();
+                set.members.retain(|member| member.id != id);
+                *members -= before - set.members.len();
+                !set.members.is_empty()
+            })
+        };
+        while run(&mut left) {}
     }
 }

@@ -168,14 +168,14 @@ impl<V> Cache<V> {
     }
 
     /// Removes an entry; the last one takes its place.
-    fn remove(&mut self, index: usize) -> V {
+    fn remove(&mut self, index: usize) {
         let (address, next) = (self.entries[index].address, self.entries[index].next);
         self.redirect(address, number(index), next);
         let last = self.entries.len() - 1;
         if index != last {
             self.redirect(self.entries[last].address, number(last), number(index));
         }
-        self.entries.swap_remove(index).value
+        self.entries.swap_remove(index);
     }
 
     /// What is to be cleaned now, if anything: as `ip_vs_lblc_check_expire`, every 60 s.
@@ -199,20 +199,42 @@ impl<V> Cache<V> {
         Some(sweep(ENTRY_TIMEOUT_S, ((left - MAX_SIZE) * 4 / 3).min(MAX_SIZE / 2)))
     }
 
-    /// Cleans on for a run of entries and hands over what goes. False when all is done.
-    pub(super) fn sweep(&mut self, sweep: &mut Sweep, mut gone: impl FnMut(V)) -> bool {
+    /// Cleans on for a run of entries and shows what goes. False when all is done.
+    pub(super) fn sweep(&mut self, sweep: &mut Sweep, mut gone: impl FnMut(&V)) -> bool {
+        let Sweep { before, goal, left } = sweep;
+        self.run(left, |entry| {
+            let goes = *goal > 0 && entry.last_use < *before;
+            if goes {
+                *goal -= 1;
+                gone(&entry.value);
+            }
+            !goes
+        })
+    }
+
+    /// Goes on through all values for a run of them, `left` still to be looked at, and keeps those it is told to.
+    /// False when all is done.
+    pub(super) fn retain(&mut self, left: &mut usize, mut keep: impl FnMut(&mut V) -> bool) -> bool {
+        self.run(left, |entry| keep(&mut entry.value))
+    }
+
+    fn run(&mut self, left: &mut usize, mut keep: impl FnMut(&mut Entry<V>) -> bool) -> bool {
         for _ in 0..RUN {
-            if sweep.goal == 0 || sweep.left == 0 {
+            if *left == 0 {
                 return false;
             }
             // From the end: what takes the place of a removed entry has been looked at, or is new.
-            sweep.left -= 1;
-            if self.entries.get(sweep.left).is_some_and(|e| e.last_use < sweep.before) {
-                gone(self.remove(sweep.left));
-                sweep.goal -= 1;
+            *left -= 1;
+            if self.entries.get_mut(*left).is_some_and(|entry| !keep(entry)) {
+                self.remove(*left);
             }
         }
         true
+    }
+
+    /// Entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 }
 
@@ -239,7 +261,7 @@ mod tests {
         let mut gone = Vec::new();
         loop {
             let before = gone.len();
-            let more = cache.sweep(&mut sweep, |value| gone.push(value));
+            let more = cache.sweep(&mut sweep, |&value| gone.push(value));
             assert!(gone.len() - before <= RUN, "{} in one run", gone.len() - before);
             if !more {
                 return gone;

@@ -28,7 +28,7 @@ mod wrr;
 
 use std::str::FromStr;
 
-use super::server::{Counts, Destination};
+use super::server::{Counts, Destination, ServerId};
 use super::service::{UnknownName, by_name};
 use crate::packet::flow::FlowKey;
 
@@ -82,6 +82,10 @@ pub trait Schedule {
 
     /// Forgets what is too old. To be called every second off the packet path; locks, if at all, for microseconds.
     fn tend(&self, _tick: u32, _expiration: &Expiration) {}
+
+    /// Forgets a server that was taken out and will not come back, before its name is given to another. Off the
+    /// packet path, like `tend`.
+    fn forget(&self, _id: ServerId) {}
 }
 
 /// Names and builds each scheduler: the closed list.
@@ -131,6 +135,10 @@ macro_rules! schedulers {
 
             fn tend(&self, tick: u32, expiration: &Expiration) {
                 match self { $(Self::$variant(s) => s.tend(tick, expiration),)* }
+            }
+
+            fn forget(&self, id: ServerId) {
+                match self { $(Self::$variant(s) => s.forget(id),)* }
             }
         }
     };

@@ -219,6 +219,23 @@ fn lblc_and_lblcr_around_full_servers() {
     assert_eq!(pool.open(4), "2222");
 }
 
+/// A name that another server gets later brings no destinations with it. `tend` and `forget` keep the books too.
+#[test]
+fn a_forgotten_server_is_in_no_cache() {
+    for kind in [Kind::Lblc, Kind::Lblcr] {
+        let mut pool = Pool::with(kind, PLAIN, &[(1, 1), (2, 1)]);
+        assert_eq!(pool.next(1), "2");
+        pool.delete(2);
+        pool.scheduler.forget(ServerId(2));
+        pool.counts.opened(ServerId(1), INACTIVE);
+        pool.add(3, 1);
+        pool.counts.opened(ServerId(3), ACTIVE);
+        pool.add(2, 1);
+        pool.counts.opened(ServerId(2), ACTIVE);
+        assert_eq!(pool.next(1), "1", "{kind:?}");
+    }
+}
+
 #[test]
 fn fo_and_ovf_through_the_recorded_connections() {
     let mut pool = Pool::with(Kind::Fo, PLAIN, &[(1, 10), (2, 20), (3, 20)]);
@@ -343,3 +360,4 @@ fn an_edited_service_keeps_the_state_of_its_scheduler() {
 }
 
 mod oracles;
+mod rules;
