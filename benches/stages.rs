@@ -3,13 +3,15 @@
 #![allow(missing_docs)]
 
 use std::hint::black_box;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use xvs::director::conn::Direction;
+use xvs::director::conn::state::{State, Status};
 use xvs::director::forward::apply;
 use xvs::director::forward::hops::{HopId, NextHops};
-use xvs::director::sched::{Change, Kind, Options, Schedule, Scheduler};
+use xvs::director::sched::{Change, Kind, Options, Request, Schedule, Scheduler};
 use xvs::director::server::{Counts, Destination, ServerId};
 use xvs::director::service::{Method, Server};
 use xvs::packet::flow::FlowKey;
@@ -68,22 +70,38 @@ fn lookup(c: &mut Criterion) {
     }
 }
 
+/// With connections to choose among, and at its worst: only the last server of the list may take one.
 fn schedule(c: &mut Criterion) {
+    type Weight = fn(u32) -> u32;
     let mut group = c.benchmark_group("schedule");
-    for servers in [8u8, 64] {
-        let list: Vec<Destination> = (0..servers)
-            .map(|n| {
-                let server = Server::new(([10, 1, 0, n], 80).into(), Method::Nat);
-                Destination::new(ServerId(u32::from(n)), &Server { weight: u32::from(n % 4 + 1), ..server })
-            })
-            .collect();
-        let counts = Counts::new(256);
+    for servers in [64, 1000] {
+        let list = |weight: Weight| -> Vec<Destination> {
+            let server = |n| {
+                let address = (Ipv4Addr::from_bits(0x0a01_0000 + n), 80).into();
+                let new = Server { weight: weight(n), ..Server::new(address, Method::Nat) };
+                Destination { last_weight: n % 4 + 1, ..Destination::new(ServerId(n), &new) }
+            };
+            (0..servers).rev().map(server).collect()
+        };
+        let counts = Counts::new(servers);
+        let status = Status { state: State::Established, inactive: false, no_output: false, removed: false };
+        for n in 0..servers {
+            // As many as weigh, and some more here and there.
+            (0..n % 4 + 1 + n % 3).for_each(|_| counts.opened(ServerId(n), status));
+        }
         let flow = FlowKey::v4(6, 0x0a00_0101, 0x0a00_0064, 4711 << 16 | 80);
-        for &kind in Kind::ALL {
-            let scheduler = Scheduler::new(kind, Options::default()).changed(Change::Updated, &list);
-            group.bench_function(BenchmarkId::new(kind.name(), servers), |b| {
-                b.iter(|| scheduler.pick(black_box(&list), &counts, &flow));
-            });
+        let options = Options { fallback: true, ..Options::default() };
+        let weights: [(_, Weight); 2] = [("all", |n| n % 4 + 1), ("last", |n| u32::from(n == 0))];
+        for (name, weight) in weights {
+            let list = list(weight);
+            for &kind in Kind::ALL {
+                let scheduler = Scheduler::new(kind, options).changed(Change::Updated, &list);
+                let id = BenchmarkId::new(format!("{}-{name}", kind.name()), servers);
+                group.bench_function(id, |b| {
+                    let request = Request { flow: &flow, tick: 1 };
+                    b.iter(|| scheduler.pick(black_box(&list), &counts, &request));
+                });
+            }
         }
     }
 }

@@ -4,8 +4,11 @@
 
 use allocation_counter::measure;
 use xvs::director::engine::BATCH;
-use xvs::director::service::Method;
+use xvs::director::sched::{Change, Kind, Options, Request, Schedule, Scheduler};
+use xvs::director::server::{Counts, Destination, ServerId};
+use xvs::director::service::{Method, Server};
 use xvs::director::time::Time;
+use xvs::packet::flow::FlowKey;
 
 #[path = "../benches/common/flows.rs"]
 #[allow(dead_code, reason = "shared with the benches")]
@@ -48,5 +51,25 @@ fn new_connections_and_their_end_allocate_nothing() {
             assert_eq!((end, all.director.table.len()), (0, 0), "{method:?}");
             all.engine.rest();
         }
+    }
+}
+
+#[test]
+fn choosing_a_server_allocates_nothing() {
+    let server = |n: u32| {
+        let new = Server { weight: n + 1, ..Server::new(([10, 1, 0, 1], 80).into(), Method::Nat) };
+        Destination::new(ServerId(n), &new)
+    };
+    let (list, counts) = ([0, 1, 2, 3].map(server), Counts::new(4));
+    for &kind in Kind::ALL {
+        let scheduler = Scheduler::new(kind, Options::default()).changed(Change::Updated, &list);
+        // More destinations than lblc and lblcr remember.
+        let choices = allocations(|| {
+            for destination in 0..30_000 {
+                let flow = FlowKey::v4(6, 0x0a00_0101, destination, 4711 << 16 | 80);
+                scheduler.pick(&list, &counts, &Request { flow: &flow, tick: 0 });
+            }
+        });
+        assert_eq!(choices, 0, "{kind:?}");
     }
 }

@@ -369,7 +369,7 @@ mod tests {
         let of = VirtualService {
             destinations: Box::new([crate::director::server::Destination::new(id, &server(9))]),
             service: Service::new("udp:192.0.2.10:53".parse().unwrap()),
-            scheduler: crate::director::sched::Scheduler::new(Default::default(), Default::default()).into(),
+            scheduler: crate::director::sched::Scheduler::new(Default::default(), Default::default()),
         };
         bench.statistics.follow_service(&of, |id| bench.raw.borrow()[&id]);
         bench.look();

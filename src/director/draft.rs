@@ -180,7 +180,7 @@ impl Draft {
         let index = there.ok_or(Refused::NoServer { service: key, server: server.address })?;
         let mut list = service.destinations.to_vec();
         let old = list[index];
-        let new = Destination::new(old.id, &server);
+        let new = old.edited(&server);
         list[index] = new;
         self.put(service.with(Change::Updated, list));
         self.services.count_nat(&key, &old, false);
@@ -314,7 +314,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::director::sched::{Kind, Schedule};
+    use crate::director::sched::{Kind, Request, Schedule};
     use crate::director::server::Counts;
     use crate::director::service::Persistence;
     use crate::packet::flow::FlowKey;
@@ -347,7 +347,7 @@ mod tests {
     fn servers_are_put_at_the_head_edited_in_place_and_return_to_the_head() {
         let mut draft = empty();
         draft.add_service(rr(1)).unwrap();
-        [1, 2, 3].map(|host| draft.add_server(key(1), server(host)).unwrap());
+        (1..=3).for_each(|host| draft.add_server(key(1), server(host)).unwrap());
         assert_eq!(hosts(&draft, 1), [3, 2, 1]);
         draft.edit_server(key(1), Server { weight: 9, ..server(2) }).unwrap();
         assert_eq!(hosts(&draft, 1), [3, 2, 1]);
@@ -360,12 +360,13 @@ mod tests {
     fn an_edit_with_the_same_scheduler_leaves_it_where_it_is() {
         let mut draft = empty();
         draft.add_service(rr(1)).unwrap();
-        [1, 2, 3].map(|host| draft.add_server(key(1), server(host)).unwrap());
+        (1..=3).for_each(|host| draft.add_server(key(1), server(host)).unwrap());
         let counts = Counts::new(8);
         let flow = FlowKey::v4(6, 1, 2, 3);
         let pick = |draft: &Draft| {
             let service = draft.services.get(&key(1)).unwrap();
-            service.scheduler.pick(&service.destinations, &counts, &flow).unwrap()
+            let request = Request { flow: &flow, tick: 0 };
+            service.scheduler.pick(&service.destinations, &counts, &request).unwrap()
         };
         assert_eq!(pick(&draft), 0);
         let persistence =

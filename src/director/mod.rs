@@ -107,7 +107,10 @@ impl Director {
     /// of before, which workers may still hold: keep them until nobody else does, so that none of the workers is
     /// the one that has to free them.
     pub fn publish(&self, draft: Draft) -> (Roster, Arc<Services>) {
-        let Draft { services, mut roster, thresholds: _ } = draft;
+        let Draft { services, mut roster, thresholds } = draft;
+        for (id, upper, lower) in thresholds {
+            self.counts.set_thresholds(id, upper, lower);
+        }
         let before = self.services.swap(Arc::new(services));
         roster.published(self.table.stamp());
         (roster, before)

@@ -14,7 +14,7 @@ use super::forward::Plan;
 use super::forward::hops::{NextHops, Route};
 use super::forward::recipe::Way;
 use super::refusal::{Answer, Refusal};
-use super::sched::Schedule;
+use super::sched::{Request, Schedule};
 use super::server::ServerId;
 use super::service::Protocol;
 use super::services::VirtualService;
@@ -46,7 +46,10 @@ impl<'a, H: NextHops> Work<'a, H> {
             return Err(DropReason::NoConnection.answered(Answer::Reset));
         }
         let (list, counts) = (&service.destinations, &self.director.counts);
-        let picked = service.scheduler.pick(list, counts, key).and_then(|index| list.get(index));
+        let picked = service
+            .scheduler
+            .pick(list, counts, &Request { flow: key, tick: self.tick })
+            .and_then(|index| list.get(index));
         // After the choice: the kernel too still counts the old connection while it chooses.
         if let Some(found) = stale {
             self.remove(found.slot);

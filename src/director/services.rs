@@ -28,32 +28,26 @@ pub struct VirtualService {
     pub service: Service,
     /// Servers in the kernel's order, the newest first.
     pub destinations: Box<[Destination]>,
-    /// Chooses among them; shared with the services before, so that an edit leaves it where it is.
-    pub scheduler: Arc<Scheduler>,
+    /// Chooses among them.
+    pub scheduler: Scheduler,
 }
 
 impl VirtualService {
     /// The service as it is created: without servers.
     pub(super) fn new(service: Service) -> Self {
         let scheduler = Scheduler::new(service.scheduler, service.options);
-        Self { service, destinations: Box::default(), scheduler: scheduler.into() }
+        Self { service, destinations: Box::default(), scheduler }
     }
 
     /// The same with another list of servers, of which `change` tells the difference.
     pub(super) fn with(&self, change: Change, destinations: Vec<Destination>) -> Self {
         let scheduler = self.scheduler.changed(change, &destinations);
-        Self { service: self.service, destinations: destinations.into(), scheduler: scheduler.into() }
+        Self { service: self.service, destinations: destinations.into(), scheduler }
     }
 
     /// The same with other settings (`ip_vs_edit_service`): the scheduler goes on unless it is another one.
     pub(super) fn edited(&self, service: Service) -> Self {
-        let is_same = (service.scheduler, service.options) == (self.service.scheduler, self.service.options);
-        let scheduler = if is_same {
-            self.scheduler.clone()
-        } else {
-            let new = Scheduler::new(service.scheduler, service.options);
-            new.changed(Change::Updated, &self.destinations).into()
-        };
+        let scheduler = self.scheduler.edited(service.scheduler, service.options, &self.destinations);
         Self { service, destinations: self.destinations.clone(), scheduler }
     }
 

@@ -99,6 +99,10 @@ tunables! {
         "Packets of a connection whose server was removed: 0 they are dropped and the connection waits for the server to come back; 1 the connection ends, and the packet is treated as of none";
     expire_quiescent_template: 0..=1, 0,
         "1: persistence does not lead new connections to a server of weight 0";
+    lblc_expiration: 1..=2_678_400, 86_400,
+        "Seconds after which lblc forgets a destination that nobody asked for";
+    lblcr_expiration: 1..=2_678_400, 86_400,
+        "Seconds after which lblcr forgets a destination that nobody asked for, and takes a server out of a set that did not change";
     sloppy_tcp: 0..=1, 0,
         "1: any TCP segment but a RST opens a connection, not only a SYN";
 }

@@ -106,7 +106,7 @@ fn every_value_arrives_in_its_own_field() {
         services: vec![Pool {
             service: Service {
                 scheduler: Kind::Sh,
-                options: Options { fallback: true, port: false },
+                options: Options { fallback: true, ..Options::default() },
                 ..Service::new("udp:192.0.2.10:53".parse().expect("a name"))
             },
             servers: vec![server("10.0.0.2:54", 0, Method::Nat), server("10.0.0.1:53", 7, Method::Dr)],

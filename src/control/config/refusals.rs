@@ -208,7 +208,7 @@ fn a_service() {
 
     let others = [
         "scheduler = \"rr\"",
-        "scheduler = \"mh\" #! error | scheduler = \"mh\" is not supported yet | rr, wrr, lc, wlc, sh",
+        "scheduler = \"mh\"",
         "scheduler = \"wlcc\" #! error | scheduler = \"wlcc\" is unknown | did you mean \"wlc\"?",
         "scheduler_flags = []",
         "scheduler_flags = [\"sh-port\"] #! error | \"wlc\" has no flag \"sh-port\" | scheduler = \"sh\"",
@@ -380,7 +380,7 @@ address = "192.0.2.10:80"
 [[service]]
 protocol = "tcp"
 address = "192.0.2.10:80"               #! is there already
-scheduler = "mh"                        #! not supported yet
+scheduler = "hm"                        #! is unknown
   [[service.server]]
   address = "10.0.0.1:81"               #! has another port
 "#;

@@ -26,7 +26,6 @@ const METHODS: &[Method] = &[Method::Nat, Method::Dr];
 const METHOD: Method = Method::Dr;
 
 /// What LVS knows and xvs does not yet: a better answer than "unknown".
-const LATER_SCHEDULERS: &[&str] = &["lblc", "lblcr", "dh", "sed", "nq", "fo", "ovf", "mh", "twos"];
 const LATER_METHODS: &[&str] = &["tun", "fullnat"];
 const LATER_PROTOCOLS: &[&str] = &["sctp"];
 
@@ -86,7 +85,7 @@ pub(super) fn services(found: Vec<(Span, &DeTable<'_>)>, problems: &mut Problems
 fn service(mut table: Table<'_, '_>, servers_left: &mut usize) -> Draft {
     let protocol = table.required("protocol", choice(Protocol::ALL, Protocol::name, LATER_PROTOCOLS));
     let address = table.required("address", address::service);
-    let scheduler = table.or("scheduler", Kind::default(), choice(Kind::ALL, Kind::name, LATER_SCHEDULERS));
+    let scheduler = table.or("scheduler", Kind::default(), choice(Kind::ALL, Kind::name, &[]));
     let options = flags(&mut table, scheduler);
     let method = table.or("forward", METHOD, choice(METHODS, Method::name, LATER_METHODS));
     let port = address.as_ref().map(|a| a.get_ref().port());
@@ -140,5 +139,6 @@ fn flags(table: &mut Table<'_, '_>, scheduler: Option<Kind>) -> Option<Options> 
         table.problems.error(span, message).cure("set scheduler = \"sh\", or leave scheduler_flags out");
         return None;
     }
-    Some(Options { fallback: flags.contains(&"sh-fallback"), port: flags.contains(&"sh-port") })
+    let has = |name| flags.contains(&name);
+    Some(Options { fallback: has("sh-fallback"), port: has("sh-port"), third: false })
 }

@@ -3,6 +3,7 @@
 use super::ControlPlane;
 use crate::control::command::Command;
 use crate::control::statistics::PERIOD_S;
+use crate::director::sched::{Expiration, Schedule};
 use crate::director::server::MAX_SERVERS;
 use crate::director::time::Time;
 
@@ -33,6 +34,7 @@ impl ControlPlane {
             self.upkeep.look = now + LOOK_TICKS;
             self.end_drains(now);
             self.forget_removed(0);
+            self.tend_schedulers(now);
             self.steer_again();
             self.free_snapshots();
         }
@@ -63,6 +65,14 @@ impl ControlPlane {
         }
     }
 
+    /// Lets lblc and lblcr forget what is too old.
+    fn tend_schedulers(&self, now: u32) {
+        let services = self.director.services.load();
+        let t = &services.tunables;
+        let expiration = Expiration { lblc_s: t.lblc_expiration, lblcr_s: t.lblcr_expiration };
+        services.all().for_each(|service| service.scheduler.tend(now, &expiration));
+    }
+
     /// Makes sure that there are numbers for as many servers as there may be, if connections let go of them.
     pub(super) fn make_room(&mut self) {
         if self.roster.left() < MAX_SERVERS {
@@ -74,5 +84,9 @@ impl ControlPlane {
         let now = self.tick_now();
         let freed = self.director.forget_removed(&mut self.roster, now, wanted);
         self.statistics.forget(&freed, Self::raw(&self.director));
+        let services = self.director.services.load();
+        for id in freed {
+            services.all().for_each(|service| service.scheduler.forget(id));
+        }
     }
 }

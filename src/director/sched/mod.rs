@@ -3,42 +3,89 @@
 //! One trait, one closed list, one file for each scheduler, named as `ipvsadm -s` names it. Every choice,
 //! tie and sequence is the kernel's. A scheduler's state belongs to its service and is shared by the
 //! workers: what a choice changes is atomic, what a change of servers changes is computed into a new
-//! scheduler off the packet path.
+//! scheduler off the packet path, while workers still ask the old one. Only lblc and lblcr lock: the cache that
+//! both the old and the new scheduler go on using.
 //!
 //! Lists of destinations are in the kernel's order: the newest server first.
 
+mod dh;
+mod fo;
+mod hash;
+mod lblc;
+mod lblcr;
 mod lc;
+mod locality;
+mod mh;
+mod none;
+mod nq;
+mod ovf;
 mod rr;
+mod sed;
 mod sh;
+mod twos;
 mod wlc;
 mod wrr;
 
 use std::str::FromStr;
 
-use super::server::{Counts, Destination};
+use super::server::{Counts, Destination, ServerId};
 use super::service::{UnknownName, by_name};
 use crate::packet::flow::FlowKey;
 
-/// What happened to a service's list of destinations.
+/// What happened to a service and its list of destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A server was put at the head.
     Added,
     /// The server that was at this index was taken out.
     Removed(usize),
-    /// A server's weight changed; the order did not.
+    /// A server was edited, whether its weight is another or not; the order did not change.
     Updated,
+    /// The service's flags became these; the list did not change.
+    Flags(Options),
+}
+
+/// The packet that a server is wanted for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Where it comes from and goes to.
+    pub flow: &'a FlowKey,
+    /// When it came, in coarse ticks ([`Time::tick`](super::time::Time::tick)).
+    pub tick: u32,
+}
+
+/// How long lblc and lblcr remember, in seconds: the sysctls of these names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiration {
+    /// `lblc_expiration`: a destination nobody asked for that long is forgotten.
+    pub lblc_s: u32,
+    /// `lblcr_expiration`: the same, and a set of servers that did not change that long loses one.
+    pub lblcr_s: u32,
+}
+
+impl Default for Expiration {
+    /// A day each.
+    fn default() -> Self {
+        Self { lblc_s: 86_400, lblcr_s: 86_400 }
+    }
 }
 
 /// What every scheduler does.
 pub trait Schedule {
-    /// The index of the server that takes a new connection whose first packet has this key, or none if no server
+    /// The index of the server that takes a new connection whose first packet is this, or none if no server
     /// may take it. `list` is the one the scheduler was made or last changed with.
-    fn pick(&self, list: &[Destination], counts: &Counts, flow: &FlowKey) -> Option<usize>;
+    fn pick(&self, list: &[Destination], counts: &Counts, request: &Request<'_>) -> Option<usize>;
 
     /// The scheduler after one change; `list` is the list after it.
     #[must_use]
     fn changed(&self, change: Change, list: &[Destination]) -> Self;
+
+    /// Forgets what is too old. To be called every second off the packet path; locks, if at all, for microseconds.
+    fn tend(&self, _tick: u32, _expiration: &Expiration) {}
+
+    /// Forgets a server that was taken out and will not come back, before its name is given to another. Off the
+    /// packet path, like `tend`.
+    fn forget(&self, _id: ServerId) {}
 }
 
 /// Names and builds each scheduler: the closed list.
@@ -70,15 +117,28 @@ macro_rules! schedulers {
                     Self::$variant(new(options))
                 },)* }
             }
+
+            /// Which scheduler this is.
+            pub const fn kind(&self) -> Kind {
+                match self { $(Self::$variant(_) => Kind::$variant,)* }
+            }
         }
 
         impl Schedule for Scheduler {
-            fn pick(&self, list: &[Destination], counts: &Counts, flow: &FlowKey) -> Option<usize> {
-                match self { $(Self::$variant(s) => s.pick(list, counts, flow),)* }
+            fn pick(&self, list: &[Destination], counts: &Counts, request: &Request<'_>) -> Option<usize> {
+                match self { $(Self::$variant(s) => s.pick(list, counts, request),)* }
             }
 
             fn changed(&self, change: Change, list: &[Destination]) -> Self {
                 match self { $(Self::$variant(s) => Self::$variant(s.changed(change, list)),)* }
+            }
+
+            fn tend(&self, tick: u32, expiration: &Expiration) {
+                match self { $(Self::$variant(s) => s.tend(tick, expiration),)* }
+            }
+
+            fn forget(&self, id: ServerId) {
+                match self { $(Self::$variant(s) => s.forget(id),)* }
             }
         }
     };
@@ -93,8 +153,52 @@ schedulers! {
     Lc = "lc", lc::Lc, |_| lc::Lc;
     /// Weighted least connections.
     Wlc = "wlc", wlc::Wlc, |_| wlc::Wlc;
+    /// Locality-based least connections.
+    Lblc = "lblc", lblc::Lblc, |_| lblc::Lblc::default();
+    /// Locality-based least connections with replication.
+    Lblcr = "lblcr", lblcr::Lblcr, |_| lblcr::Lblcr::default();
+    /// Destination hashing.
+    Dh = "dh", dh::Dh, |_| dh::Dh;
     /// Source hashing.
     Sh = "sh", sh::Sh, sh::Sh::new;
+    /// Shortest expected delay.
+    Sed = "sed", sed::Sed, |_| sed::Sed;
+    /// Never queue.
+    Nq = "nq", nq::Nq, |_| nq::Nq;
+    /// Weighted failover.
+    Fo = "fo", fo::Fo, |_| fo::Fo;
+    /// Weighted overflow.
+    Ovf = "ovf", ovf::Ovf, |_| ovf::Ovf;
+    /// Maglev hashing.
+    Mh = "mh", mh::Mh, mh::Mh::new;
+    /// The better of two random choices.
+    Twos = "twos", twos::Twos, |_| twos::Twos::default();
+    /// No scheduler: nobody is ever chosen.
+    None = "none", none::Nobody, |_| none::Nobody;
+}
+
+impl Kind {
+    /// What `ipvsadm -b` and listings call the three flags of a service with this scheduler.
+    pub const fn flag_names(self) -> [&'static str; 3] {
+        match self {
+            Kind::Sh => ["sh-fallback", "sh-port", "flag-3"],
+            Kind::Mh => ["mh-fallback", "mh-port", "flag-3"],
+            _ => ["flag-1", "flag-2", "flag-3"],
+        }
+    }
+}
+
+impl Scheduler {
+    /// The scheduler after the service was edited (`ipvsadm -E`): the same goes on where it is, another starts
+    /// afresh over the servers of `list`.
+    #[must_use]
+    pub fn edited(&self, kind: Kind, options: Options, list: &[Destination]) -> Self {
+        if kind == self.kind() {
+            self.changed(Change::Flags(options), list)
+        } else {
+            Self::new(kind, options).changed(Change::Updated, list)
+        }
+    }
 }
 
 impl Default for Kind {
@@ -111,29 +215,55 @@ impl FromStr for Kind {
     }
 }
 
-/// Flags of a scheduler (`ipvsadm -b`).
+/// Flags of a service for its scheduler (`ipvsadm -b`); [`Kind::flag_names`] are their names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// `sh-fallback`: a client of an unusable server is hashed again instead of refused.
+    /// SCHED1. sh and mh: a client of an unusable server is hashed again instead of refused.
     pub fallback: bool,
-    /// `sh-port`: the client's port is hashed too.
+    /// SCHED2. sh and mh: the client's port is hashed too.
     pub port: bool,
+    /// SCHED3. Kept and listed; no scheduler looks at it.
+    pub third: bool,
+}
+
+/// The usable server of `servers` with the least load, the first of equals; `load` gives it as numerator and denominator, and
+/// the denominator of a usable server is not 0.
+fn least<'a>(
+    servers: impl Iterator<Item = (usize, &'a Destination)>,
+    counts: &Counts,
+    load: impl Fn(&Destination) -> (u32, u32),
+) -> Option<usize> {
+    let mut best: Option<(usize, u64, u64)> = None;
+    for (index, server) in servers.filter(|(_, d)| counts.usable(d)) {
+        let (over, under) = load(server);
+        let (over, under) = (u64::from(over), u64::from(under));
+        // a / b > c / d is a * d > c * b: no division, and exact.
+        if best.is_none_or(|(_, best_over, best_under)| best_over * under > over * best_under) {
+            best = Some((index, over, under));
+        }
+    }
+    best.map(|(index, ..)| index)
+}
+
+/// The candidate with the greatest weight, the first of equals.
+fn heaviest<'a>(candidates: impl Iterator<Item = (usize, &'a Destination)>) -> Option<usize> {
+    candidates.reduce(|best, other| if other.1.weight > best.1.weight { other } else { best }).map(|(i, _)| i)
 }
 
 impl Options {
     /// The flag of this name, by the scheduler's own name for it or by its number.
-    pub fn by_name(&mut self, _scheduler: Kind, name: &str) -> Option<&mut bool> {
-        match name {
-            "flag-1" | "sh-fallback" => Some(&mut self.fallback),
-            "flag-2" | "sh-port" => Some(&mut self.port),
-            _ => None,
-        }
+    pub fn by_name(&mut self, scheduler: Kind, name: &str) -> Option<&mut bool> {
+        let numbers = ["flag-1", "flag-2", "flag-3"];
+        let is_it = |(number, own): (&str, &str)| number == name || own == name;
+        let place = numbers.into_iter().zip(scheduler.flag_names()).position(is_it)?;
+        [&mut self.fallback, &mut self.port, &mut self.third].into_iter().nth(place)
     }
 
-    /// The names of the flags that are set.
-    pub fn names(self, _scheduler: Kind) -> Vec<String> {
-        let names = [(self.fallback, "sh-fallback"), (self.port, "sh-port")];
-        names.into_iter().filter_map(|(on, name)| on.then(|| name.to_owned())).collect()
+    /// The scheduler's own names of the flags that are set.
+    pub fn names(self, scheduler: Kind) -> Vec<String> {
+        let set = [self.fallback, self.port, self.third];
+        let names = scheduler.flag_names().into_iter().zip(set).filter(|(_, set)| *set);
+        names.map(|(name, _)| name.to_owned()).collect()
     }
 }
 

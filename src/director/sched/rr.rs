@@ -2,9 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::{Change, Schedule};
+use super::{Change, Request, Schedule};
 use crate::director::server::{Counts, Destination};
-use crate::packet::flow::FlowKey;
 
 /// The place in the list: 0 before its first server, `n + 1` at the server with index `n`.
 #[derive(Debug, Default)]
@@ -13,12 +12,12 @@ pub struct Rr {
 }
 
 impl Schedule for Rr {
-    fn pick(&self, list: &[Destination], _: &Counts, _: &FlowKey) -> Option<usize> {
+    fn pick(&self, list: &[Destination], counts: &Counts, _: &Request<'_>) -> Option<usize> {
         let mut place = self.place.load(Relaxed);
         loop {
             // From the place to the end, then from the start to the place itself.
             let (before, after) = list.split_at((place as usize).min(list.len()));
-            let usable = |part: &[Destination]| part.iter().position(Destination::takes_new);
+            let usable = |part: &[Destination]| part.iter().position(|d| counts.usable(d));
             let index = usable(after).map(|i| before.len() + i).or_else(|| usable(before))?;
             let next = u32::try_from(index + 1).unwrap_or(0);
             match self.place.compare_exchange_weak(place, next, Relaxed, Relaxed) {

@@ -1,8 +1,7 @@
 //! Source hashing (`ip_vs_sh.c`): a client always gets the same server, as long as the list stays.
 
-use std::net::IpAddr;
-
-use super::{Change, Options, Schedule};
+use super::hash::{fold, hash_32};
+use super::{Change, Options, Request, Schedule};
 use crate::director::server::{Counts, Destination};
 use crate::packet::flow::FlowKey;
 
@@ -30,51 +29,38 @@ impl Sh {
     }
 }
 
-/// An address as one number in host order; IPv6 by exclusive or of its four words.
-fn fold(address: IpAddr) -> u32 {
-    match address {
-        IpAddr::V4(v4) => v4.to_bits(),
-        IpAddr::V6(v6) => {
-            let word = |b: &[u8]| b.iter().fold(0, |w, &b| w << 8 | u32::from(b));
-            v6.octets().chunks(4).map(word).fold(0, |a, b| a ^ b)
-        }
-    }
-}
-
-/// The upper `bits` bits of the product with the golden ratio (include/linux/hash.h).
-const fn hash_32(value: u32, bits: u32) -> u32 {
-    value.wrapping_mul(0x61c8_8647) >> (32 - bits)
-}
-
 impl Schedule for Sh {
-    fn pick(&self, list: &[Destination], _: &Counts, flow: &FlowKey) -> Option<usize> {
+    fn pick(&self, list: &[Destination], counts: &Counts, request: &Request<'_>) -> Option<usize> {
         let usable = |bucket: usize| {
             let index = *self.buckets.get(bucket)? as usize;
-            Some((index, list.get(index)?.takes_new()))
+            Some((index, counts.usable(list.get(index)?)))
         };
         // With fallback the kernel's search starts at twice the bucket: its offset runs from the bucket on and
         // is added to the hash again.
-        let first = self.bucket(flow, 0);
-        let (index, takes_new) = usable(first)?;
-        if takes_new || !self.options.fallback {
-            return takes_new.then_some(index);
+        let first = self.bucket(request.flow, 0);
+        let (index, is_usable) = usable(first)?;
+        if is_usable || !self.options.fallback {
+            return is_usable.then_some(index);
         }
         let offsets = (0..BUCKETS).map(|k| u32::try_from((k + first) % BUCKETS).unwrap_or(0));
         offsets
-            .map_while(|offset| usable(self.bucket(flow, offset)))
-            .find_map(|(index, takes_new)| takes_new.then_some(index))
+            .map_while(|offset| usable(self.bucket(request.flow, offset)))
+            .find_map(|(index, is_usable)| is_usable.then_some(index))
     }
 
     /// Servers fill the buckets in list order, each as many in a row as its weight says, over and over. One
     /// with weight 0 keeps a bucket, so that its clients are not moved.
-    fn changed(&self, _: Change, list: &[Destination]) -> Self {
+    fn changed(&self, change: Change, list: &[Destination]) -> Self {
+        let options = if let Change::Flags(options) = change { options } else { self.options };
         let turns = (0u32..).zip(list).flat_map(|(i, d)| std::iter::repeat_n(i, d.weight.max(1) as usize));
-        Self { buckets: turns.cycle().take(if list.is_empty() { 0 } else { BUCKETS }).collect(), ..*self }
+        Self { buckets: turns.cycle().take(if list.is_empty() { 0 } else { BUCKETS }).collect(), options }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]

@@ -1,0 +1,24 @@
+//! Shortest expected delay (`ip_vs_sed.c`): the fewest active connections for its weight, the new one counted;
+//! the earlier in the list among equals. UDP has no active connections, so there the heaviest server gets all.
+
+use super::{Change, Request, Schedule, least};
+use crate::director::server::{Counts, Destination};
+
+/// Has no state: the counts are the servers'.
+#[derive(Debug, Default)]
+pub struct Sed;
+
+/// The rule itself, which nq falls back to.
+pub(super) fn least_delay(list: &[Destination], counts: &Counts) -> Option<usize> {
+    least(list.iter().enumerate(), counts, |d| (counts.active(d.id).saturating_add(1), d.weight))
+}
+
+impl Schedule for Sed {
+    fn pick(&self, list: &[Destination], counts: &Counts, _: &Request<'_>) -> Option<usize> {
+        least_delay(list, counts)
+    }
+
+    fn changed(&self, _: Change, _: &[Destination]) -> Self {
+        Self
+    }
+}
