@@ -1,7 +1,7 @@
 //! Never queue (`ip_vs_nq.c`): the first server in the list without an active connection, whatever its weight;
 //! if there is none, as sed. UDP has no active connections, so there the first server gets all.
 
-use super::{Change, Request, Schedule, sed};
+use super::{Change, Request, Schedule, least};
 use crate::director::server::{Counts, Destination};
 
 /// Has no state: the counts are the servers'.
@@ -10,8 +10,9 @@ pub struct Nq;
 
 impl Schedule for Nq {
     fn pick(&self, list: &[Destination], counts: &Counts, _: &Request<'_>) -> Option<usize> {
-        let idle = list.iter().position(|d| counts.usable(d) && counts.active(d.id) == 0);
-        idle.or_else(|| sed::least_delay(list, counts))
+        // Nothing for whatever weight is less than anything, and not less than another's nothing.
+        let delay = |active: u32| if active == 0 { 0 } else { active.saturating_add(1) };
+        least(list.iter().enumerate(), counts, |d| (delay(counts.active(d.id)), d.weight))
     }
 
     fn changed(&self, _: Change, _: &[Destination]) -> Self {

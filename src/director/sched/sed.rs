@@ -8,14 +8,9 @@ use crate::director::server::{Counts, Destination};
 #[derive(Debug, Default)]
 pub struct Sed;
 
-/// The rule itself, which nq falls back to.
-pub(super) fn least_delay(list: &[Destination], counts: &Counts) -> Option<usize> {
-    least(list.iter().enumerate(), counts, |d| (counts.active(d.id).saturating_add(1), d.weight))
-}
-
 impl Schedule for Sed {
     fn pick(&self, list: &[Destination], counts: &Counts, _: &Request<'_>) -> Option<usize> {
-        least_delay(list, counts)
+        least(list.iter().enumerate(), counts, |d| (counts.active(d.id).saturating_add(1), d.weight))
     }
 
     fn changed(&self, _: Change, _: &[Destination]) -> Self {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Change, Kind, Options, Request, Schedule, Scheduler};
+use super::{Change, Expiration, Kind, Options, Request, Schedule, Scheduler};
 use crate::director::conn::state::{State, Status};
 use crate::director::server::{Counts, Destination, ServerId};
 use crate::director::service::{Method, Server};
@@ -62,8 +62,12 @@ impl Pool {
     }
 
     pub(crate) fn pick_for(&self, client: &str) -> Option<u32> {
+        self.pick_at(client, 0)
+    }
+
+    fn pick_at(&self, client: &str, tick: u32) -> Option<u32> {
         let flow = FlowKey::new(6, client.parse().unwrap(), "10.0.0.100:80".parse().unwrap());
-        let request = Request { flow: &flow, tick: 0 };
+        let request = Request { flow: &flow, tick };
         self.scheduler.pick(&self.list, &self.counts, &request).map(|i| self.list[i].id.0)
     }
 
@@ -218,6 +222,18 @@ fn lblc_and_lblcr_around_full_servers() {
     pool.thresholds(1, 2, 0);
     pool.thresholds(2, 2, 0);
     assert_eq!(pool.open(4), "2222");
+}
+
+/// The set is of servers 1 and 2, the newest member first; the first of equals leaves, a tick after the time is up.
+#[test]
+fn a_set_that_stays_as_it_is_loses_a_server_of_lblcr() {
+    let pool = Pool::with(Kind::Lblcr, PLAIN, &[(1, 1), (2, 1)]);
+    let expiration = Expiration { lblcr_s: 100, ..Expiration::default() };
+    pool.scheduler.tend(0, &expiration);
+    assert_eq!(pool.open(3), "221");
+    [2, 2, 1].iter().for_each(|&server| pool.counts.closed(ServerId(server), ACTIVE));
+    let at = |tick| digit(pool.pick_at("10.0.1.1:4711", tick));
+    assert_eq!([400, 400, 401, 401].map(at).concat(), "1112");
 }
 
 /// A name that another server gets later brings no destinations with it. `tend` and `forget` keep the books too.

@@ -47,6 +47,9 @@ impl Schedule for Twos {
             if second.is_none() && other <= sum {
                 second = Some((index, server));
             }
+            if chosen.is_some() && second.is_some() {
+                break;
+            }
         }
         let load = |d: &Destination| (u64::from(counts.overhead(d.id)), u64::from(d.weight));
         let Some((index, server)) = chosen else {

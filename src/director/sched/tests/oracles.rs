@@ -5,7 +5,6 @@ use proptest::prelude::*;
 
 use super::rules::{EXPIRATION, rule};
 use super::*;
-use crate::director::sched::Expiration;
 
 /// One step of a history: what to do and two numbers to do it with.
 type Step = (u8, u32, u32);
