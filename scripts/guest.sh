@@ -11,10 +11,10 @@
 # -i makes the guest's clock count instructions: the guest gets one CPU, is as fast as any machine by its own
 # clock, and how busy this machine is does not matter to the timings in it.
 #
-# The guest is a QEMU machine. Emulated, so that it runs everywhere, and 20 to 30 times slower than this machine
-# for it; GUEST_ACCEL=kvm makes it fast where /dev/kvm works. Its root is / of this machine, read-only over 9p,
-# under an overlay in memory. The kernel comes from the package GUEST_KERNEL; it is unpacked into
-# ~/.cache/xvs-guest and never installed.
+# The guest is a QEMU machine. It is emulated, so that it runs everywhere, and many times slower than this one
+# for it; GUEST_ACCEL=kvm asks for KVM instead. Its root is / of this machine, read-only over 9p, under an overlay
+# in memory. The kernel comes from the package GUEST_KERNEL; it is unpacked into ~/.cache/xvs-guest and never
+# installed.
 set -euo pipefail
 # shellcheck source=scripts/lab.sh
 . "$(dirname "$0")/lab.sh"

@@ -4,8 +4,11 @@
 #   scripts/record-transcripts.sh [--check] [SCENARIO...]
 #
 # A SCENARIO is a file of tests/scenarios; all of them unless told. With --check nothing is written: it shows
-# where the kernel differs from what is recorded, and then fails. Counts of TCP packets depend on the timing of
-# acknowledgements: when only such a count differs, play it again before believing it.
+# where the kernel differs from what is recorded, and then fails.
+#
+# Some counts depend on timing; when only they differ, play the scenario again before believing it: packets of TCP
+# (acknowledgements may travel alone), and connections just before `ipvsadm -Z`, which takes away only what the
+# kernel's estimator has seen on its round every 2 s.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lab.sh

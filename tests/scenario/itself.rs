@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::director::Director;
 use crate::lab::Lab;
-use crate::player::{PATIENCE, play_in};
+use crate::player::{PATIENCE, play};
 use crate::script::parse;
 use crate::transcript::compare;
 
@@ -29,7 +29,7 @@ impl Director for Pretender {
 fn check(director: &Pretender, expected: &str) {
     let commands: Vec<_> = expected.lines().filter_map(|line| line.strip_prefix("> ")).collect();
     let script = parse(&commands.join("\n")).expect("understood");
-    let got = play_in(&mut Lab::new(), director, &script, PATIENCE);
+    let got = play(&mut Lab::new(), director, &script, PATIENCE);
     compare(expected, &got, &[]).unwrap_or_else(|difference| panic!("{difference}"));
 }
 

@@ -5,8 +5,6 @@
 
 mod client;
 mod director;
-#[allow(dead_code, reason = "the program's director, not the tests'")]
-mod ipvs;
 mod itself;
 mod lab;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
@@ -30,7 +28,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use director::Kind;
 use transcript::Deliberate;
 
 /// Where xvs differs from the kernel on purpose.
@@ -77,8 +74,11 @@ scenarios! {
 
 fn play_against_xvs(file: &str) {
     let script = script::parse(&read("scenarios", file)).unwrap_or_else(|error| panic!("{file}, {error}"));
-    let got = player::play(&script, Kind::Xvs(Path::new(env!("CARGO_BIN_EXE_xvs"))), player::PATIENCE);
+    let mut lab = lab::Lab::new();
+    let xvs = xvs::Director::start(&lab, Path::new(env!("CARGO_BIN_EXE_xvs")));
+    let got = player::play(&mut lab, &xvs, &script, player::PATIENCE);
     let deliberate: Vec<_> = DELIBERATE.iter().filter(|it| it.scenario == file).collect();
+    // It still runs: as it is dropped by a panic, it prints its log.
     if let Err(difference) = transcript::compare(&read("transcripts", file), &got, &deliberate) {
         panic!("{file}: the kernel's transcript (-) and that of xvs (+) differ:\n{difference}");
     }

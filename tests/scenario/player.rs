@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::client::Client;
-use crate::director::{Director, Kind};
+use crate::director::Director;
 use crate::lab::Lab;
 use crate::script::{Line, Verb};
 use crate::transcript::{by_service, conns, counts, lines};
@@ -16,15 +16,8 @@ pub const PATIENCE: Duration = Duration::from_secs(3);
 
 const STATS: &str = "-Ln --nosort --stats --exact";
 
-/// Plays `script` against a new director in a new lab; the transcript.
-pub fn play(script: &[Line], director: Kind<'_>, patience: Duration) -> String {
-    let mut lab = Lab::new();
-    let director = director.start(&lab);
-    play_in(&mut lab, director.as_ref(), script, patience)
-}
-
 /// Plays `script` against a director that runs in `lab`; the transcript.
-pub fn play_in(lab: &mut Lab, director: &dyn Director, script: &[Line], patience: Duration) -> String {
+pub fn play(lab: &mut Lab, director: &dyn Director, script: &[Line], patience: Duration) -> String {
     let client = Client::new(&lab.netns("cl"), patience);
     let mut player = Player { lab, director, client };
     let mut transcript = String::new();

@@ -59,16 +59,18 @@ enum Director {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let director = match arguments.director {
-        Director::Ipvs => director::Kind::Ipvs,
-        Director::Xvs => director::Kind::Xvs(&arguments.xvs),
-    };
     for file in &arguments.files {
         let name = Path::new(file.file_name().context("a scenario is a file")?);
         let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
         let script = script::parse(&text).map_err(|error| anyhow!("{}: {error}", file.display()))?;
         let start = Instant::now();
-        let transcript = player::play(&script, director, Duration::from_secs(arguments.patience));
+        let mut lab = lab::Lab::new();
+        let director: Box<dyn director::Director> = match arguments.director {
+            Director::Ipvs => Box::new(ipvs::Ipvs::start(&lab)),
+            Director::Xvs => Box::new(xvs::Director::start(&lab, &arguments.xvs)),
+        };
+        let patience = Duration::from_secs(arguments.patience);
+        let transcript = player::play(&mut lab, director.as_ref(), &script, patience);
         eprintln!("{}: {:.1} s", name.display(), start.elapsed().as_secs_f64());
         match &arguments.write {
             Some(dir) => {

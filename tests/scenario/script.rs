@@ -1,6 +1,14 @@
-//! The scenario language: one line, one thing to do. README.md beside the scenarios has it in words.
+//! The scenario language: one line, one thing to do; `#` starts a comment.
 //!
-//! Must not know how anything is done.
+//! ```text
+//!  ipvsadm ARGUMENTS                   list [ARGUMENTS] | stats | counts | conns
+//!  tune NAME=VALUE                     server NAME up|down | wait SECONDS
+//!  open ID CLIENT[:PORT] VIP:PORT      send ID | close ID | reset ID | sclose ID
+//!  tcp COUNT CLIENT[:PORT] VIP:PORT    clients COUNT VIP:PORT
+//!  udp COUNT CLIENT[:PORT] VIP:PORT    udpeach COUNT CLIENT[:PORT] VIP:PORT
+//! ```
+//!
+//! What each means is said at [`Verb`] and [`Ask`]. Must not know how anything is done.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::str::{FromStr, SplitWhitespace};
