@@ -5,6 +5,7 @@
 //! Taken into each test binary by `#[path]`. Must not know what a test builds in them.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -53,6 +54,46 @@ impl Namespaces {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
         run(&format!("ip netns add {name}"));
         name
+    }
+
+    /// Adds namespace `who` as a host: `lo` up, IPv4 only, no reverse path filter (DR is one-way).
+    pub fn add_host(&self, who: &str) {
+        self.add(who);
+        for (key, value) in [
+            ("ipv6/conf/all/disable_ipv6", 1),
+            ("ipv6/conf/default/disable_ipv6", 1),
+            ("ipv4/conf/all/rp_filter", 0),
+            ("ipv4/conf/default/rp_filter", 0),
+        ] {
+            self.sysctl(who, key, value);
+        }
+        self.ip(who, &["link set lo up"]);
+    }
+
+    /// Sets /proc/sys/net/`name` in namespace `who`.
+    pub fn sysctl(&self, who: &str, name: &str, value: u32) {
+        let path = Path::new("/proc/sys/net").join(name);
+        inside(&self.name(who), || fs::write(&path, value.to_string()).expect("sysctl is writable"));
+    }
+
+    /// Runs `ip` in namespace `who`, once for all `lines`.
+    pub fn ip(&self, who: &str, lines: &[impl AsRef<str>]) {
+        let mut batch = Command::new("ip")
+            .args(["-n", &self.name(who), "-batch", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("ip (iproute2) is installed: scripts/setup.sh");
+        let text = lines.iter().map(|line| format!("{}\n", line.as_ref())).collect::<String>();
+        batch.stdin.take().expect("piped").write_all(text.as_bytes()).expect("ip reads its batch");
+        let output = batch.wait_with_output().expect("ip ends");
+        assert!(output.status.success(), "ip in {who}: {}\n{text}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Makes `device` send packets as a wire carries them: whole checksums, nothing beyond the MTU.
+    pub fn offloads_off(&self, who: &str, device: &str) {
+        let off = "tx off tso off gso off gro off rxvlan off txvlan off";
+        succeed(self.command(who, "ethtool").args(["-K", device]).args(off.split(' ')));
     }
 
     /// A command that will run in namespace `who`.

@@ -13,17 +13,15 @@
 //! ends and one or two transmit queues, so replies may arrive at another worker than the requests.
 //! Must not know xvs.
 
-use std::fs;
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 
-use crate::netns::{Namespaces, inside, succeed};
+use crate::netns::{Namespaces, succeed};
 use crate::server::Server;
 
 /// The VIP the tests use for NAT: no server holds it.
@@ -162,16 +160,7 @@ impl Lab {
 
     /// Adds namespace `who`: `lo` up, IPv4 only, no reverse path filter (DR is one-way).
     pub fn add_netns(&self, who: &str) {
-        self.namespaces.add(who);
-        for (key, value) in [
-            ("ipv6/conf/all/disable_ipv6", 1),
-            ("ipv6/conf/default/disable_ipv6", 1),
-            ("ipv4/conf/all/rp_filter", 0),
-            ("ipv4/conf/default/rp_filter", 0),
-        ] {
-            self.sysctl(who, key, value);
-        }
-        self.ip(who, &["link set lo up"]);
+        self.namespaces.add_host(who);
     }
 
     /// Joins two (namespace, device) ends by a veth pair with two receive queues each, and sets both up.
@@ -197,28 +186,17 @@ impl Lab {
 
     /// Makes `device` send packets as a wire carries them: whole checksums, nothing beyond the MTU.
     pub fn offloads_off(&self, who: &str, device: &str) {
-        let off = "tx off tso off gso off gro off rxvlan off txvlan off";
-        succeed(self.command(who, "ethtool").args(["-K", device]).args(off.split(' ')));
+        self.namespaces.offloads_off(who, device);
     }
 
     /// Runs `ip` in namespace `who`, once for all `lines`.
     pub fn ip(&self, who: &str, lines: &[impl AsRef<str>]) {
-        let mut batch = Command::new("ip")
-            .args(["-n", &self.netns(who), "-batch", "-"])
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("ip (iproute2) is installed: scripts/setup.sh");
-        let text = lines.iter().map(|line| format!("{}\n", line.as_ref())).collect::<String>();
-        batch.stdin.take().expect("piped").write_all(text.as_bytes()).expect("ip reads its batch");
-        let output = batch.wait_with_output().expect("ip ends");
-        assert!(output.status.success(), "ip in {who}: {}\n{text}", String::from_utf8_lossy(&output.stderr));
+        self.namespaces.ip(who, lines);
     }
 
     /// Sets /proc/sys/net/`name` in namespace `who`.
     pub fn sysctl(&self, who: &str, name: &str, value: u32) {
-        let path = Path::new("/proc/sys/net").join(name);
-        inside(&self.netns(who), || fs::write(&path, value.to_string()).expect("sysctl is writable"));
+        self.namespaces.sysctl(who, name, value);
     }
 
     /// A command that will run in namespace `who`.

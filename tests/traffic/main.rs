@@ -17,9 +17,14 @@ mod load;
 mod netns;
 mod next_hops;
 mod passes;
+#[path = "../common/process.rs"]
+mod process;
+#[path = "../common/server.rs"]
+mod real_server;
 mod refusals;
 mod server;
 mod transfer;
 mod udp;
+#[path = "../common/wire.rs"]
 mod wire;
 mod xvs;

@@ -1,4 +1,4 @@
-//! A real server: a thread in its namespace that answers TCP and UDP with its name.
+//! What the lab's real servers say.
 //!
 //! TCP, any number of lines on a connection: `name` is answered with the name; `send FILE` with the
 //! file's bytes; after `take LEN` the server takes LEN bytes, keeps them in `NAME.taken` in the lab's
@@ -7,107 +7,48 @@
 use std::io;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
 
-use tokio::net::{TcpListener, TcpSocket, UdpSocket};
-use tokio::sync::oneshot;
+use tokio::net::TcpStream;
 
-use crate::netns;
+use crate::real_server::Manners;
+pub use crate::real_server::Server;
 use crate::wire::Wire;
 
-/// Connections that may wait to be accepted: a burst of two thousand is no failure of the director.
-const BACKLOG: u32 = 4096;
 /// A DNS header's length in bytes: two of them the query's id, two flags.
 pub const HEADER_LEN: usize = 12;
 
-/// See the module. Stops when dropped.
-#[derive(Debug)]
-pub struct Server {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
 impl Server {
-    /// Starts a server called `name` in `netns`; it listens when this returns.
+    /// Starts a server called `name` in `netns`, with its files in `dir`; it listens when this returns.
     pub fn start(netns: &str, name: &str, tcp: &[SocketAddrV4], udp: &[SocketAddrV4], dir: &Path) -> Self {
-        let (stop, stopped) = oneshot::channel();
-        let (ready, is_ready) = mpsc::channel();
-        let (netns, me) = (netns.to_owned(), Arc::new(Me { name: name.to_owned(), dir: dir.to_owned() }));
-        let (tcp, udp) = (tcp.to_vec(), udp.to_vec());
-        let thread = thread::spawn(move || {
-            netns::enter(&netns);
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-            runtime.block_on(async move {
-                for address in tcp {
-                    let listener =
-                        listen(address).unwrap_or_else(|error| panic!("listen on {address}: {error}"));
-                    tokio::spawn(accept(listener, Arc::clone(&me)));
-                }
-                for address in udp {
-                    let socket = UdpSocket::bind(address).await;
-                    let socket = socket.unwrap_or_else(|error| panic!("UDP on {address}: {error}"));
-                    tokio::spawn(answer_datagrams(socket, Arc::clone(&me)));
-                }
-                ready.send(()).expect("the starter waits");
-                let _ = stopped.await;
-            });
-        });
-        is_ready.recv().unwrap_or_else(|_| panic!("server {name} did not start"));
-        Self { stop: Some(stop), thread: Some(thread) }
+        Self::spawn(netns, Named { name: name.to_owned(), dir: dir.to_owned() }, tcp, udp)
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-struct Me {
+struct Named {
     name: String,
     dir: PathBuf,
 }
 
-fn listen(address: SocketAddrV4) -> io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address.into())?;
-    socket.listen(BACKLOG)
-}
-
-async fn accept(listener: TcpListener, me: Arc<Me>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        // An error ends the connection, and its client will notice; the server goes on.
-        let me = Arc::clone(&me);
-        tokio::spawn(async move { converse(Wire::new(stream), &me).await });
-    }
-}
-
-async fn converse(mut wire: Wire, me: &Me) -> io::Result<()> {
-    while let Some(line) = wire.line().await? {
-        match line.split_once(' ') {
-            None if line == "name" => wire.write(format!("{}\n", me.name).as_bytes()).await?,
-            Some(("send", file)) => wire.write(&std::fs::read(me.dir.join(file))?).await?,
-            Some(("take", len)) => {
-                let bytes = wire.bytes(len.parse().map_err(io::Error::other)?).await?;
-                std::fs::write(me.dir.join(format!("{}.taken", me.name)), bytes)?;
-                wire.write(b"taken\n").await?;
+impl Manners for Named {
+    async fn converse(&self, stream: TcpStream) -> io::Result<()> {
+        let mut wire = Wire::new(stream);
+        while let Some(line) = wire.line().await? {
+            match line.split_once(' ') {
+                None if line == "name" => wire.write(format!("{}\n", self.name).as_bytes()).await?,
+                Some(("send", file)) => wire.write(&std::fs::read(self.dir.join(file))?).await?,
+                Some(("take", len)) => {
+                    let bytes = wire.bytes(len.parse().map_err(io::Error::other)?).await?;
+                    std::fs::write(self.dir.join(format!("{}.taken", self.name)), bytes)?;
+                    wire.write(b"taken\n").await?;
+                }
+                _ => return Err(io::Error::other(format!("what is {line:?}?"))),
             }
-            _ => return Err(io::Error::other(format!("what is {line:?}?"))),
         }
+        Ok(())
     }
-    Ok(())
-}
 
-async fn answer_datagrams(socket: UdpSocket, me: Arc<Me>) {
-    let mut buffer = [0; 2048];
-    while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
-        let _ = socket.send_to(&answer(&buffer[..len], &me.name), from).await;
+    fn answer(&self, query: &[u8]) -> Vec<u8> {
+        answer(query, &self.name)
     }
 }
 

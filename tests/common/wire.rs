@@ -1,4 +1,6 @@
 //! A TCP connection that speaks lines and counted bytes; what client and server share.
+//!
+//! Taken into each test binary by `#[path]`.
 
 use std::io::{self, ErrorKind};
 

@@ -1,0 +1,182 @@
+//! The clients: connections and datagrams from client addresses, every wait bounded, every outcome one line.
+//!
+//! Must not know what is between them and the servers.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::iter::repeat_with;
+use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::lab;
+use crate::netns::inside;
+use crate::script::Ask;
+
+/// How long the last packets of a connection may take to the director: nobody waits for them.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// A connection with the name of the server behind it, or a word for why there is none.
+type Connected = Result<(TcpStream, String), String>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Client {
+    netns: String,
+    patience: Duration,
+    open: HashMap<String, TcpStream>,
+}
+
+impl Client {
+    /// A client in `netns` that takes no answer within `patience` for none.
+    pub fn new(netns: &str, patience: Duration) -> Self {
+        Self { netns: netns.to_owned(), patience, open: HashMap::new() }
+    }
+
+    /// Does it, and says how it went.
+    pub fn ask(&mut self, ask: &Ask) -> String {
+        let netns = self.netns.clone();
+        let answer = inside(&netns, || self.answer(ask));
+        thread::sleep(SETTLE);
+        answer
+    }
+
+    fn answer(&mut self, ask: &Ask) -> String {
+        match ask {
+            Ask::Open { id, from, to } => match self.connect(*from, *to) {
+                Ok((stream, name)) => {
+                    self.open.insert(id.clone(), stream);
+                    name
+                }
+                Err(why) => why,
+            },
+            Ask::Send(id) => match self.open.get_mut(id) {
+                Some(stream) => send(stream),
+                None => NOT_OPEN.to_owned(),
+            },
+            Ask::Close(id) => self.end(id, |stream| {
+                finish(stream);
+                "done"
+            }),
+            Ask::Reset(id) => self.end(id, |stream| {
+                // Closed without lingering: a reset instead of a FIN.
+                SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+                "done"
+            }),
+            Ask::ServerClose(id) => self.end(id, |mut stream| {
+                let closed = stream.write_all(b"quit\n").and_then(|()| stream.read(&mut [0; 64]));
+                match closed {
+                    Ok(_) => "done",
+                    Err(error) if is_timeout(&error) => "timeout",
+                    Err(_) => "reset",
+                }
+            }),
+            Ask::Tcp { count, from, to } => joined(*count, || self.once(*from, *to)),
+            Ask::Clients { count, to } => {
+                let mut clients = lab::clients();
+                joined(*count, || {
+                    let from = clients.next().expect("no more clients than the lab has");
+                    self.once(SocketAddrV4::new(from, 0), *to)
+                })
+            }
+            Ask::Udp { count, from, to } => self.datagrams(*count, *from, *to),
+            Ask::UdpEach { count, from, to } => joined(*count, || self.datagrams(1, *from, *to)),
+        }
+    }
+
+    fn end(&mut self, id: &str, how: impl FnOnce(TcpStream) -> &'static str) -> String {
+        self.open.remove(id).map_or(NOT_OPEN, how).to_owned()
+    }
+
+    /// One connection from its start to its end.
+    fn once(&self, from: SocketAddrV4, to: SocketAddrV4) -> String {
+        self.connect(from, to).map_or_else(
+            |why| why,
+            |(stream, name)| {
+                finish(stream);
+                name
+            },
+        )
+    }
+
+    fn connect(&self, from: SocketAddrV4, to: SocketAddrV4) -> Connected {
+        let connected = || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&from.into())?;
+            socket.connect_timeout(&to.into(), self.patience)?;
+            let mut stream = TcpStream::from(socket);
+            stream.set_read_timeout(Some(self.patience))?;
+            stream.set_write_timeout(Some(self.patience))?;
+            let name = read_name(&mut stream)?;
+            Ok((stream, name))
+        };
+        connected().map_err(|error: io::Error| match error.kind() {
+            ErrorKind::ConnectionRefused => "refused".to_owned(),
+            ErrorKind::ConnectionReset => "reset".to_owned(),
+            _ => words(&error),
+        })
+    }
+
+    fn datagrams(&self, count: usize, from: SocketAddrV4, to: SocketAddrV4) -> String {
+        let open = || {
+            let socket = UdpSocket::bind(SocketAddr::V4(from))?;
+            socket.connect(SocketAddr::V4(to))?;
+            socket.set_read_timeout(Some(self.patience))?;
+            Ok(socket)
+        };
+        let socket: UdpSocket = match open() {
+            Ok(socket) => socket,
+            Err(error) => return words(&error),
+        };
+        joined(count, || {
+            let mut answer = [0; 64];
+            match socket.send(b"who\n").and_then(|_| socket.recv(&mut answer)) {
+                Ok(len) => trimmed(&answer[..len]),
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => "refused".to_owned(),
+                Err(error) => words(&error),
+            }
+        })
+    }
+}
+
+const NOT_OPEN: &str = "not-open";
+
+fn joined(count: usize, one: impl FnMut() -> String) -> String {
+    repeat_with(one).take(count).collect::<Vec<_>>().join(" ")
+}
+
+fn send(stream: &mut TcpStream) -> String {
+    stream.write_all(b"ping\n").and_then(|()| read_name(stream)).unwrap_or_else(|error| words(&error))
+}
+
+fn read_name(stream: &mut TcpStream) -> io::Result<String> {
+    let mut name = [0; 64];
+    let len = stream.read(&mut name)?;
+    Ok(if len == 0 { "closed".to_owned() } else { trimmed(&name[..len]) })
+}
+
+/// Closes in the orderly way, client first. How that went is for the director to show.
+fn finish(mut stream: TcpStream) {
+    let _ = stream.shutdown(Shutdown::Write).and_then(|()| stream.read(&mut [0; 64]));
+}
+
+fn trimmed(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// An error as one word: `connection-reset-by-peer`.
+fn words(error: &io::Error) -> String {
+    if is_timeout(error) {
+        return "timeout".to_owned();
+    }
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.to_lowercase().replace(' ', "-")
+}

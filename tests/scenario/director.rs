@@ -1,0 +1,15 @@
+//! What a scenario can be played against: how the director that stands in lb is spoken to.
+
+use std::time::Duration;
+
+/// A director that runs in a lab. It ends when dropped.
+pub trait Director {
+    /// What to put into a shell's command line in place of `ipvsadm`.
+    fn ipvsadm(&self) -> String;
+
+    /// The shell's command line that sets `NAME=VALUE`.
+    fn tune(&self, setting: &str) -> String;
+
+    /// How far its counters may be behind its traffic.
+    fn counters_lag(&self) -> Duration;
+}

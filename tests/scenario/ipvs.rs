@@ -1,0 +1,35 @@
+//! The kernel's IPVS, as the director's namespace has it, with the ipvsadm that is installed.
+
+use std::time::Duration;
+
+use crate::director::Director;
+use crate::lab::Lab;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Ipvs;
+
+impl Ipvs {
+    /// Loads it; the kernel loads schedulers by itself.
+    pub fn start(lab: &Lab) -> Self {
+        let answer = lab.shell("modprobe ip_vs && ipvsadm -Ln");
+        let error = String::from_utf8_lossy(&answer.stderr);
+        assert!(answer.status.success(), "no IPVS or no ipvsadm here, see scripts/guest.sh: {error}");
+        Self
+    }
+}
+
+impl Director for Ipvs {
+    fn ipvsadm(&self) -> String {
+        "ipvsadm".to_owned()
+    }
+
+    fn tune(&self, setting: &str) -> String {
+        format!("sysctl -qw net.ipv4.vs.{setting}")
+    }
+
+    /// The kernel shows what its estimator last saw, up to 2 s ago.
+    fn counters_lag(&self) -> Duration {
+        Duration::from_millis(2_200)
+    }
+}

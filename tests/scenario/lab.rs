@@ -1,0 +1,208 @@
+//! The lab every scenario is played in: seven network namespaces, gone when dropped.
+//!
+//! ```text
+//!  cl: clients and router          lb: the director              r1..r4: real servers
+//!    cl0 10.0.1.1-64/16 ────────── lb0 10.0.0.1/16                 eth0 10.1.0.11-14/24
+//!                                      VIPs 10.0.0.100-107         lo   the VIPs, no ARP for them
+//!    cl1 10.1.0.254/24             lb1 10.1.0.1/24
+//!     │                             │                               │
+//!     └──────────────── sw: a bridge that joins them ───────────────┘
+//! ```
+//!
+//! A server's default route is the director for replies from its own address (NAT), and cl for replies from
+//! a VIP (DR, TUN). The addresses are part of the scenarios. Must not know which director is in lb.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::netns::{Namespaces, inside, run};
+use crate::real_server::Server;
+use crate::server::Named;
+
+/// The real servers, by the name they answer with.
+const SERVERS: [(&str, Ipv4Addr); 4] = [
+    ("r1", Ipv4Addr::new(10, 1, 0, 11)),
+    ("r2", Ipv4Addr::new(10, 1, 0, 12)),
+    ("r3", Ipv4Addr::new(10, 1, 0, 13)),
+    ("r4", Ipv4Addr::new(10, 1, 0, 14)),
+];
+/// The ports every server answers on, TCP and UDP, at all of its addresses.
+const PORTS: [u16; 7] = [21, 53, 80, 81, 443, 8080, 9999];
+/// How long a command in the lab may take, in seconds; then it is ended, and its exit status is 124.
+const COMMAND_LIMIT_S: &str = "30";
+/// How long the neighbours may take to answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The clients' addresses, in order.
+pub fn clients() -> impl Iterator<Item = Ipv4Addr> {
+    (1..=64).map(|last| Ipv4Addr::new(10, 0, 1, last))
+}
+
+fn vips() -> impl Iterator<Item = Ipv4Addr> {
+    (100..=107).map(|last| Ipv4Addr::new(10, 0, 0, last))
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Lab {
+    // Dropped in this order: the servers leave their namespaces first.
+    servers: BTreeMap<&'static str, Server>,
+    namespaces: Namespaces,
+    dir: TempDir,
+}
+
+impl Lab {
+    /// The lab with all servers up, and every neighbour known so that ARP never decides an outcome.
+    pub fn new() -> Self {
+        let namespaces = Namespaces::new();
+        let dir = tempfile::Builder::new().prefix(namespaces.prefix()).tempdir();
+        let mut lab = Self { servers: BTreeMap::new(), namespaces, dir: dir.expect("temporary directory") };
+        lab.hosts_and_cables();
+        lab.clients();
+        lab.director();
+        for (name, rip) in SERVERS {
+            lab.real_server(name, rip);
+            lab.server(name, true);
+        }
+        lab.resolve("lb", "lb0", clients());
+        lab.resolve("lb", "lb1", SERVERS.into_iter().map(|(_, rip)| rip));
+        lab.resolve("cl", "cl0", vips());
+        for (name, _) in SERVERS {
+            lab.resolve(name, "eth0", [Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 1, 0, 254)]);
+        }
+        lab
+    }
+
+    fn hosts_and_cables(&self) {
+        let servers = SERVERS.map(|(name, _)| name);
+        for who in ["cl", "lb", "sw"].into_iter().chain(servers) {
+            self.namespaces.add_host(who);
+        }
+        self.namespaces.ip("sw", &["link add br0 type bridge forward_delay 0", "link set br0 up"]);
+        self.cable(("cl", "cl0"), ("lb", "lb0"));
+        for (who, device) in
+            [("lb", "lb1"), ("cl", "cl1")].into_iter().chain(servers.map(|who| (who, "eth0")))
+        {
+            let port = format!("p-{who}");
+            self.cable((who, device), ("sw", &port));
+            self.namespaces.ip("sw", &[format!("link set {port} master br0")]);
+        }
+    }
+
+    /// A veth pair with two queues in either direction.
+    fn cable(&self, from: (&str, &str), to: (&str, &str)) {
+        let queues = "numrxqueues 2 numtxqueues 2";
+        let peer = format!("peer name {} netns {} {queues}", to.1, self.netns(to.0));
+        self.namespaces.ip(from.0, &[format!("link add {} {queues} type veth {peer}", from.1)]);
+        for (who, device) in [from, to] {
+            self.namespaces.offloads_off(who, device);
+            self.namespaces.ip(who, &[format!("link set {device} up")]);
+        }
+    }
+
+    fn clients(&self) {
+        let mut lines: Vec<_> =
+            clients().map(|address| format!("address add {address}/16 dev cl0")).collect();
+        lines.push("address add 10.1.0.254/24 dev cl1".to_owned());
+        self.namespaces.ip("cl", &lines);
+        self.namespaces.sysctl("cl", "ipv4/ip_forward", 1);
+    }
+
+    fn director(&self) {
+        let mut lines = vec!["address add 10.0.0.1/16 dev lb0".to_owned()];
+        lines.extend(vips().map(|vip| format!("address add {vip}/32 dev lb0")));
+        lines.push("address add 10.1.0.1/24 dev lb1".to_owned());
+        self.namespaces.ip("lb", &lines);
+        for (name, value) in
+            [("ipv4/ip_forward", 1), ("ipv4/conf/all/send_redirects", 0), ("ipv4/conf/lb1/send_redirects", 0)]
+        {
+            self.namespaces.sysctl("lb", name, value);
+        }
+    }
+
+    fn real_server(&self, name: &str, rip: Ipv4Addr) {
+        self.namespaces.sysctl(name, "ipv4/conf/all/arp_ignore", 1);
+        self.namespaces.sysctl(name, "ipv4/conf/all/arp_announce", 2);
+        let mut lines = vec![
+            format!("address add {rip}/24 dev eth0"),
+            "route add default via 10.1.0.1".to_owned(),
+            "route add default via 10.1.0.254 table 100".to_owned(),
+        ];
+        for vip in vips() {
+            lines.push(format!("address add {vip}/32 dev lo"));
+            lines.push(format!("rule add from {vip} lookup 100"));
+        }
+        self.namespaces.ip(name, &lines);
+    }
+
+    /// Starts or stops the program on real server `name`; its address stays.
+    pub fn server(&mut self, name: &str, up: bool) {
+        let (name, rip) =
+            *SERVERS.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no server {name}"));
+        // Before a new one starts, the old one has let go of the ports.
+        drop(self.servers.remove(name));
+        if up {
+            let tcp = PORTS.map(|port| SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
+            let addresses = || vips().chain([rip]);
+            let udp: Vec<_> =
+                PORTS.iter().flat_map(|port| addresses().map(|it| SocketAddrV4::new(it, *port))).collect();
+            self.servers.insert(name, Server::spawn(&self.netns(name), Named(name), &tcp, &udp));
+        }
+    }
+
+    /// Makes the kernel of `who` look for its neighbours on `device`, and waits until it knows them all. A packet
+    /// would do that too, but its answer would count: a kernel limits the ICMP errors it sends to an address.
+    fn resolve(&self, who: &str, device: &str, neighbours: impl IntoIterator<Item = Ipv4Addr>) {
+        let neighbours: Vec<_> = neighbours.into_iter().map(|it| it.to_string()).collect();
+        let lines: Vec<_> =
+            neighbours.iter().map(|it| format!("neighbour replace {it} dev {device} use")).collect();
+        self.namespaces.ip(who, &lines);
+        let show = format!("ip -n {} neighbour show dev {device}", self.netns(who));
+        let start = Instant::now();
+        loop {
+            let all = run(&show);
+            let known: Vec<_> = all.lines().filter(|line| line.contains(" lladdr ")).collect();
+            let is_known = |it: &String| known.iter().any(|line| line.split(' ').next() == Some(it));
+            if neighbours.iter().all(is_known) {
+                return;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{who} looks for {neighbours:?} on {device} and finds\n{all}"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The full name of this lab's namespace `who`.
+    pub fn netns(&self, who: &str) -> String {
+        self.namespaces.name(who)
+    }
+
+    /// A command that will run in namespace `who`.
+    pub fn command(&self, who: &str, program: &str) -> Command {
+        self.namespaces.command(who, program)
+    }
+
+    /// A directory for this lab's files, gone with it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Runs a shell's command line in the director's namespace. What it means to keep in /tmp is kept in
+    /// the lab's directory, so that labs do not share it.
+    pub fn shell(&self, line: &str) -> Output {
+        let line = line.replace("/tmp/", &format!("{}/", self.dir().display()));
+        inside(&self.netns("lb"), || {
+            let mut bash = Command::new("timeout");
+            bash.args(["--kill-after=5", COMMAND_LIMIT_S, "bash", "-c", &line]).stdin(Stdio::null());
+            bash.output().expect("timeout and bash are installed")
+        })
+    }
+}

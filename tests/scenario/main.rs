@@ -1,0 +1,107 @@
+//! Scenarios: `ipvsadm` lines and real traffic, played against xvs; the transcript must be the kernel's.
+//!
+//! `tests/scenarios` has the scenarios, `tests/transcripts` what kernel IPVS (Linux 6.12.117, ipvsadm 1.31)
+//! did with each; `scripts/record-transcripts.sh` records them again. Needs root.
+
+mod client;
+mod director;
+mod itself;
+mod lab;
+#[allow(dead_code, reason = "shared: no test binary uses all of it")]
+#[path = "../common/netns.rs"]
+mod netns;
+mod player;
+#[allow(dead_code, reason = "shared: no test binary uses all of it")]
+#[path = "../common/process.rs"]
+mod process;
+#[path = "../common/server.rs"]
+mod real_server;
+mod script;
+mod server;
+mod transcript;
+#[allow(dead_code, reason = "shared: no test binary uses all of it")]
+#[path = "../common/wire.rs"]
+mod wire;
+mod xvs;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use transcript::Deliberate;
+
+/// Where xvs differs from the kernel on purpose.
+const DELIBERATE: &[Deliberate] = &[];
+
+/// One test for each scenario. Those that wait are ignored, with the reason, until xvs can play them:
+/// `cargo test --test scenario -- --ignored` tries.
+macro_rules! scenarios {
+    (played: [$($played:ident $file:literal,)*] waiting: $reason:literal [$($waiting:ident $later:literal,)*]) => {
+        /// Every scenario that has a test.
+        const SCENARIOS: &[&str] = &[$($file,)* $($later,)*];
+        $(
+            #[test]
+            fn $played() {
+                play_against_xvs($file);
+            }
+        )*
+        $(
+            #[test]
+            #[ignore = $reason]
+            fn $waiting() {
+                play_against_xvs($later);
+            }
+        )*
+    };
+}
+
+scenarios! {
+    played: []
+    waiting: "xvs has no `ipvsadm` and no `set` yet" [
+        rr_wrr "01-rr-wrr.txt",
+        least_connection "02-least-connection.txt",
+        hashing "03-hashing.txt",
+        locality_overflow_failover "04-locality-overflow-failover.txt",
+        persistence "05-persistence.txt",
+        tcp_states_nat "06-tcp-states-nat.txt",
+        tcp_states_dr "07-tcp-states-dr.txt",
+        server_leaves "08-server-leaves.txt",
+        ipvsadm_errors "09-ipvsadm-errors.txt",
+        listing_save_restore "10-listing-save-restore.txt",
+        howtos "11-howtos.txt",
+    ]
+}
+
+fn play_against_xvs(file: &str) {
+    let script = script::parse(&read("scenarios", file)).unwrap_or_else(|error| panic!("{file}, {error}"));
+    let mut lab = lab::Lab::new();
+    let xvs = xvs::Director::start(&lab, Path::new(env!("CARGO_BIN_EXE_xvs")));
+    let got = player::play(&mut lab, &xvs, &script, player::PATIENCE);
+    let deliberate: Vec<_> = DELIBERATE.iter().filter(|it| it.scenario == file).collect();
+    // It still runs: as it is dropped by a panic, it prints its log.
+    if let Err(difference) = transcript::compare(&read("transcripts", file), &got, &deliberate) {
+        panic!("{file}: the kernel's transcript (-) and that of xvs (+) differ:\n{difference}");
+    }
+}
+
+fn dir(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}
+
+fn read(kind: &str, file: &str) -> String {
+    fs::read_to_string(dir(kind).join(file)).unwrap_or_else(|error| panic!("tests/{kind}/{file}: {error}"))
+}
+
+#[test]
+fn every_scenario_has_a_test_and_a_transcript() {
+    let files = |kind: &str| -> BTreeSet<String> {
+        let entries = fs::read_dir(dir(kind)).expect("a directory");
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    };
+    let tested: BTreeSet<String> = SCENARIOS.iter().map(ToString::to_string).collect();
+    assert_eq!(tested, files("scenarios"));
+    assert_eq!(tested, files("transcripts"));
+    for it in DELIBERATE {
+        assert!(tested.contains(it.scenario) && !it.reason.is_empty(), "{it:?}");
+    }
+}

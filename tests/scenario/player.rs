@@ -1,0 +1,90 @@
+//! Plays a script in a lab, line by line, and writes the transcript.
+
+use std::fmt::Write as _;
+use std::process::Output;
+use std::thread;
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::director::Director;
+use crate::lab::Lab;
+use crate::script::{Line, Verb};
+use crate::transcript::{by_service, conns, counts, lines};
+
+/// How long a client waits for an answer before it counts as none. Some scenarios have clients that get none.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+
+const STATS: &str = "-Ln --nosort --stats --exact";
+
+/// Plays `script` against a director that runs in `lab`; the transcript.
+pub fn play(lab: &mut Lab, director: &dyn Director, script: &[Line], patience: Duration) -> String {
+    let client = Client::new(&lab.netns("cl"), patience);
+    let mut player = Player { lab, director, client };
+    let mut transcript = String::new();
+    for line in script {
+        writeln!(transcript, "> {}", line.text).expect("a String");
+        for said in player.act(&line.verb) {
+            writeln!(transcript, "  {said}").expect("a String");
+        }
+    }
+    transcript
+}
+
+struct Player<'a> {
+    lab: &'a mut Lab,
+    director: &'a dyn Director,
+    client: Client,
+}
+
+impl Player<'_> {
+    fn act(&mut self, verb: &Verb) -> Vec<String> {
+        match verb {
+            Verb::Ipvsadm(arguments) => return self.administer(arguments),
+            Verb::List(arguments) => return self.administer(&format!("-Ln --nosort {arguments}")),
+            Verb::Stats => {
+                thread::sleep(self.director.counters_lag());
+                return self.administer(STATS);
+            }
+            Verb::Counts => {
+                thread::sleep(self.director.counters_lag());
+                return counts(&text(&self.ipvsadm(STATS).stdout));
+            }
+            Verb::Conns => return conns(&text(&self.ipvsadm("-Lnc").stdout)),
+            Verb::Tune(setting) => {
+                let set = self.lab.shell(&self.director.tune(setting));
+                if !set.status.success() {
+                    let why = if set.stderr.is_empty() { set.stdout } else { set.stderr };
+                    return vec![format!("failed: {}", text(&why).trim())];
+                }
+            }
+            Verb::Wait(time) => thread::sleep(*time),
+            Verb::Server { name, up } => self.lab.server(name, *up),
+            Verb::Client(ask) => return vec![self.client.ask(ask)],
+        }
+        Vec::new()
+    }
+
+    fn ipvsadm(&self, arguments: &str) -> Output {
+        self.lab.shell(&format!("{} {arguments}", self.director.ipvsadm()))
+    }
+
+    /// Both outputs, and the exit status when it is not 0.
+    fn administer(&self, arguments: &str) -> Vec<String> {
+        let done = self.ipvsadm(arguments);
+        let mut said = lines(&(text(&done.stdout) + &text(&done.stderr)));
+        if arguments.contains("--nosort") {
+            said = by_service(&said);
+        }
+        said.retain(|line| !line.trim().is_empty());
+        if !done.status.success() {
+            said.push(
+                done.status.code().map_or_else(|| done.status.to_string(), |code| format!("exit {code}")),
+            );
+        }
+        said
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

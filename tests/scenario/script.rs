@@ -1,0 +1,229 @@
+//! The scenario language: one line, one thing to do; `#` starts a comment.
+//!
+//! ```text
+//!  ipvsadm ARGUMENTS                   list [ARGUMENTS] | stats | counts | conns
+//!  tune NAME=VALUE                     server NAME up|down | wait SECONDS
+//!  open ID CLIENT[:PORT] VIP:PORT      send ID | close ID | reset ID | sclose ID
+//!  tcp COUNT CLIENT[:PORT] VIP:PORT    clients COUNT VIP:PORT
+//!  udp COUNT CLIENT[:PORT] VIP:PORT    udpeach COUNT CLIENT[:PORT] VIP:PORT
+//! ```
+//!
+//! What each means is said at [`Verb`] and [`Ask`]. Must not know how anything is done.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::str::{FromStr, SplitWhitespace};
+use std::time::Duration;
+
+/// A line of a scenario.
+#[derive(Debug, PartialEq)]
+pub struct Line {
+    /// As it stands in the file and in the transcript.
+    pub text: String,
+    /// What it says.
+    pub verb: Verb,
+}
+
+/// What a line says.
+#[derive(Debug, PartialEq)]
+pub enum Verb {
+    /// ipvsadm with these arguments; a shell's redirections and pipes may follow.
+    Ipvsadm(String),
+    /// A tunable is set: `NAME=VALUE`.
+    Tune(String),
+    /// The services with these further arguments, servers in the director's own order.
+    List(String),
+    /// All counters.
+    Stats,
+    /// The connections of each service and server.
+    Counts,
+    /// The connections.
+    Conns,
+    /// Nothing happens for a while.
+    Wait(Duration),
+    /// A server's program is stopped or started.
+    Server {
+        /// Which.
+        name: String,
+        /// Whether it runs from now on.
+        up: bool,
+    },
+    /// Traffic.
+    Client(Ask),
+}
+
+/// What a client does. `from` has port 0 where the kernel chooses it.
+#[derive(Debug, PartialEq)]
+pub enum Ask {
+    /// Connects, reads the server's name and keeps the connection as `id`.
+    Open { id: String, from: SocketAddrV4, to: SocketAddrV4 },
+    /// A line there and back.
+    Send(String),
+    /// The client closes.
+    Close(String),
+    /// The client resets.
+    Reset(String),
+    /// The server closes first.
+    ServerClose(String),
+    /// Connections in a row, each closed by the client.
+    Tcp { count: usize, from: SocketAddrV4, to: SocketAddrV4 },
+    /// Datagrams in a row from one socket.
+    Udp { count: usize, from: SocketAddrV4, to: SocketAddrV4 },
+    /// Datagrams, each from a new socket.
+    UdpEach { count: usize, from: SocketAddrV4, to: SocketAddrV4 },
+    /// A connection from each of the first client addresses.
+    Clients { count: usize, to: SocketAddrV4 },
+}
+
+/// Reads a scenario whole. The error names the line.
+pub fn parse(text: &str) -> Result<Vec<Line>, String> {
+    let mut script = Vec::new();
+    for (index, raw) in text.lines().enumerate() {
+        // In an ipvsadm line # may be the shell's.
+        let line = if raw.contains("ipvsadm") { raw } else { raw.split('#').next().unwrap_or_default() };
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let verb = verb(line).map_err(|error| format!("line {}: `{line}`: {error}", index + 1))?;
+        script.push(Line { text: line.to_owned(), verb });
+    }
+    Ok(script)
+}
+
+fn verb(line: &str) -> Result<Verb, String> {
+    let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+    // Those that take the rest of the line as it is; the others take words.
+    match name {
+        "ipvsadm" => return Ok(Verb::Ipvsadm(rest.to_owned())),
+        "list" => return Ok(Verb::List(rest.to_owned())),
+        _ => {}
+    }
+    let mut words = Words(rest.split_whitespace());
+    let verb = match name {
+        "tune" => Verb::Tune(words.text("NAME=VALUE")?),
+        "stats" => Verb::Stats,
+        "counts" => Verb::Counts,
+        "conns" => Verb::Conns,
+        "wait" => Verb::Wait(words.value("a number of seconds", seconds)?),
+        "server" => Verb::Server { name: words.text("a server")?, up: words.value("up or down", up)? },
+        "open" => {
+            Verb::Client(Ask::Open { id: words.text("an id")?, from: words.client()?, to: words.service()? })
+        }
+        "send" => Verb::Client(Ask::Send(words.text("an id")?)),
+        "close" => Verb::Client(Ask::Close(words.text("an id")?)),
+        "reset" => Verb::Client(Ask::Reset(words.text("an id")?)),
+        "sclose" => Verb::Client(Ask::ServerClose(words.text("an id")?)),
+        "tcp" => {
+            Verb::Client(Ask::Tcp { count: words.count()?, from: words.client()?, to: words.service()? })
+        }
+        "udp" => {
+            Verb::Client(Ask::Udp { count: words.count()?, from: words.client()?, to: words.service()? })
+        }
+        "udpeach" => {
+            Verb::Client(Ask::UdpEach { count: words.count()?, from: words.client()?, to: words.service()? })
+        }
+        "clients" => Verb::Client(Ask::Clients { count: words.count()?, to: words.service()? }),
+        _ => return Err("there is no such verb".to_owned()),
+    };
+    match words.0.next() {
+        Some(word) => Err(format!("`{word}` is one word too many")),
+        None => Ok(verb),
+    }
+}
+
+struct Words<'a>(SplitWhitespace<'a>);
+
+impl Words<'_> {
+    fn value<T>(&mut self, what: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, String> {
+        let word = self.0.next().ok_or_else(|| format!("{what} is missing"))?;
+        read(word).ok_or_else(|| format!("`{word}` is not {what}"))
+    }
+
+    fn text(&mut self, what: &str) -> Result<String, String> {
+        self.value(what, |word| Some(word.to_owned()))
+    }
+
+    fn count(&mut self) -> Result<usize, String> {
+        self.value("a number", |word| word.parse().ok())
+    }
+
+    fn client(&mut self) -> Result<SocketAddrV4, String> {
+        let port_0 = |word: &str| Ipv4Addr::from_str(word).ok().map(|address| SocketAddrV4::new(address, 0));
+        self.value("ADDRESS or ADDRESS:PORT", |word| word.parse().ok().or_else(|| port_0(word)))
+    }
+
+    fn service(&mut self) -> Result<SocketAddrV4, String> {
+        self.value("ADDRESS:PORT", |word| word.parse().ok())
+    }
+}
+
+fn seconds(word: &str) -> Option<Duration> {
+    word.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+}
+
+fn up(word: &str) -> Option<bool> {
+    match word {
+        "up" => Some(true),
+        "down" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(line: &str) -> Verb {
+        parse(line).expect("understood").pop().expect("a line").verb
+    }
+
+    #[test]
+    fn every_verb_is_understood() {
+        let at = |text: &str| text.parse::<SocketAddrV4>().expect("address and port");
+        let (from, to) = (at("10.0.1.1:0"), at("10.0.0.100:80"));
+        assert_eq!(one("ipvsadm -Sn | wc -l"), Verb::Ipvsadm("-Sn | wc -l".into()));
+        assert_eq!(one("tune a=1"), Verb::Tune("a=1".into()));
+        assert_eq!(one("list"), Verb::List(String::new()));
+        assert_eq!(one("list -t 10.0.0.100:80"), Verb::List("-t 10.0.0.100:80".into()));
+        assert_eq!([one("stats"), one("counts"), one("conns")], [Verb::Stats, Verb::Counts, Verb::Conns]);
+        assert_eq!(one("wait 2.5"), Verb::Wait(Duration::from_millis(2500)));
+        assert_eq!(one("server r2 down"), Verb::Server { name: "r2".into(), up: false });
+        assert_eq!(one("server r2 up"), Verb::Server { name: "r2".into(), up: true });
+        let open = Ask::Open { id: "a".into(), from: at("10.0.1.1:5001"), to };
+        assert_eq!(one("open a 10.0.1.1:5001 10.0.0.100:80"), Verb::Client(open));
+        assert_eq!(one("send a"), Verb::Client(Ask::Send("a".into())));
+        assert_eq!(one("close a"), Verb::Client(Ask::Close("a".into())));
+        assert_eq!(one("reset a"), Verb::Client(Ask::Reset("a".into())));
+        assert_eq!(one("sclose a"), Verb::Client(Ask::ServerClose("a".into())));
+        assert_eq!(one("tcp 3 10.0.1.1 10.0.0.100:80"), Verb::Client(Ask::Tcp { count: 3, from, to }));
+        assert_eq!(one("udp 3 10.0.1.1 10.0.0.100:80"), Verb::Client(Ask::Udp { count: 3, from, to }));
+        assert_eq!(
+            one("udpeach 3 10.0.1.1 10.0.0.100:80"),
+            Verb::Client(Ask::UdpEach { count: 3, from, to })
+        );
+        assert_eq!(one("clients 24 10.0.0.100:80"), Verb::Client(Ask::Clients { count: 24, to }));
+    }
+
+    #[test]
+    fn comments_go_and_what_is_left_keeps_its_text() {
+        let script =
+            parse("# What ipvsadm says\n\n  list -x # all\nipvsadm -C # none\n").expect("understood");
+        let texts: Vec<_> = script.iter().map(|line| line.text.as_str()).collect();
+        assert_eq!(texts, ["list -x", "ipvsadm -C # none"]);
+    }
+
+    #[test]
+    fn a_mistake_names_its_line() {
+        for (line, error) in [
+            ("frob", "there is no such verb"),
+            ("tcp x 10.0.1.1 10.0.0.100:80", "`x` is not a number"),
+            ("open a 10.0.1.1", "ADDRESS:PORT is missing"),
+            ("open a 10.0.1.1 10.0.0.100", "`10.0.0.100` is not ADDRESS:PORT"),
+            ("server r2 sideways", "`sideways` is not up or down"),
+            ("conns all", "`all` is one word too many"),
+            ("wait -1", "`-1` is not a number of seconds"),
+        ] {
+            assert_eq!(parse(&format!("list\n{line}")), Err(format!("line 2: `{line}`: {error}")));
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Transcripts: what of a director's output may differ from run to run is taken out, what is left is compared.
+//!
+//! A transcript has the lines of a scenario after `> ` and what came of each, indented by two spaces.
+//! Must not know where the output came from.
+
+use std::fmt::Write as _;
+
+/// The lines of a command's output, the empty ones at its end left out.
+pub fn lines(output: &str) -> Vec<String> {
+    output.trim_end_matches('\n').split('\n').map(String::from).collect()
+}
+
+/// A listing with its services sorted, since the kernel keeps them in a randomly keyed hash; the servers of
+/// each stay in the director's order.
+pub fn by_service(lines: &[String]) -> Vec<String> {
+    let is_service = |line: &&String| ["TCP ", "UDP ", "SCTP ", "FWM "].iter().any(|it| line.starts_with(it));
+    let head = lines.iter().position(|line| is_service(&line)).unwrap_or(lines.len());
+    let (head, services) = lines.split_at(head);
+    let mut blocks: Vec<_> = services.chunk_by(|_, next| !is_service(&next)).collect();
+    blocks.sort();
+    [head, &blocks.concat()].concat()
+}
+
+/// The connections, sorted: expiries rounded up to 30 s, client ports that the client's kernel chose as `*`.
+pub fn conns(output: &str) -> Vec<String> {
+    const HEAD: usize = 2;
+    let mut lines = lines(output);
+    let mut rows: Vec<_> = lines.iter().skip(HEAD).filter_map(|line| conn(line)).collect();
+    rows.sort();
+    lines.truncate(HEAD);
+    lines.extend(rows);
+    lines
+}
+
+fn conn(line: &str) -> Option<String> {
+    const STEP_S: u32 = 30;
+    const CHOSEN_BY_THE_KERNEL: std::ops::RangeInclusive<u32> = 32_000..=65_999;
+    let words: Vec<_> = line.split_whitespace().collect();
+    let [protocol, expire, state, source, rest @ ..] = words.as_slice() else { return None };
+    let (minutes, seconds) = expire.split_once(':')?;
+    let seconds = minutes.parse::<u32>().ok()? * 60 + seconds.parse::<u32>().ok()?;
+    let (address, port) = source.rsplit_once(':')?;
+    let port = if CHOSEN_BY_THE_KERNEL.contains(&port.parse().ok()?) { "*" } else { port };
+    let expire = seconds.next_multiple_of(STEP_S);
+    let rest = rest.join(" ");
+    Some(format!("{protocol} <={expire}s {state} {address}:{port} {rest}"))
+}
+
+/// Of a listing with `--stats` the protocol, the address and the connections.
+pub fn counts(output: &str) -> Vec<String> {
+    const HEAD: usize = 3;
+    let all = lines(output);
+    let rows = by_service(all.get(HEAD..).unwrap_or_default());
+    let words = rows.iter().map(|row| row.split_whitespace().take(3).collect::<Vec<_>>().join(" "));
+    words.filter(|row| !row.is_empty()).collect()
+}
+
+/// A line on which xvs differs from the kernel on purpose.
+#[derive(Debug)]
+pub struct Deliberate {
+    /// The scenario's file name.
+    pub scenario: &'static str,
+    /// The line of the scenario; each time it is played.
+    pub command: &'static str,
+    /// The kernel's line, without its indentation.
+    pub kernel: &'static str,
+    /// What xvs has in its place.
+    pub xvs: &'static str,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// What is played at one line, and what came of it.
+#[derive(Clone, Debug, PartialEq)]
+struct Step<'a> {
+    command: &'a str,
+    output: Vec<&'a str>,
+}
+
+fn steps(transcript: &str) -> Vec<Step<'_>> {
+    let mut steps: Vec<Step<'_>> = Vec::new();
+    for line in transcript.lines() {
+        match (line.strip_prefix("> "), steps.last_mut()) {
+            (None, Some(step)) => step.output.push(line.strip_prefix("  ").unwrap_or(line)),
+            (command, _) => steps.push(Step { command: command.unwrap_or(line), output: Vec::new() }),
+        }
+    }
+    steps
+}
+
+/// Compares line by line. The error shows every step that differs: `-` before what was expected, `+` before
+/// what came instead.
+pub fn compare(expected: &str, got: &str, deliberate: &[&Deliberate]) -> Result<(), String> {
+    let (mut expected, got) = (steps(expected), steps(got));
+    let mut differences = String::new();
+    for it in deliberate {
+        let mut found = false;
+        for step in expected.iter_mut().filter(|step| step.command == it.command) {
+            for line in step.output.iter_mut().filter(|line| **line == it.kernel) {
+                (*line, found) = (it.xvs, true);
+            }
+        }
+        if !found {
+            writeln!(differences, "the kernel's transcript has no line for {it:?}").expect("a String");
+        }
+    }
+    for index in 0..expected.len().max(got.len()) {
+        let (expected, got) = (expected.get(index), got.get(index));
+        if expected.map(|step| step.command) != got.map(|step| step.command) {
+            let name = |step: Option<&Step<'_>>| {
+                step.map_or_else(|| "the end".to_owned(), |s| format!("`{}`", s.command))
+            };
+            writeln!(differences, "expected {}, played {}", name(expected), name(got)).expect("a String");
+            break;
+        }
+        if let (Some(expected), Some(got)) = (expected, got)
+            && expected != got
+        {
+            writeln!(differences, "> {}", got.command).expect("a String");
+            differences += &step_difference(&expected.output, &got.output);
+        }
+    }
+    if differences.is_empty() { Ok(()) } else { Err(differences) }
+}
+
+/// What both begin and end with stands once.
+fn step_difference(expected: &[&str], got: &[&str]) -> String {
+    let same = |(a, b): &(&&str, &&str)| a == b;
+    let head = expected.iter().zip(got).take_while(same).count();
+    let (expected_rest, got_rest) = (&expected[head..], &got[head..]);
+    let tail = expected_rest.iter().rev().zip(got_rest.iter().rev()).take_while(same).count();
+    let parts = [
+        ("  ", &expected[..head]),
+        ("- ", &expected_rest[..expected_rest.len() - tail]),
+        ("+ ", &got_rest[..got_rest.len() - tail]),
+        ("  ", &expected_rest[expected_rest.len() - tail..]),
+    ];
+    let marked =
+        parts.into_iter().flat_map(|(mark, part)| part.iter().map(move |line| format!("  {mark}{line}\n")));
+    marked.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // What a kernel said, as it said it.
+    const CONNS: &str = "\
+IPVS connection entries
+pro expire state       source             virtual            destination
+UDP 04:57  UDP         10.0.1.2:51101     10.0.0.100:53      10.1.0.12:53
+TCP 14:56  ESTABLISHED 10.0.1.9:5001      10.0.0.100:80      10.1.0.12:80
+TCP 01:57  TIME_WAIT   10.0.1.10:43317    10.0.0.100:80      10.1.0.11:80
+TCP 01:57  TIME_WAIT   10.0.1.10:44851    10.0.0.100:80      10.1.0.11:80
+TCP 04:56  ASSURED     10.0.1.9:0         10.0.0.100:80      10.1.0.12:80
+TCP 04:57  ASSURED     10.0.1.10:0        10.0.0.100:80      10.1.0.11:80
+";
+    const STATS: &str = "\
+IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes
+  -> RemoteAddress:Port
+UDP  10.0.0.100:53                       1        1        1       32       31
+  -> 10.1.0.12:53                        1        1        1       32       31
+TCP  10.0.0.100:80                       3       13        9      700      501
+  -> 10.1.0.12:80                        1        3        2      164      115
+  -> 10.1.0.11:80                        2       10        7      536      386
+FWM  5                                   0        0        0        0        0
+  -> 10.1.0.12:0                         0        0        0        0        0
+";
+
+    #[test]
+    fn connections_lose_what_differs_from_run_to_run() {
+        let expected = [
+            "IPVS connection entries",
+            "pro expire state       source             virtual            destination",
+            "TCP <=120s TIME_WAIT 10.0.1.10:* 10.0.0.100:80 10.1.0.11:80",
+            "TCP <=120s TIME_WAIT 10.0.1.10:* 10.0.0.100:80 10.1.0.11:80",
+            "TCP <=300s ASSURED 10.0.1.10:0 10.0.0.100:80 10.1.0.11:80",
+            "TCP <=300s ASSURED 10.0.1.9:0 10.0.0.100:80 10.1.0.12:80",
+            "TCP <=900s ESTABLISHED 10.0.1.9:5001 10.0.0.100:80 10.1.0.12:80",
+            "UDP <=300s UDP 10.0.1.2:* 10.0.0.100:53 10.1.0.12:53",
+        ];
+        assert_eq!(conns(CONNS), expected);
+    }
+
+    #[test]
+    fn an_expiry_is_rounded_up_and_a_port_hidden_only_where_the_kernel_chose_it() {
+        let row = |expire: &str, port: u16| {
+            conn(&format!("TCP {expire}  CLOSE 10.0.1.1:{port} 10.0.0.100:80 10.1.0.11:80")).expect("a row")
+        };
+        assert_eq!(row("00:00", 1), "TCP <=0s CLOSE 10.0.1.1:1 10.0.0.100:80 10.1.0.11:80");
+        assert_eq!(row("00:01", 31_999), "TCP <=30s CLOSE 10.0.1.1:31999 10.0.0.100:80 10.1.0.11:80");
+        assert_eq!(row("00:30", 32_000), "TCP <=30s CLOSE 10.0.1.1:* 10.0.0.100:80 10.1.0.11:80");
+        assert_eq!(row("00:31", 60_999), "TCP <=60s CLOSE 10.0.1.1:* 10.0.0.100:80 10.1.0.11:80");
+    }
+
+    #[test]
+    fn services_are_sorted_and_servers_are_not() {
+        let sorted = by_service(&lines(STATS));
+        let places: Vec<_> =
+            sorted.iter().map(|row| row.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect();
+        let expected = [
+            "IP Virtual",
+            "Prot LocalAddress:Port",
+            "-> RemoteAddress:Port",
+            "FWM 5",
+            "-> 10.1.0.12:0",
+            "TCP 10.0.0.100:80",
+            "-> 10.1.0.12:80",
+            "-> 10.1.0.11:80",
+            "UDP 10.0.0.100:53",
+            "-> 10.1.0.12:53",
+        ];
+        assert_eq!(places, expected);
+        assert_eq!(by_service(&lines("No such service\n")), ["No such service"]);
+    }
+
+    #[test]
+    fn counts_are_the_connections_and_no_more() {
+        let expected = [
+            "FWM 5 0",
+            "-> 10.1.0.12:0 0",
+            "TCP 10.0.0.100:80 3",
+            "-> 10.1.0.12:80 1",
+            "-> 10.1.0.11:80 2",
+            "UDP 10.0.0.100:53 1",
+            "-> 10.1.0.12:53 1",
+        ];
+        assert_eq!(counts(STATS), expected);
+        assert!(counts("").is_empty());
+    }
+
+    const KERNEL: &str = "> list\n  head\n  TCP a\n  tail\n> ipvsadm -Z\n> tcp 1\n  r1\n> list\n  TCP a\n";
+
+    #[test]
+    fn a_difference_is_shown_below_its_command() {
+        assert_eq!(compare(KERNEL, KERNEL, &[]), Ok(()));
+        let got = KERNEL.replacen("  TCP a\n", "  TCP b\n  TCP c\n", 1).replace("-Z\n", "-Z\n  exit 1\n");
+        let shown = "> list\n    head\n  - TCP a\n  + TCP b\n  + TCP c\n    tail\n> ipvsadm -Z\n  + exit 1\n";
+        assert_eq!(compare(KERNEL, &got, &[]), Err(shown.to_owned()));
+    }
+
+    #[test]
+    fn a_transcript_of_another_scenario_is_no_match() {
+        let (short, _) = KERNEL.split_once("> tcp").expect("a tcp line");
+        assert_eq!(compare(KERNEL, short, &[]), Err("expected `tcp 1`, played the end\n".to_owned()));
+        assert_eq!(compare(short, KERNEL, &[]), Err("expected the end, played `tcp 1`\n".to_owned()));
+    }
+
+    #[test]
+    fn a_deliberate_difference_is_expected_and_has_to_exist() {
+        let mut known =
+            Deliberate { scenario: "", command: "list", kernel: "TCP a", xvs: "TCP b", reason: "" };
+        let got = KERNEL.replace("TCP a", "TCP b");
+        assert_eq!(compare(KERNEL, &got, &[&known]), Ok(()));
+        assert!(compare(KERNEL, KERNEL, &[&known]).is_err(), "what is expected to differ does not");
+        known.kernel = "TCP z";
+        let error = compare(KERNEL, KERNEL, &[&known]).expect_err("no line to differ from");
+        assert!(error.contains("the kernel's transcript has no line for"), "{error}");
+    }
+}
