@@ -4,5 +4,7 @@
 
 pub mod command;
 pub mod config;
+pub mod difference;
 pub mod report;
 pub mod view;
+pub mod wanted;

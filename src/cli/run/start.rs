@@ -13,7 +13,6 @@ use super::report::Interface;
 use super::running::Running;
 use super::{host, rules};
 use crate::control::{config, config::Config};
-use crate::director::conn::state::Timeouts;
 use crate::director::engine::Engine;
 use crate::director::service::Pool;
 use crate::director::services::Services;
@@ -37,9 +36,7 @@ impl Running {
         let mirror = follow_network(config).await?;
         host::check_mtus(wanted, &mirror.snapshots().load())?;
 
-        let t = &config.timeouts;
-        let timeouts = Timeouts::with(t.tcp_s, t.tcp_fin_s, t.udp_s);
-        let services = Services::new(&config.services, timeouts)?;
+        let services = Services::new(&config.wanted.pools, config.wanted.timeouts.into())?;
         let secret = (RandomState::new().hash_one(0), RandomState::new().hash_one(1));
         let size =
             Size { connections: wanted.connections, workers: queues as usize, huge_pages: wanted.huge_pages };
@@ -92,10 +89,10 @@ impl Running {
             );
         }
 
-        await_servers(&config.services, &mirror).await;
+        await_servers(&config.wanted.pools, &mirror).await;
         let snapshot = mirror.snapshots().load_full();
         let host_addresses = snapshot.host_addresses().clone();
-        warn_of_missing(&config.services, &snapshot);
+        warn_of_missing(&config.wanted.pools, &snapshot);
         steering.apply(&rules::rules(&director.services.load(), &host_addresses))?;
         Ok(Self {
             director,
@@ -117,7 +114,7 @@ async fn follow_network(config: &Config) -> anyhow::Result<Mirror> {
     let options = MirrorOptions { interfaces: config.director.interfaces.clone(), managed_neighbours: true };
     let mirror = Mirror::start(&options).await?;
     let servers: BTreeSet<IpAddr> =
-        config.services.iter().flat_map(|s| &s.servers).map(|s| s.address.ip()).collect();
+        config.wanted.pools.iter().flat_map(|s| &s.servers).map(|s| s.address.ip()).collect();
     mirror.watch(servers.into_iter().collect());
     Ok(mirror)
 }

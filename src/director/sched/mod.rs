@@ -118,6 +118,8 @@ pub struct Options {
     pub fallback: bool,
     /// `sh-port`: the client's port is hashed too.
     pub port: bool,
+    /// SCHED3. Kept and listed; no scheduler looks at it.
+    pub third: bool,
 }
 
 #[cfg(test)]

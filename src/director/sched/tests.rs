@@ -83,7 +83,7 @@ impl Pool {
     }
 }
 
-const PLAIN: Options = Options { fallback: false, port: false };
+const PLAIN: Options = Options { fallback: false, port: false, third: false };
 
 #[test]
 fn rr_and_wrr_through_the_recorded_history_of_changes() {
@@ -121,7 +121,7 @@ fn sh_gives_the_recorded_clients_the_recorded_servers() {
     assert_eq!(pool.sh(24), "321213133331323233232121");
     pool.edit(2, 0);
     assert_eq!(pool.sh(24), "331313131313-3-333-33333");
-    pool.switch(Kind::Sh, Options { fallback: true, port: false });
+    pool.switch(Kind::Sh, Options { fallback: true, port: false, third: false });
     assert_eq!(pool.sh(24), "331313131313333333333333");
 }
 
@@ -133,7 +133,7 @@ fn without_a_usable_server_there_is_no_choice() {
         pool.add(1, 0);
         pool.add(2, 0);
         assert_eq!(pool.pick(), None, "{kind:?} with weights of 0");
-        pool.switch(kind, Options { fallback: true, port: true });
+        pool.switch(kind, Options { fallback: true, port: true, third: false });
         assert_eq!(pool.pick(), None, "{kind:?} with fallback");
     }
 }
@@ -141,7 +141,11 @@ fn without_a_usable_server_there_is_no_choice() {
 #[test]
 fn one_usable_server_is_always_found() {
     for &kind in Kind::ALL {
-        let mut pool = Pool::with(kind, Options { fallback: true, port: false }, &[(1, 5), (2, 3), (3, 7)]);
+        let mut pool = Pool::with(
+            kind,
+            Options { fallback: true, port: false, third: false },
+            &[(1, 5), (2, 3), (3, 7)],
+        );
         assert!(pool.pick().is_some());
         pool.edit(1, 0);
         pool.edit(3, 0);
