@@ -95,6 +95,17 @@ fn every_commented_default_is_the_one_of_the_code() {
 }
 
 #[test]
+fn every_scheduler_and_flag_is_explained() {
+    for kind in Kind::ALL {
+        let flags = super::flags::names(*kind).into_iter().filter(|name| !name.starts_with("flag-"));
+        for name in flags.chain([kind.name()]) {
+            let explained = |line: &str| line.starts_with("#   ") && line.contains(&format!("\"{name}\""));
+            assert!(EXAMPLE.lines().any(explained), "{name} is not explained");
+        }
+    }
+}
+
+#[test]
 fn every_line_of_the_example_can_be_taken_up() {
     let (all, warnings) =
         Config::parse("example.toml", &uncommented(|_, _| true)).unwrap_or_else(|e| panic!("{e}"));
