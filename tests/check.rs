@@ -54,7 +54,7 @@ fn a_usable_file_is_fine_and_says_how_much_is_in_it() {
     let fine = format!("{}: 1 service, 1 server: fine\n", good.path().display());
     assert_ended(&check(good.path()), 0, &[&fine], &[]);
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/example.toml");
-    assert_ended(&check(&example), 0, &["3 services, 6 servers: fine"], &[]);
+    assert_ended(&check(&example), 0, &["4 services, 7 servers, 2 mark rules: fine"], &[]);
 }
 
 #[test]
@@ -83,9 +83,49 @@ fn every_error_is_shown_with_its_line_and_cure_and_the_status_is_1() {
 #[test]
 fn warnings_leave_a_file_usable() {
     let odd = file(GOOD.to_owned() + "weight = 0\n");
-    assert_ended(&check(odd.path()), 0, &["1 server: fine"], &["warning: ", "all its servers have weight 0"]);
+    let odd_but = format!("{}: 1 service, 1 server: usable, with 1 warning\n", odd.path().display());
+    assert_ended(&check(odd.path()), 0, &[&odd_but], &["warning: ", "all its servers have weight 0"]);
     let core = file(GOOD.replace("eth0\"]", "eth0\"]\ncores = [1023]"));
-    assert_ended(&check(core.path()), 0, &["fine"], &["warning: core 1023 is not available on this machine"]);
+    assert_ended(
+        &check(core.path()),
+        0,
+        &["usable, with 1 warning\n"],
+        &["warning: core 1023 is not available on this machine"],
+    );
+}
+
+#[test]
+fn what_the_director_would_refuse_is_refused_here_with_its_line() {
+    let bad =
+        file(GOOD.replace(":80", ":0") + "upper_threshold = 1\nlower_threshold = 2\nforward = \"masq\"\n");
+    let parts = [
+        "port 0 stands for every port, which needs persistence",
+        "help: add persistence = true",
+        "lower_threshold = 2 is above upper_threshold = 1",
+        "forward = \"masq\" is unknown",
+        "help: did you mean \"nat\"?",
+        "3 errors: not usable",
+    ];
+    assert_ended(&check(bad.path()), 1, &[], &parts);
+    let marks = "[[mark]]\nmark = 5\nprotocol = \"tcp\"\ndestination = \"192.0.2.20\"\n";
+    let alone = file(GOOD.to_owned() + marks);
+    let counted = "1 service, 1 server, 1 mark rule: usable, with 1 warning";
+    assert_ended(&check(alone.path()), 0, &[counted], &["warning: no service has mark = 5"]);
+}
+
+#[test]
+fn control_bytes_of_a_file_do_not_reach_the_terminal() {
+    let shown = |content: &str| {
+        let output = check(file(content).path());
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    let broken = shown("[director]\r\ninterfaces = \u{1b}[2J\u{9b}31m\n");
+    let wrong = shown(&GOOD.replace("eth0", "\\u001b[2J\\n"));
+    for shown in [&broken, &wrong] {
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+        assert!(shown.contains("\\u{1b}[2J"), "{shown}");
+    }
 }
 
 #[test]
@@ -97,7 +137,7 @@ fn files_that_cannot_be_read_are_one_clear_error() {
         &["/nonexistent/xvs.toml: error: the configuration file cannot be read: No such file"],
     );
     assert_ended(&check(Path::new("/")), 1, &[], &["cannot be read: Is a directory"]);
-    assert_ended(&check(Path::new("/dev/zero")), 1, &[], &["larger than 16 MiB"]);
+    assert_ended(&check(Path::new("/dev/zero")), 1, &[], &["larger than 32 MiB"]);
     let latin = file([GOOD.as_bytes(), b"# caf\xe9\n"].concat());
     assert_ended(
         &check(latin.path()),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use super::error::{counted, print_warnings};
 use crate::control::config::Config;
+use crate::control::wanted::Wanted;
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -34,18 +35,27 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (config, warnings) = Config::load(&args.config)?;
     tracing::debug!(file = %args.config.display(), "configuration read");
     print_warnings(&warnings);
-    for warning in foreign_cores(&config) {
+    let foreign = foreign_cores(&config);
+    for warning in &foreign {
         writeln!(stderr(), "{}: warning: {warning}", warnings.name())?;
     }
-    let servers = config.services.iter().map(|s| s.servers.len()).sum();
-    writeln!(
-        stdout(),
-        "{}: {}, {}: fine",
-        warnings.name(),
-        counted(config.services.len(), "service"),
-        counted(servers, "server")
-    )?;
+    let verdict = match warnings.problems().len() + foreign.len() {
+        0 => "fine".to_owned(),
+        odd => format!("usable, with {}", counted(odd, "warning")),
+    };
+    writeln!(stdout(), "{}: {}: {verdict}", warnings.name(), contents(&config))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `1 service, 2 servers`, and mark rules if there are any.
+fn contents(config: &Config) -> String {
+    let Wanted { pools, marks, .. } = &config.wanted;
+    let servers = pools.iter().map(|pool| pool.servers.len()).sum();
+    let mut all = vec![counted(pools.len(), "service"), counted(servers, "server")];
+    if !marks.is_empty() {
+        all.push(counted(marks.len(), "mark rule"));
+    }
+    all.join(", ")
 }
 
 /// Cores that this machine does not have, or does not let this process use. No error: the file may be for

@@ -42,7 +42,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     if let Some(file) = &args.config {
         let (config, _) = Config::load(file)?;
         frame_bytes = config.director.frame_bytes;
-        vips = config.services.iter().filter_map(|pool| pool.service.key.vip()).collect();
+        vips = config.wanted.pools.iter().filter_map(|pool| pool.service.key.vip()).collect();
         vips.sort_unstable();
         vips.dedup();
     }

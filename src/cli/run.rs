@@ -91,7 +91,7 @@ async fn direct(config: &Config) -> anyhow::Result<ExitCode> {
     tracing::info!(
         interfaces = config.director.interfaces.join(" "),
         queues = running.queues(),
-        services = config.services.len(),
+        services = config.wanted.pools.len(),
         "ready: forwarding"
     );
 

@@ -4,7 +4,9 @@
 
 pub mod command;
 pub mod config;
+pub mod difference;
 pub mod plane;
 pub mod report;
 pub mod statistics;
 pub mod view;
+pub mod wanted;

@@ -90,7 +90,7 @@ impl Running {
             );
         }
 
-        await_servers(&config.services, &mirror).await;
+        await_servers(&config.wanted.pools, &mirror).await;
         let counters = workers.iter().map(Worker::counters).collect();
         let machine = Shared::new(Machine::new(steering, mirror, interfaces, counters, clock));
         let mut plane = ControlPlane::new(director.clone(), Box::new(machine.clone()));
@@ -105,7 +105,7 @@ async fn follow_network(config: &Config) -> anyhow::Result<Mirror> {
     let options = MirrorOptions { interfaces: config.director.interfaces.clone(), managed_neighbours: true };
     let mirror = Mirror::start(&options).await?;
     let servers: BTreeSet<IpAddr> =
-        config.services.iter().flat_map(|s| &s.servers).map(|s| s.address.ip()).collect();
+        config.wanted.pools.iter().flat_map(|s| &s.servers).map(|s| s.address.ip()).collect();
     mirror.watch(servers.into_iter().collect());
     Ok(mirror)
 }

@@ -1,46 +1,117 @@
-//! Addresses of services and servers: what `ipvsadm -t` and `-r` take, and why one is refused.
+//! Addresses of services, servers and mark rules: what `ipvsadm -t` and `-r` take, and why one is refused.
+//!
+//! Refused is what the director refuses. What it takes but cannot forward is a warning: the kernel takes it too, and
+//! a running state that is written must be read again.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ipnet::IpNet;
 
 use super::reader::Field;
 use super::report::Problems;
 use super::value::text;
+use crate::director::service::Netmask;
 
-/// The address of a server as written; without a port it is the service's.
+/// The address of a server as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ServerAddress {
-    pub ip: IpAddr,
-    pub port: Option<u16>,
+    pub address: SocketAddr,
+    /// Without a port of its own it has the service's.
+    pub has_port: bool,
 }
 
 /// `VIP:port`.
 pub(super) fn service(field: &Field<'_>, problems: &mut Problems) -> Option<SocketAddr> {
     let given = text(field, problems)?;
-    let address = parse(given).and_then(|(ip, port)| match port {
-        Some(0) => Err((
-            "port 0 (every port) needs persistence, which xvs does not have yet",
-            "give 1 to 65_535".into(),
-        )),
-        Some(port) => Ok(SocketAddr::new(ip, port)),
-        None => Err(("the port is missing", format!("write \"{ip}:PORT\", for example \"{ip}:80\""))),
+    let address = parse(given).and_then(|(address, has_port)| {
+        let ip = address.ip();
+        if address.is_ipv6() {
+            Err(ipv6())
+        } else if !has_port {
+            Err(("the port is missing", format!("write \"{ip}:PORT\", for example \"{ip}:80\"")))
+        } else {
+            Ok(address)
+        }
     });
-    report(field, given, address, problems)
+    let address = refuse(field, given, address, problems)?;
+    if let Some(reason) = no_machine(address.ip()).or_else(|| no_other_machine(address.ip())) {
+        let message = format!("{} = \"{given}\": {reason}", field.key);
+        problems
+            .warning(field.span.clone(), message)
+            .cure("give a unicast address of this host that clients reach");
+    }
+    Some(address)
 }
 
 /// `RIP` or `RIP:port`.
 pub(super) fn server(field: &Field<'_>, problems: &mut Problems) -> Option<ServerAddress> {
     let given = text(field, problems)?;
-    let address = parse(given).and_then(|(ip, port)| match port {
-        Some(0) => Err(("port 0 is no port", format!("write \"{ip}\" alone for the port of the service"))),
-        port => Ok(ServerAddress { ip, port }),
+    let address = parse(given).and_then(|(address, has_port)| match no_machine(address.ip()) {
+        Some(reason) => Err((reason, "give the unicast address of one machine".to_owned())),
+        None => Ok(ServerAddress { address, has_port }),
     });
-    report(field, given, address, problems)
+    let server = refuse(field, given, address, problems)?;
+    if let Some(reason) = no_other_machine(server.address.ip()) {
+        let message = format!("{} = \"{given}\": {reason}", field.key);
+        problems.warning(field.span.clone(), message).cure("give the address of another machine");
+    }
+    Some(server)
+}
+
+/// `ADDRESS` or `ADDRESS/BITS`.
+pub(super) fn network(field: &Field<'_>, problems: &mut Problems) -> Option<IpNet> {
+    let given = text(field, problems)?;
+    let network = given.parse::<IpNet>().or_else(|_| given.parse::<IpAddr>().map(IpNet::from));
+    let network = match network {
+        Ok(IpNet::V6(_)) => Err(ipv6()),
+        Ok(network) => Ok(network),
+        Err(_) => Err((
+            "this is no IPv4 address or network",
+            "write for example \"192.0.2.10\", or \"192.0.2.0/24\"".to_owned(),
+        )),
+    };
+    let network = refuse(field, given, network, problems)?;
+    if network.addr() != network.network() {
+        let bits = network.prefix_len();
+        let message = format!(
+            "{} = \"{given}\": of this address only the first {bits} bits count, which is {}",
+            field.key,
+            network.trunc()
+        );
+        let cure =
+            format!("write \"{}\" for the network, or \"{}\" for the one", network.trunc(), network.addr());
+        problems.warning(field.span.clone(), message).cure(cure);
+    }
+    Some(network)
+}
+
+/// `255.255.255.0`.
+pub(super) fn netmask(field: &Field<'_>, problems: &mut Problems) -> Option<Netmask> {
+    let given = text(field, problems)?;
+    let Ok(mask) = given.parse::<Ipv4Addr>() else {
+        let bits = given.strip_prefix('/').unwrap_or(given).parse::<u32>().ok().filter(|bits| *bits <= 32);
+        let example = u32::MAX.checked_shl(32 - bits.unwrap_or(24)).unwrap_or(0);
+        problems
+            .error(field.span.clone(), format!("{} = \"{given}\" is no netmask of IPv4", field.key))
+            .cure(format!("write four numbers: \"{}\"", Ipv4Addr::from_bits(example)));
+        return None;
+    };
+    if mask.to_bits().leading_ones() != mask.to_bits().count_ones() {
+        problems
+            .warning(field.span.clone(), format!("{} = \"{given}\" is no network's mask", field.key))
+            .cure("the bits that count come first, for example \"255.255.255.0\"");
+    }
+    Some(Netmask::V4(mask))
 }
 
 /// Why an address is refused, and the cure.
 type Refusal = (&'static str, String);
 
-fn report<T>(field: &Field<'_>, given: &str, read: Result<T, Refusal>, problems: &mut Problems) -> Option<T> {
+fn ipv6() -> Refusal {
+    ("IPv6 is not supported yet", "give an IPv4 address".to_owned())
+}
+
+fn refuse<T>(field: &Field<'_>, given: &str, read: Result<T, Refusal>, problems: &mut Problems) -> Option<T> {
     read.map_err(|(reason, cure)| {
         let message = format!("{} = \"{given}\": {reason}", field.key);
         problems.error(field.span.clone(), message).cure(cure);
@@ -48,25 +119,15 @@ fn report<T>(field: &Field<'_>, given: &str, read: Result<T, Refusal>, problems:
     .ok()
 }
 
-fn parse(given: &str) -> Result<(IpAddr, Option<u16>), Refusal> {
-    let (ip, port) = if let Ok(address) = given.parse::<SocketAddr>() {
-        (address.ip(), Some(address.port()))
-    } else if let Ok(ip) = given.parse::<IpAddr>() {
-        (ip, None)
-    } else {
-        return Err(unreadable(given));
-    };
-    match ip {
-        IpAddr::V6(_) => Err(("IPv6 is not supported yet", "give an IPv4 address".to_owned())),
-        IpAddr::V4(v4) => match not_unicast(v4) {
-            Some(reason) => Err((reason, "give the unicast address of one machine".to_owned())),
-            None => Ok((ip, port)),
-        },
+/// An address, with port 0 and `false` if it has none.
+fn parse(given: &str) -> Result<(SocketAddr, bool), Refusal> {
+    if let Ok(address) = given.parse::<SocketAddr>() {
+        return Ok((address, true));
     }
-}
-
-fn unreadable(given: &str) -> Refusal {
-    match given.rsplit_once(':') {
+    if let Ok(ip) = given.parse::<IpAddr>() {
+        return Ok((SocketAddr::new(ip, 0), false));
+    }
+    Err(match given.rsplit_once(':') {
         Some((ip, _)) if ip.parse::<Ipv4Addr>().is_ok() => (
             "the port is not a number from 1 to 65_535",
             format!("write \"{ip}:PORT\", for example \"{ip}:80\""),
@@ -75,21 +136,32 @@ fn unreadable(given: &str) -> Refusal {
             "this is no IPv4 address (names are not resolved)",
             "write four numbers, for example \"192.0.2.10:80\"".to_owned(),
         ),
+    })
+}
+
+/// Why no machine has this address. IPVS takes unicast only (`__ip_vs_update_dest`).
+fn no_machine(ip: IpAddr) -> Option<&'static str> {
+    match ip {
+        IpAddr::V4(ip) if ip.octets()[0] == 0 => Some("0.0.0.0/8 is no address of a machine"),
+        IpAddr::V4(ip) if ip.is_multicast() => Some("224.0.0.0/4 is multicast"),
+        IpAddr::V4(ip) if ip.is_broadcast() => Some("this is the broadcast address"),
+        IpAddr::V4(ip) if ip.octets()[0] >= 240 => Some("240.0.0.0/4 is no address of a machine"),
+        IpAddr::V6(ip) if ip.is_multicast() => Some("ff00::/8 is multicast"),
+        IpAddr::V6(ip) if ip.is_unspecified() => Some(":: is no address of a machine"),
+        _ => None,
     }
 }
 
-/// IPVS too takes unicast only; it also takes loopback, for servers on the director itself, which xvs has
-/// no way to reach: its packets leave by an interface.
-const fn not_unicast(ip: Ipv4Addr) -> Option<&'static str> {
-    if ip.octets()[0] == 0 {
-        Some("0.0.0.0/8 is no address of a machine")
-    } else if ip.is_loopback() {
-        Some("127.0.0.0/8 is this machine itself, and xvs forwards to others only")
-    } else if ip.is_multicast() {
-        Some("224.0.0.0/4 is multicast")
-    } else if ip.is_broadcast() {
-        Some("this is the broadcast address")
-    } else {
-        None
+/// IPVS also takes loopback, for servers on the director itself, which xvs has no way to reach: its packets leave by an
+/// interface.
+fn no_other_machine(ip: IpAddr) -> Option<&'static str> {
+    match ip {
+        IpAddr::V4(ip) if ip.is_loopback() => {
+            Some("127.0.0.0/8 is this machine itself, and xvs forwards to others only")
+        }
+        IpAddr::V6(ip) if ip.is_loopback() => {
+            Some("::1 is this machine itself, and xvs forwards to others only")
+        }
+        _ => None,
     }
 }

@@ -1,41 +1,112 @@
-//! What no single value shows: services and servers that contradict each other.
+//! What no single value shows: services, servers and marks that contradict each other.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::IpAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 
+use super::mark;
 use super::report::{Problems, Span};
-use super::service::{Draft, DraftServer};
-use crate::director::service::Method;
+use super::server::DraftServer;
+use super::service::Draft;
+use crate::director::marks::MarkRule;
+use crate::director::name::ServiceKey;
+use crate::director::service::{Method, Protocol};
 
 /// Checks the services against each other and the servers against their service and each other.
 ///
 /// One NAT server may stand in several services: the connection tells whose reply it is.
-pub(super) fn check(services: &[Draft], problems: &mut Problems) {
+pub(super) fn services(services: &[Draft], problems: &mut Problems) {
     same_service(services, problems);
-    let vips: HashMap<IpAddr, Span> =
-        services.iter().filter_map(|s| s.address.as_ref()).map(|a| (a.get_ref().ip(), a.span())).collect();
+    let keys = services.iter().filter_map(|s| s.key.as_ref());
+    let vips: HashSet<IpAddr> = keys.filter_map(|key| key.get_ref().vip()).collect();
     for service in services {
         idle(service, problems);
         same_server(service, problems);
+        tunnelled(service, problems);
         for server in service.servers.iter().flatten() {
             reachable(service, server, &vips, problems);
         }
     }
 }
 
+/// Checks the rules of marks against each other and against the services of marks.
+pub(super) fn marks(rules: &[mark::Draft], services: &[Draft], problems: &mut Problems) {
+    let wanted = |service: &Draft| match *service.key.as_ref()?.get_ref() {
+        ServiceKey::Mark { mark, .. } => Some(mark),
+        ServiceKey::Address { .. } => None,
+    };
+    let with_service: HashSet<_> = services.iter().filter_map(wanted).collect();
+    let given: HashSet<_> =
+        rules.iter().filter_map(|rule| rule.mark.as_ref()).map(|m| *m.get_ref()).collect();
+    for mark in rules.iter().filter_map(|rule| rule.mark.as_ref()) {
+        if !with_service.contains(mark.get_ref()) {
+            problems
+                .warning(mark.span(), format!("no service has mark = {}", mark.get_ref()))
+                .cure(format!("add a [[service]] with mark = {}, or leave the rule out", mark.get_ref()));
+        }
+    }
+    for service in services {
+        let Some((mark, key)) = wanted(service).zip(service.key.as_ref()) else { continue };
+        if !given.contains(&mark) {
+            problems
+                .warning(
+                    key.span(),
+                    format!("service {} gets no packets: no rule gives mark {mark}", key.get_ref()),
+                )
+                .cure(format!("add a [[mark]] with mark = {mark}; marks of netfilter do not reach xvs"));
+        }
+    }
+    for (index, rule) in rules.iter().enumerate() {
+        let Some(later) = &rule.rule else { continue };
+        let earlier = rules[..index].iter().find(|r| r.rule.as_ref().is_some_and(|r| covers(r, later)));
+        if let Some(earlier) = earlier {
+            let problem = problems.warning(
+                rule.span.clone(),
+                "this rule has no effect: an earlier one takes all of its packets",
+            );
+            if let Some(span) = &earlier.span {
+                problem.earlier(span.clone());
+            }
+            problem.cure("the first rule that fits gives its mark: move this one before it, or leave it out");
+        }
+    }
+}
+
+/// Whether every packet that fits `later` fits `earlier` too.
+fn covers(earlier: &MarkRule, later: &MarkRule) -> bool {
+    earlier.protocol == later.protocol
+        && earlier.destination.contains(&later.destination)
+        && earlier.port_first <= later.port_first
+        && later.port_last <= earlier.port_last
+        && earlier.source.is_none_or(|e| later.source.is_some_and(|l| e.contains(&l)))
+}
+
+/// What will listen on this TCP address is not reached if a service takes its packets.
+pub(super) fn listen(listen: SocketAddr, services: &[Draft], problems: &mut Problems) {
+    for key in services.iter().filter_map(|service| service.key.as_ref()) {
+        let ServiceKey::Address { protocol: Protocol::Tcp, address } = *key.get_ref() else { continue };
+        let is_same_ip = listen.ip() == address.ip() || listen.ip().is_unspecified();
+        if is_same_ip && [0, listen.port()].contains(&address.port()) {
+            problems
+                .warning(
+                    key.span(),
+                    format!("service {} takes the packets of listen = \"{listen}\"", key.get_ref()),
+                )
+                .cure("let the [api] listen on another address or port");
+        }
+    }
+}
+
 fn same_service(services: &[Draft], problems: &mut Problems) {
     let mut seen: HashMap<_, Span> = HashMap::new();
-    for service in services {
-        let (Some(protocol), Some(address)) = (service.protocol, &service.address) else { continue };
-        match seen.entry((protocol, *address.get_ref())) {
-            Entry::Vacant(free) => drop(free.insert(address.span())),
+    for key in services.iter().filter_map(|service| service.key.as_ref()) {
+        match seen.entry(*key.get_ref()) {
+            Entry::Vacant(free) => drop(free.insert(key.span())),
             Entry::Occupied(first) => {
-                let message = format!("service {protocol} {} is there already", address.get_ref());
                 problems
-                    .error(address.span(), message)
+                    .error(key.span(), format!("service {} is there already", key.get_ref()))
                     .earlier(first.get().clone())
-                    .cure("move its servers to the first one, or change address or protocol");
+                    .cure("move its servers to the first one, or change address, protocol or mark");
             }
         }
     }
@@ -58,33 +129,64 @@ fn same_server(service: &Draft, problems: &mut Problems) {
 }
 
 /// Whether a packet sent to the server can arrive there.
-fn reachable(service: &Draft, server: &DraftServer, vips: &HashMap<IpAddr, Span>, problems: &mut Problems) {
-    let (Some(vip), Some(rip)) = (&service.address, &server.address) else { return };
-    let (v, r) = (*vip.get_ref(), *rip.get_ref());
-    if v.ip() == r.ip() {
+fn reachable(service: &Draft, server: &DraftServer, vips: &HashSet<IpAddr>, problems: &mut Problems) {
+    let (Some(key), Some(rip)) = (&service.key, &server.address) else { return };
+    let (key, r) = (*key.get_ref(), *rip.get_ref());
+    if key.vip() == Some(r.ip()) {
         problems
-            .error(rip.span(), format!("server {r} has the address of its own service: packets would loop"))
+            .warning(rip.span(), format!("server {r} has the address of its own service: packets would loop"))
             .cure("give the server's own address, not the VIP");
-    } else if vips.contains_key(&r.ip()) {
+    } else if vips.contains(&r.ip()) {
         problems
             .warning(rip.span(), format!("server {r} has the address of another service of this director"))
             .cure("a server must be another machine: give its own address");
     }
-    if server.method == Some(Method::Dr) && v.port() != r.port() {
-        let message =
-            format!("server {r} has another port than its service, {}, but forward = \"dr\"", v.port());
+    let Some(method) = server.method else { return };
+    if !method.translates_port() && r.port() != key.port() {
+        let message = match key.port() {
+            0 => format!(
+                "server {r} has a port, but its service {key} has all, and forward = \"{}\"",
+                method.name()
+            ),
+            port => format!(
+                "server {r} has another port than its service, {port}, but forward = \"{}\"",
+                method.name()
+            ),
+        };
         problems.error(rip.span(), message).cure(format!(
-            "DR does not change packets: leave the port out (\"{}\"), or set forward = \"nat\"",
+            "{} does not change packets: leave the port out (\"{}\"), or set forward = \"nat\"",
+            method.name().to_uppercase(),
             r.ip()
         ));
+    } else if r.port() == 0 && key.port() != 0 {
+        problems
+            .warning(rip.span(), format!("server {r} has port 0, which stands for the packet's own port"))
+            .cure(format!("write \"{}\" for the port of the service, or give another", r.ip()));
     }
+}
+
+/// Servers that are configured and not reached yet.
+fn tunnelled(service: &Draft, problems: &mut Problems) {
+    let servers = service.servers.iter().flatten();
+    let mut tunnelled = servers.filter(|server| matches!(server.method, Some(Method::Tun(_))));
+    let Some(first) = tunnelled.next() else { return };
+    let others = match tunnelled.count() {
+        0 => String::new(),
+        more => format!(", and those of {more} more in this service"),
+    };
+    problems
+        .warning(
+            first.address.as_ref().map(toml::Spanned::span).or_else(|| service.span.clone()),
+            format!("forward = \"tun\" is not there yet: packets for this server are dropped{others}"),
+        )
+        .cure("set forward = \"dr\" or \"nat\"");
 }
 
 /// A service that can take no connection.
 fn idle(service: &Draft, problems: &mut Problems) {
-    let name = match (service.protocol, &service.address) {
-        (Some(protocol), Some(address)) => format!("service {protocol} {}", address.get_ref()),
-        _ => "this service".to_owned(),
+    let name = match &service.key {
+        Some(key) => format!("service {}", key.get_ref()),
+        None => "this service".to_owned(),
     };
     let Some(servers) = &service.servers else { return };
     if servers.is_empty() {

@@ -1,4 +1,4 @@
-//! `[director]` and `[timeouts]`: what the machine lends to the director, and how long it remembers.
+//! `[director]`: what the machine lends to the director.
 
 use std::ops::RangeInclusive;
 
@@ -18,12 +18,12 @@ pub const CONNECTIONS: RangeInclusive<u32> = 1_024..=67_108_864;
 pub const FRAME_BYTES: [u32; 2] = [2048, 4096];
 /// Limits of `ring_frames`, a power of two.
 pub const RING_FRAMES: RangeInclusive<u32> = 64..=32_768;
-/// Limits of every timeout in seconds: 31 days, as `ipvsadm` has it.
-pub const TIMEOUT_S: RangeInclusive<u32> = 1..=2_678_400;
 /// Default of `busy_poll`.
 pub const BUSY_POLL: bool = false;
 /// Default of `huge_pages`.
 pub const HUGE_PAGES: bool = false;
+/// Default of `watch`.
+pub const WATCH: bool = false;
 
 /// Longest name of an interface in bytes: the kernel's `IFNAMSIZ` less the closing zero.
 const MAX_INTERFACE_NAME: usize = 15;
@@ -51,6 +51,8 @@ pub struct Director {
     pub ring_frames: u32,
     /// Whether the memory of UMEM and connection table comes from huge pages.
     pub huge_pages: bool,
+    /// Whether the configuration is read again when its file changes.
+    pub watch: bool,
 }
 
 impl Director {
@@ -67,6 +69,7 @@ impl Director {
             frame_bytes: 4096,
             ring_frames: 2048,
             huge_pages: HUGE_PAGES,
+            watch: WATCH,
         }
     }
 }
@@ -123,24 +126,6 @@ impl ZeroCopy {
     }
 }
 
-/// How long an idle connection is remembered, the three that `ipvsadm --set` takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Established TCP, 1..=2_678_400 seconds.
-    pub tcp_s: u32,
-    /// TCP after the first FIN, 1..=2_678_400 seconds.
-    pub tcp_fin_s: u32,
-    /// UDP, 1..=2_678_400 seconds.
-    pub udp_s: u32,
-}
-
-impl Default for Timeouts {
-    /// The kernel's.
-    fn default() -> Self {
-        Self { tcp_s: 900, tcp_fin_s: 120, udp_s: 300 }
-    }
-}
-
 /// Reads `[director]`.
 pub(super) fn director(mut table: Table<'_, '_>) -> Option<Director> {
     let default = Director::new(Vec::new());
@@ -155,6 +140,7 @@ pub(super) fn director(mut table: Table<'_, '_>) -> Option<Director> {
     let frame_bytes = table.or("frame_bytes", default.frame_bytes, frame_bytes);
     let ring_frames = table.or("ring_frames", default.ring_frames, power_of_two(RING_FRAMES, " frames"));
     let huge_pages = table.or("huge_pages", default.huge_pages, boolean);
+    let watch = table.or("watch", default.watch, boolean);
 
     if let (Some(Some(mode)), Some(Some(copy))) = (&xdp_mode, &zero_copy)
         && (*mode.get_ref(), *copy.get_ref()) == (XdpMode::Generic, ZeroCopy::Require)
@@ -182,17 +168,8 @@ pub(super) fn director(mut table: Table<'_, '_>) -> Option<Director> {
         frame_bytes: frame_bytes?,
         ring_frames: ring_frames?,
         huge_pages: huge_pages?,
+        watch: watch?,
     })
-}
-
-/// Reads `[timeouts]`.
-pub(super) fn timeouts(mut table: Table<'_, '_>) -> Option<Timeouts> {
-    let default = Timeouts::default();
-    let tcp_s = table.or("tcp", default.tcp_s, number(TIMEOUT_S, " seconds"));
-    let tcp_fin_s = table.or("tcp_fin", default.tcp_fin_s, number(TIMEOUT_S, " seconds"));
-    let udp_s = table.or("udp", default.udp_s, number(TIMEOUT_S, " seconds"));
-    table.finish();
-    Some(Timeouts { tcp_s: tcp_s?, tcp_fin_s: tcp_fin_s?, udp_s: udp_s? })
 }
 
 /// A name that the kernel would accept for an interface (`dev_valid_name`).

@@ -1,27 +1,42 @@
 //! The configuration file: TOML in the words of LVS, read whole, refused whole.
 //!
 //! ```text
-//!  text ──> toml's spanned tree ──> walk (director, service) ──> drafts ──> cross-checks ──> Config
-//!                                     │  reader: asks a table for its keys      │
-//!                                     │  value: one value, typed and in range   │
-//!                                     └──────────> report: every problem <──────┘
+//!  text ──> toml's spanned tree ──> walk (director, service, ...) ──> drafts ──> cross-checks ──> Config
+//!   ^                                 │  reader: asks a table for its keys           │              │
+//!   │                                 │  value: one value, typed and in range        │              │
+//!   │                                 └──────────> report: every problem <───────────┘              │
+//!   └───────────────────────────────────── write: what has no default <─────────────────────────────┘
 //! ```
 //!
 //! Nothing stops at the first error: whoever edits a file of a thousand services sees all that is wrong
 //! with it in one run, each with its place, the limit and the cure. Either a file yields a [`Config`] in
 //! which every value is within its limits, or it changes nothing.
 //!
+//! Of services, servers and marks, refused is exactly what the director refuses. What it takes but cannot forward, or
+//! what has no effect, is a warning: `ipvsadm` may have put it there, and what is running can always be written and
+//! read again.
+//!
 //! Must not know: the machine it runs on (`xvs doctor` and `xvs run` look at that), workers, sockets.
 
 mod address;
+mod api;
 mod cross;
 mod director;
+mod escape;
+mod flags;
+mod mark;
 mod reader;
 mod report;
+mod server;
 mod service;
+mod settings;
 mod syntax;
 mod value;
+mod words;
+mod write;
 
+#[cfg(test)]
+pub(super) mod any;
 #[cfg(test)]
 mod example;
 #[cfg(test)]
@@ -31,28 +46,33 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use api::{Api, SOCKET, SOCKET_MODE};
 pub use director::{
     BUSY_POLL, CONNECTIONS, Director, FRAME_BYTES, HUGE_PAGES, IDLE_SPIN_US, MAX_CORE, MAX_INTERFACES,
-    RING_FRAMES, TIMEOUT_S, Timeouts, XdpMode, ZeroCopy,
+    RING_FRAMES, WATCH, XdpMode, ZeroCopy,
 };
 pub use report::{ConfigErrors, Problem, Report, Severity, Style, Warnings};
-pub use service::{MAX_SERVERS, MAX_SERVICES};
+pub use service::{MAX_SERVERS, MAX_SERVICES, PERSISTENCE_S};
+pub use write::write;
 
+use super::wanted::Wanted;
+pub(super) use flags::set as flags_set;
 use reader::Table;
 use report::Problems;
+pub(super) use write::{Key, api_keys, director_keys};
 
-/// Largest configuration file that is read, in bytes: about three times what [`MAX_SERVERS`] servers need.
-pub const MAX_FILE_BYTES: usize = 16 << 20;
+/// Largest configuration file that is read, in bytes: more than [`MAX_SERVERS`] servers with all of their keys need.
+pub const MAX_FILE_BYTES: usize = 32 << 20;
 
 /// Everything an operator decides, checked: each value is within its limits and no two contradict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The machine's part: interfaces, cores, memory.
     pub director: Director,
-    /// How long an idle connection is remembered.
-    pub timeouts: Timeouts,
-    /// The virtual services in the order of the file; no two have the same protocol and address.
-    pub services: Vec<crate::director::service::Pool>,
+    /// Where it is asked and told.
+    pub api: Api,
+    /// What may change while it runs: services, marks, timeouts, tunables.
+    pub wanted: Wanted,
 }
 
 impl Config {
@@ -98,13 +118,21 @@ impl Config {
 /// From text to values; `None`, or any error in `problems`, means that the file is refused.
 fn walk(text: &str, problems: &mut Problems) -> Option<Config> {
     let document = syntax::parse(text, problems)?;
-    let mut top = Table::new("the top of the file", None, document.get_ref(), problems);
-    let director = top.table("director", true, director::director);
-    let timeouts = top.table("timeouts", false, director::timeouts);
+    let mut top = Table::new(words::TOP, None, document.get_ref(), problems);
+    let director = top.table("director", director::director);
+    let api = top.optional_table("api", api::api);
+    let timeouts = top.optional_table("timeouts", settings::timeouts);
+    let tunables = top.optional_table("tunables", settings::tunables);
+    let marks = top.tables("mark", mark::marks);
     let services = top.tables("service", service::services);
     top.finish();
 
-    cross::check(services.as_deref().unwrap_or_default(), problems);
+    let (rules, drafts) = (marks.as_deref().unwrap_or_default(), services.as_deref().unwrap_or_default());
+    cross::services(drafts, problems);
+    cross::marks(rules, drafts, problems);
+    if let Some(listen) = api.as_ref().and_then(|api| api.as_ref()?.listen) {
+        cross::listen(listen, drafts, problems);
+    }
     if services.as_ref().is_some_and(Vec::is_empty) {
         problems
             .warning(None, "there is no service: every packet is left to the kernel")
@@ -112,8 +140,13 @@ fn walk(text: &str, problems: &mut Problems) -> Option<Config> {
     }
     Some(Config {
         director: director?,
-        timeouts: timeouts.unwrap_or_default(),
-        services: services?.into_iter().map(service::Draft::finish).collect::<Option<_>>()?,
+        api: api?.unwrap_or_default(),
+        wanted: Wanted {
+            pools: services?.into_iter().map(service::Draft::finish).collect::<Option<_>>()?,
+            marks: marks?.into_iter().map(|draft| draft.rule).collect::<Option<_>>()?,
+            timeouts: timeouts?.unwrap_or_default(),
+            tunables: tunables?.unwrap_or_default(),
+        },
     })
 }
 

@@ -7,7 +7,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::report::{Problems, Span};
-use super::value::{kind, nearest};
+use super::value::kind;
+use super::words::{self, belongs};
 
 /// One key with its value, handed to the functions of [`super::value`].
 pub(super) struct Field<'t> {
@@ -73,31 +74,39 @@ impl<'t, 'p> Table<'t, 'p> {
         Some(self.optional(key, read)?.map_or(default, Spanned::into_inner))
     }
 
-    /// The sub-table `[key]`.
+    /// The sub-table `[key]`, which must be there.
     pub fn table<T>(
         &mut self,
         key: &'static str,
-        required: bool,
         read: impl FnOnce(Table<'t, '_>) -> Option<T>,
     ) -> Option<T> {
+        let found = self.optional_table(key, read)?;
+        if found.is_none() {
+            let name = header(key);
+            self.problems
+                .error(self.span.clone(), format!("there is no table `{name}`"))
+                .cure(format!("add it; `config/example.toml` shows what belongs in `{name}`"));
+        }
+        found
+    }
+
+    /// The sub-table `[key]`: `Some(None)` if it is left out, `None` if it is wrong, which has been reported.
+    pub fn optional_table<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(Table<'t, '_>) -> Option<T>,
+    ) -> Option<Option<T>> {
         let name = header(key);
         match self.ask(key) {
             Some(Field { value: DeValue::Table(entries), span, .. }) => {
-                read(Table::new(name, span, entries, self.problems))
+                read(Table::new(name, span, entries, self.problems)).map(Some)
             }
             Some(Field { value, span, .. }) => {
                 let message = format!("`{key}` is {}, but it is a table", kind(value));
                 self.problems.error(span, message).cure(format!("write one `{name}` header for it"));
                 None
             }
-            None if required => {
-                let message = format!("there is no table `{name}`");
-                self.problems
-                    .error(self.span.clone(), message)
-                    .cure(format!("add it; `config/example.toml` shows what belongs in `{name}`"));
-                None
-            }
-            None => None,
+            None => Some(None),
         }
     }
 
@@ -114,9 +123,18 @@ impl<'t, 'p> Table<'t, 'p> {
             Some(Field { value: DeValue::Array(items), .. }) => items,
             Some(Field { value, span, .. }) => {
                 let message = format!("`{key}` is {}, but there can be several", kind(value));
-                self.problems
-                    .error(span, message)
-                    .cure(format!("write `{name}`, with two brackets on either side, for each of them"));
+                let only =
+                    value.as_table().filter(|inner| inner.len() == 1).and_then(|inner| inner.iter().next());
+                let cure = match only {
+                    Some((inner, value)) if value.get_ref().is_array() => {
+                        let inner = inner.get_ref();
+                        format!(
+                            "`[[{key}.{inner}]]` stands before the `{name}` it belongs to: write `{name}` above it"
+                        )
+                    }
+                    _ => format!("write `{name}`, with two brackets on either side, for each of them"),
+                };
+                self.problems.error(span, message).cure(cure);
                 return None;
             }
         };
@@ -144,16 +162,19 @@ impl<'t, 'p> Table<'t, 'p> {
             let what = if value.get_ref().is_table() { "table" } else { "key" };
             let message = format!("`{unknown}` is not a {what} of {}", self.name);
             let known = format!("known here: {}", self.asked.join(", "));
-            let cure = match nearest(unknown, self.asked.iter().copied()) {
+            let cure = match words::meant(unknown, self.asked.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`? {known}"),
-                None => known,
+                None => belongs(self.name, unknown).map_or(known, str::to_owned),
             };
             self.problems.error(key.span(), message).cure(cure);
         }
     }
 
-    fn ask(&mut self, key: &'static str) -> Option<Field<'t>> {
-        self.asked.push(key);
+    /// The key as it stands, if it is there.
+    pub fn ask(&mut self, key: &'static str) -> Option<Field<'t>> {
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         let value = self.entries.get(key)?;
         Some(Field { key, value: value.get_ref(), span: value.span() })
     }
@@ -163,7 +184,10 @@ impl<'t, 'p> Table<'t, 'p> {
 fn header(key: &'static str) -> &'static str {
     match key {
         "director" => "[director]",
+        "api" => "[api]",
         "timeouts" => "[timeouts]",
+        "tunables" => "[tunables]",
+        "mark" => "[[mark]]",
         "service" => "[[service]]",
         "server" => "[[service.server]]",
         other => other,

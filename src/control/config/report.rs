@@ -10,6 +10,8 @@ use miette::{
     ThemeCharacters, ThemeStyles,
 };
 
+use super::escape;
+
 /// Where something stands in the text, in bytes.
 pub(super) type Span = Range<usize>;
 
@@ -106,19 +108,25 @@ impl Problems {
         self.0.iter().any(|p| p.severity == Severity::Error)
     }
 
-    /// Puts the problems in the order of the file and finds their lines.
+    /// Puts the problems in the order of the file, finds their lines, and makes all of it fit for a terminal.
     pub fn into_report(mut self, name: &str, text: &str) -> Report {
         self.0.sort_by_key(|p| p.span.as_ref().map(|s| s.start));
         let line_starts: Vec<usize> =
             std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let shown = escape::Source::new(text);
+        let place = |span: &Span| shown.place(span.start)..shown.place(span.end);
         for problem in &mut self.0 {
+            problem.message = escape::line(&problem.message).into_owned();
+            problem.cure = problem.cure.as_deref().map(|cure| escape::line(cure).into_owned());
+            problem.earlier = problem.earlier.as_ref().map(place);
             if let Some(span) = &problem.span {
                 let line = line_starts.partition_point(|&start| start <= span.start);
                 let before = text.get(line_starts[line - 1]..span.start).unwrap_or_default();
                 (problem.line, problem.column) = (line, before.chars().count() + 1);
+                problem.span = Some(place(span));
             }
         }
-        Report { source: NamedSource::new(name, text.to_owned()), problems: self.0 }
+        Report { source: NamedSource::new(escape::line(name), shown.text), problems: self.0 }
     }
 
     fn add(&mut self, severity: Severity, span: Option<Span>, message: String) -> &mut Problem {
@@ -129,7 +137,8 @@ impl Problems {
 
 /// All problems of one file, in its order.
 ///
-/// As text (`{}`) one line each: `FILE:LINE:COLUMN: error: what is wrong (the cure)`.
+/// As text (`{}`) one line each: `FILE:LINE:COLUMN: error: what is wrong (the cure)`. What a file or its name
+/// has of control bytes is escaped wherever it is shown.
 #[derive(Clone, Debug)]
 pub struct Report {
     source: NamedSource<String>,
@@ -156,7 +165,7 @@ pub enum Style {
 }
 
 impl Report {
-    /// The file's name as it was given.
+    /// The file's name as it was given, fit for a terminal.
     pub fn name(&self) -> &str {
         self.source.name()
     }

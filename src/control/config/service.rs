@@ -1,69 +1,43 @@
-//! `[[service]]` and `[[service.server]]`, read into drafts that remember where everything stands.
-
-use std::net::SocketAddr;
+//! `[[service]]`, read into drafts that remember where everything stands.
 
 use toml::Spanned;
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
-use super::address::{self, ServerAddress};
-use super::reader::Table;
+use super::address;
+use super::flags::flags;
+use super::reader::{Field, Table};
 use super::report::{Problems, Span};
-use super::value::{choice, list, number};
+use super::server::{DraftServer, METHOD, Parent, method, servers};
+use super::value::{boolean, choice, mistyped, number};
 use crate::director::name::ServiceKey;
-use crate::director::sched::{Kind, Options};
-use crate::director::service::{MAX_WEIGHT, Method, Pool, Protocol, Server, Service};
+use crate::director::sched::Kind;
+use crate::director::service::{MAX_PERSISTENCE_S, Netmask, Persistence, Pool, Protocol, Service};
 
 /// Most services in a configuration.
-pub const MAX_SERVICES: usize = 16_384;
+pub const MAX_SERVICES: usize = crate::director::draft::MAX_SERVICES;
 /// Most servers in a configuration, those of all services together.
 pub const MAX_SERVERS: usize = crate::director::server::MAX_SERVERS as usize;
-
-/// Weight of a server that names none, as in ipvsadm.
-const WEIGHT: u32 = 1;
-/// Methods that are forwarded.
-const METHODS: &[Method] = &[Method::Nat, Method::Dr];
-/// Method of a service that names none, as in ipvsadm (`-g`).
-const METHOD: Method = Method::Dr;
+/// What `persistence = true` means, in seconds, as `ipvsadm -p` without a number.
+pub const PERSISTENCE_S: u32 = 360;
 
 /// What LVS knows and xvs does not yet: a better answer than "unknown".
-const LATER_METHODS: &[&str] = &["tun", "fullnat"];
-const LATER_PROTOCOLS: &[&str] = &["sctp"];
+pub(super) const LATER_PROTOCOLS: &[&str] = &["sctp"];
 
 /// A service as far as it could be read: `None` is a value that is wrong and has been reported.
 pub(super) struct Draft {
     /// Its header.
     pub span: Option<Span>,
-    pub protocol: Option<Protocol>,
-    pub address: Option<Spanned<SocketAddr>>,
-    pub scheduler: Option<Kind>,
-    pub options: Option<Options>,
+    /// At its address or its mark.
+    pub key: Option<Spanned<ServiceKey>>,
     pub servers: Option<Vec<DraftServer>>,
-}
-
-/// A server as far as it could be read.
-pub(super) struct DraftServer {
-    /// With the service's port if it names none; `None` too if that one is wrong.
-    pub address: Option<Spanned<SocketAddr>>,
-    pub weight: Option<u32>,
-    pub method: Option<Method>,
+    service: Option<Service>,
 }
 
 impl Draft {
     /// The service, unless something in it is wrong.
     pub fn finish(self) -> Option<Pool> {
-        let key = ServiceKey::new(self.protocol?, self.address?.into_inner());
-        let (scheduler, options) = (self.scheduler?, self.options?);
-        Some(Pool {
-            service: Service { scheduler, options, ..Service::new(key) },
-            servers: self.servers?.into_iter().map(DraftServer::finish).collect::<Option<_>>()?,
-        })
-    }
-}
-
-impl DraftServer {
-    fn finish(self) -> Option<Server> {
-        let server = Server::new(self.address?.into_inner(), self.method?);
-        Some(Server { weight: self.weight?, ..server })
+        let servers = self.servers?.into_iter().map(DraftServer::finish).collect::<Option<_>>()?;
+        Some(Pool { service: self.service?, servers })
     }
 }
 
@@ -83,62 +57,97 @@ pub(super) fn services(found: Vec<(Span, &DeTable<'_>)>, problems: &mut Problems
 }
 
 fn service(mut table: Table<'_, '_>, servers_left: &mut usize) -> Draft {
-    let protocol = table.required("protocol", choice(Protocol::ALL, Protocol::name, LATER_PROTOCOLS));
-    let address = table.required("address", address::service);
+    let (key, port) = key(&mut table);
     let scheduler = table.or("scheduler", Kind::default(), choice(Kind::ALL, Kind::name, &[]));
     let options = flags(&mut table, scheduler);
-    let method = table.or("forward", METHOD, choice(METHODS, Method::name, LATER_METHODS));
-    let port = address.as_ref().map(|a| a.get_ref().port());
-    let servers = table.tables("server", |found, problems| {
-        let mut drafts = Vec::with_capacity(found.len().min(*servers_left));
-        for (span, entries) in found {
-            if *servers_left == 0 {
-                problems
-                    .error(span, format!("there are more than {MAX_SERVERS} servers"))
-                    .cure("split the services over several directors");
-                break;
-            }
-            *servers_left -= 1;
-            drafts.push(server(Table::new("[[service.server]]", span, entries, problems), port, method));
-        }
-        drafts
-    });
+    let method = table.or("forward", METHOD, method);
+    let persistence = persistence(&mut table);
+    let one_packet = table.optional("one_packet", boolean);
+    let named = key.as_ref().map(|key| *key.get_ref());
+    let servers = servers(&mut table, Parent { port, method }, servers_left);
+
+    if let (Some(key), Some(None)) = (&key, &persistence)
+        && matches!(key.get_ref(), ServiceKey::Address { address, .. } if address.port() == 0)
+    {
+        table
+            .problems
+            .error(key.span(), "port 0 stands for every port, which needs persistence")
+            .cure("add persistence = true, or give a port from 1 to 65_535");
+    }
+    if let (Some(ServiceKey::Address { protocol, .. }), Some(Some(one_packet))) = (named, &one_packet)
+        && *one_packet.get_ref()
+        && protocol != Protocol::Udp
+    {
+        let message = format!("one_packet = true cannot be had with protocol = \"{}\"", protocol.name());
+        table
+            .problems
+            .error(one_packet.span(), message)
+            .cure("only UDP, and what has a mark, can be scheduled packet by packet: leave it out");
+    }
+
     let span = table.span.clone();
     table.finish();
-    Draft { span, protocol: protocol.map(Spanned::into_inner), address, scheduler, options, servers }
+    let whole = || {
+        let (scheduler, options, persistence) = (scheduler?, options?, persistence?);
+        let one_packet = one_packet?.is_some_and(Spanned::into_inner);
+        Some(Service { key: named?, scheduler, options, persistence, one_packet })
+    };
+    Draft { span, key, servers, service: whole() }
 }
 
-fn server(
-    mut table: Table<'_, '_>,
-    service_port: Option<u16>,
-    service_method: Option<Method>,
-) -> DraftServer {
-    let written = table.required("address", address::server);
-    let weight = table.or("weight", WEIGHT, number(0..=MAX_WEIGHT, ""));
-    let method = table.optional("forward", choice(METHODS, Method::name, LATER_METHODS));
-    table.finish();
-    let address = written.and_then(|written| {
-        let ServerAddress { ip, port } = *written.get_ref();
-        Some(Spanned::new(written.span(), SocketAddr::new(ip, port.or(service_port)?)))
-    });
-    let method = method.and_then(|own| own.map_or(service_method, |own| Some(own.into_inner())));
-    DraftServer { address, weight, method }
-}
-
-/// Reads `scheduler_flags`, which only the hashing schedulers have.
-fn flags(table: &mut Table<'_, '_>, scheduler: Option<Kind>) -> Option<Options> {
-    const FLAGS: &[&str] = &["sh-port", "sh-fallback"];
-    let flags =
-        table.optional("scheduler_flags", list(0..=FLAGS.len(), "flags", choice(FLAGS, |f| f, &[])))?;
-    let Some(flags) = flags else { return Some(Options::default()) };
-    let (span, flags) = (flags.span(), flags.into_inner());
-    if let Some(scheduler) = scheduler.filter(|&s| s != Kind::Sh)
-        && !flags.is_empty()
-    {
-        let message = format!("scheduler \"{}\" has no flag \"{}\"", scheduler.name(), flags.join("\", \""));
-        table.problems.error(span, message).cure("set scheduler = \"sh\", or leave scheduler_flags out");
-        return None;
+/// Reads what makes a packet the service's: `protocol` and `address`, or `mark` and perhaps `family`. The port is
+/// known even if the protocol is wrong.
+fn key(table: &mut Table<'_, '_>) -> (Option<Spanned<ServiceKey>>, Option<u16>) {
+    table.optional("family", choice(&["ipv4"], |name| name, &["ipv6"]));
+    let mark = table.optional("mark", number(1..=u32::MAX, ""));
+    if let Some(None) = mark {
+        if let Some(family) = table.ask("family") {
+            table
+                .problems
+                .error(family.span, "family is for services of a mark")
+                .cure("leave it out: the address tells");
+        }
+        let protocol = table.required("protocol", choice(Protocol::ALL, Protocol::name, LATER_PROTOCOLS));
+        let address = table.required("address", address::service);
+        let port = address.as_ref().map(|address| address.get_ref().port());
+        let key = protocol.zip(address).map(|(protocol, address)| {
+            Spanned::new(address.span(), ServiceKey::new(protocol.into_inner(), address.into_inner()))
+        });
+        return (key, port);
     }
-    let has = |name| flags.contains(&name);
-    Some(Options { fallback: has("sh-fallback"), port: has("sh-port"), third: false })
+    for (name, both) in [("protocol", "a mark or a protocol"), ("address", "a mark or an address")] {
+        if let Some(field) = table.ask(name) {
+            table
+                .problems
+                .error(field.span, format!("a service has {both}, not both"))
+                .cure(format!("leave out `mark`, or `{name}`: [[mark]] says which packets have the mark"));
+        }
+    }
+    let key = mark.flatten().and_then(|mark| {
+        let key = ServiceKey::Mark { mark: (*mark.get_ref()).try_into().ok()?, v6: false };
+        Some(Spanned::new(mark.span(), key))
+    });
+    (key, Some(0))
+}
+
+/// Reads `persistence` and `persistence_netmask`.
+fn persistence(table: &mut Table<'_, '_>) -> Option<Option<Persistence>> {
+    let timeout_s = table.or("persistence", None, persistence_timeout);
+    let netmask = table.optional("persistence_netmask", address::netmask);
+    if let (Some(None), Some(Some(netmask))) = (timeout_s, &netmask) {
+        table
+            .problems
+            .error(netmask.span(), "persistence_netmask has no meaning without persistence")
+            .cure("add persistence = true, or leave it out");
+    }
+    let netmask = netmask?.map_or(Netmask::whole(true), Spanned::into_inner);
+    Some(timeout_s?.map(|timeout_s| Persistence { timeout_s, netmask }))
+}
+
+fn persistence_timeout(field: &Field<'_>, problems: &mut Problems) -> Option<Option<u32>> {
+    match field.value {
+        DeValue::Boolean(wanted) => Some(wanted.then_some(PERSISTENCE_S)),
+        DeValue::Integer(_) => number(1..=MAX_PERSISTENCE_S, " seconds")(field, problems).map(Some),
+        _ => mistyped(field, "a number of seconds without quotes, or true for 360", problems),
+    }
 }

@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use super::reader::Field;
 use super::report::Problems;
+use super::words;
 
 /// `true` or `false`.
 pub(super) fn boolean(field: &Field<'_>, problems: &mut Problems) -> Option<bool> {
@@ -77,7 +78,7 @@ pub(super) fn choice<T: Copy>(
         let message = if later.contains(&given) {
             format!("{} = \"{given}\" is not supported yet", field.key)
         } else {
-            if let Some(near) = nearest(given, names) {
+            if let Some(near) = words::meant(given, names) {
                 cure = format!("did you mean \"{near}\"? {cure}");
             }
             format!("{} = \"{given}\" is unknown", field.key)
@@ -132,18 +133,8 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// The one of `names` that somebody who wrote `given` may have meant: about one slip in three letters.
-pub(super) fn nearest<'n>(given: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    let given = given.to_lowercase();
-    names
-        .into_iter()
-        .map(|name| (strsim::osa_distance(&given, name), name))
-        .filter(|&(distance, name)| distance <= (name.len() / 3).max(1))
-        .min_by_key(|&(distance, _)| distance)
-        .map(|(_, name)| name)
-}
-
-fn mistyped<T>(field: &Field<'_>, right: &str, problems: &mut Problems) -> Option<T> {
+/// Says what type would have been right.
+pub(super) fn mistyped<T>(field: &Field<'_>, right: &str, problems: &mut Problems) -> Option<T> {
     let message = format!("{} = {} is {}", field.key, shown(field.value), kind(field.value));
     problems.error(field.span.clone(), message).cure(format!("give {right}"));
     None
@@ -186,15 +177,5 @@ mod tests {
         for (number, text) in cases {
             assert_eq!(grouped(number), text);
         }
-    }
-
-    #[test]
-    fn a_slip_is_recognised_and_a_different_word_is_not() {
-        let names = ["weight", "address", "forward", "udp"];
-        assert_eq!(nearest("wieght", names), Some("weight"));
-        assert_eq!(nearest("Address", names), Some("address"));
-        assert_eq!(nearest("udpp", names), Some("udp"));
-        assert_eq!(nearest("persistence", names), None);
-        assert_eq!(nearest("tcp", names), None);
     }
 }

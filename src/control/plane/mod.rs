@@ -34,7 +34,6 @@ use super::config::Config;
 use super::statistics::Statistics;
 use super::view::InterfaceView;
 use crate::director::Director;
-use crate::director::conn::state::Timeouts;
 use crate::director::draft::Draft;
 use crate::director::marks::MarkRule;
 use crate::director::name::ServiceKey;
@@ -114,9 +113,7 @@ impl ControlPlane {
     /// They contradict each other, or the host refuses.
     pub fn begin(&mut self, config: &Config) -> Result<(), Refusal> {
         let mut draft = self.draft();
-        draft.replace(&config.services)?;
-        let t = &config.timeouts;
-        draft.settings().timeouts = Timeouts::with(t.tcp_s, t.tcp_fin_s, t.udp_s);
+        config.wanted.apply(&mut draft)?;
         self.publish(draft, Vec::new())
     }
 

@@ -1,7 +1,11 @@
 //! Any text is a configuration or is refused with reasons that can be shown; one that is taken can be balanced.
 
-use xvs::control::config::{Config, MAX_SERVERS, Report, Severity, Style};
-use xvs::director::service::MAX_WEIGHT;
+use xvs::control::config::{Config, MAX_SERVERS, Report, Severity, Style, write};
+use xvs::control::difference::difference;
+use xvs::control::wanted::Wanted;
+use xvs::director::draft::Draft;
+use xvs::director::roster::Roster;
+use xvs::director::services::Services;
 
 pub fn run(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
@@ -12,6 +16,8 @@ pub fn run(input: &[u8]) {
             check(&config);
             let again = Config::parse("fuzz.toml", &text).map(|(config, _)| config);
             assert_eq!(again.ok().as_ref(), Some(&config), "read twice, the same twice");
+            let written = Config::parse("written.toml", &write(&config)).map(|(config, _)| config);
+            assert_eq!(written.ok().as_ref(), Some(&config), "written, and read back the same");
         }
         Err(errors) => {
             show(&errors.0, &text);
@@ -23,6 +29,8 @@ pub fn run(input: &[u8]) {
 fn show(report: &Report, text: &str) {
     for style in [Style::Colour, Style::Plain, Style::Ascii] {
         let rendered = report.render(style);
+        let obeyed = |c: char| c.is_control() && c != '\n' && (style, c) != (Style::Colour, '\u{1b}');
+        assert!(!rendered.contains(obeyed), "a terminal would obey {rendered:?}");
         assert_eq!(rendered.is_empty(), report.is_empty());
     }
     assert_eq!(report.lines().count(), report.problems().len());
@@ -33,13 +41,16 @@ fn show(report: &Report, text: &str) {
     }
 }
 
+/// A director takes all of it, and wants nothing else after.
 fn check(config: &Config) {
     assert!(!config.director.interfaces.is_empty());
-    assert!(config.services.iter().map(|s| s.servers.len()).sum::<usize>() <= MAX_SERVERS);
-    for service in &config.services {
-        for server in &service.servers {
-            assert_eq!(server.address.is_ipv4(), service.service.key.is_v4(), "a flow has one family");
-            assert!(server.weight <= MAX_WEIGHT);
-        }
+    let wanted = &config.wanted;
+    assert!(wanted.pools.iter().map(|pool| pool.servers.len()).sum::<usize>() <= MAX_SERVERS);
+    let mut draft = Draft::new(&Services::default(), &Roster::default());
+    if let Err(refused) = wanted.apply(&mut draft) {
+        panic!("read, but the director refuses it: {refused}");
     }
+    let now = Wanted::of(draft.services());
+    assert_eq!(&now, wanted);
+    assert!(difference(&now, wanted).is_empty());
 }

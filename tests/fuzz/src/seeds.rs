@@ -202,8 +202,8 @@ interfaces = ["eth0", "eth1"]
 cores = [0, 1]
 connections = 4096
 [timeouts]
-tcp_s = 900
-udp_s = 300
+tcp = 900
+udp = 300
 [[service]]
 protocol = "tcp"
 address = "192.0.2.10:80"
@@ -211,14 +211,62 @@ scheduler = "wrr"
 [[service.server]]
 address = "10.0.0.1:8080"
 weight = 3
-method = "nat"
+forward = "nat"
 [[service]]
 protocol = "udp"
 address = "192.0.2.10:53"
 [[service.server]]
 address = "10.0.0.2"
-method = "dr"
+forward = "dr"
 "#,
+        ),
+        (
+            "every_key",
+            r#"[director]
+interfaces = ["eth0"]
+watch = true
+[api]
+socket = "/run/x"
+mode = "0600"
+group = "lvs"
+listen = "127.0.0.1:80"
+token_file = "/t"
+[tunables]
+sloppy_tcp = 1
+[[mark]]
+mark = 5
+protocol = "tcp"
+destination = "192.0.2.0/24"
+ports = "80-90"
+source = "198.51.100.1"
+[[service]]
+mark = 5
+family = "ipv4"
+persistence = 9
+persistence_netmask = "255.255.255.0"
+one_packet = true
+scheduler = "sh"
+scheduler_flags = ["sh-port"]
+[[service.server]]
+address = "10.0.0.1"
+upper_threshold = 9
+lower_threshold = 8
+[[service.server]]
+address = "[2001:db8::1]:0"
+forward = "tun"
+tunnel = "gue"
+tunnel_port = 6080
+tunnel_checksum = "full"
+[[service]]
+protocol = "udp"
+address = "192.0.2.10:0"
+persistence = true
+server = [{ address = "10.0.0.1:8080", forward = "nat" }]
+"#,
+        ),
+        (
+            "control_bytes",
+            "[director]\ninterfaces = [\"\\u001b[2J\"]\n[api]\r\nsocket = \"/\u{1b}[31m\"\n\u{9b}\n",
         ),
         (
             "values_out_of_range",
@@ -228,7 +276,7 @@ connections = -1
 frame_bytes = 1e9
 xdp_mode = "nativ"
 [timeouts]
-tcp_s = 99999999999999999999
+tcp = 99999999999999999999
 [[service]]
 protocol = "sctp"
 address = "0.0.0.0:0"

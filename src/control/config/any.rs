@@ -1,0 +1,229 @@
+//! Whatever may be configured, for property tests: values within the director's limits.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ipnet::{IpNet, Ipv4Net};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::{Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, XdpMode, ZeroCopy};
+use crate::control::wanted::{TIMEOUT_S, Timeouts, Wanted};
+use crate::director::marks::{MAX_MARK_RULES, MarkRule};
+use crate::director::name::ServiceKey;
+use crate::director::sched::{Kind, Options};
+use crate::director::service::{
+    MAX_PERSISTENCE_S, MAX_WEIGHT, Method, Netmask, Persistence, Pool, Protocol, Server, Service, Tunnel,
+    TunnelChecksum,
+};
+use crate::director::tunables::Tunables;
+
+/// From how much the values are taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Range {
+    /// All there is.
+    Wide,
+    /// So little that two of them have much in common.
+    Narrow,
+}
+
+pub(crate) fn config() -> impl Strategy<Value = Config> {
+    (director(), api(), wanted(Range::Wide)).prop_map(|(director, api, wanted)| Config {
+        director,
+        api,
+        wanted,
+    })
+}
+
+pub(crate) fn director() -> impl Strategy<Value = Director> {
+    let interfaces = vec("[a-z][a-z\"'\\\\#é=.-]{0,6}", 1..4);
+    let switches = (any::<bool>(), any::<bool>(), any::<bool>());
+    let modes = (select(XdpMode::ALL), select(ZeroCopy::ALL));
+    let sizes = (IDLE_SPIN_US, CONNECTIONS, select(&FRAME_BYTES[..]), 6..16u32);
+    (interfaces, option::of(vec(0..=1023usize, 1..9)), switches, modes, sizes).prop_map(
+        |(interfaces, cores, (busy_poll, huge_pages, watch), (xdp_mode, zero_copy), sizes)| Director {
+            interfaces: distinct(interfaces),
+            // The two contradict each other.
+            xdp_mode: if zero_copy == ZeroCopy::Require { XdpMode::Native } else { xdp_mode },
+            zero_copy,
+            cores: cores.map(distinct),
+            busy_poll,
+            idle_spin_us: sizes.0,
+            connections: sizes.1,
+            frame_bytes: sizes.2,
+            ring_frames: 1 << sizes.3,
+            huge_pages,
+            watch,
+        },
+    )
+}
+
+pub(crate) fn api() -> impl Strategy<Value = Api> {
+    let path = || "/[^\\pC]{0,20}[a-z\"']";
+    let listen = (any::<IpAddr>(), 1..=u16::MAX).prop_map(SocketAddr::from);
+    (path(), 0..=0o777u32, option::of("[a-z\"'\\\\_-]{1,9}"), option::of((listen, path()))).prop_map(
+        |(socket, mode, group, tcp)| {
+            let (listen, token_file) = tcp.unzip();
+            Api { socket: socket.into(), mode, group, listen, token_file: token_file.map(Into::into) }
+        },
+    )
+}
+
+pub(crate) fn wanted(range: Range) -> impl Strategy<Value = Wanted> {
+    let few = match range {
+        Range::Wide => MAX_MARK_RULES,
+        Range::Narrow => 4,
+    };
+    (vec(pool(range), 0..6), vec(mark_rule(range), 0..=few), timeouts(range), tunables()).prop_map(
+        |(mut pools, marks, timeouts, tunables)| {
+            let mut seen = HashSet::new();
+            pools.retain(|pool| seen.insert(pool.service.key));
+            Wanted { pools, marks, timeouts, tunables }
+        },
+    )
+}
+
+fn pool(range: Range) -> impl Strategy<Value = Pool> {
+    (service(range), vec(server(range), 0..6)).prop_map(|(service, servers)| {
+        let mut servers: Vec<Server> =
+            servers.into_iter().map(|server| fitting(service.key, server)).collect();
+        let mut seen = HashSet::new();
+        servers.retain(|server| seen.insert(server.address));
+        Pool { service, servers }
+    })
+}
+
+/// The server as this service may have it.
+fn fitting(key: ServiceKey, mut server: Server) -> Server {
+    if server.address.is_ipv6() {
+        server.method = Method::Tun(Tunnel::Ipip);
+    }
+    if server.method != Method::Nat {
+        server.address.set_port(key.port());
+    }
+    server
+}
+
+fn service(range: Range) -> impl Strategy<Value = Service> {
+    let options = any::<(bool, bool, bool)>();
+    let netmask = prop_oneof![Just(u32::MAX), any::<u32>()];
+    let persistence = option::of((1..=MAX_PERSISTENCE_S, netmask));
+    (service_key(range), select(Kind::ALL), options, persistence, any::<bool>()).prop_map(
+        |(key, scheduler, (fallback, port, third), persistence, one_packet)| {
+            let is_tcp = matches!(key, ServiceKey::Address { protocol: Protocol::Tcp, .. });
+            let is_whole = matches!(key, ServiceKey::Address { address, .. } if address.port() == 0);
+            let persistence = persistence.or_else(|| is_whole.then_some((360, u32::MAX)));
+            let persistence = persistence.map(|(timeout_s, mask)| Persistence {
+                timeout_s,
+                netmask: Netmask::V4(Ipv4Addr::from_bits(mask)),
+            });
+            let options = Options { fallback, port, third };
+            Service { key, scheduler, options, persistence, one_packet: one_packet && !is_tcp }
+        },
+    )
+}
+
+fn service_key(range: Range) -> impl Strategy<Value = ServiceKey> {
+    let address = (select(Protocol::ALL), ipv4(range), port(range))
+        .prop_map(|(protocol, ip, port)| ServiceKey::new(protocol, (ip, port).into()));
+    let mark = mark(range).prop_map(|mark| ServiceKey::Mark { mark, v6: false });
+    prop_oneof![2 => address, 1 => mark]
+}
+
+fn server(range: Range) -> impl Strategy<Value = Server> {
+    let is_unicast = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => (1..224).contains(&ip.octets()[0]),
+        IpAddr::V6(ip) => !ip.is_multicast() && !ip.is_unspecified(),
+    };
+    let ip = match range {
+        Range::Wide => prop_oneof![3 => ipv4(range).prop_map(IpAddr::from), 1 => any::<IpAddr>()].boxed(),
+        Range::Narrow => ipv4(range).prop_map(IpAddr::from).boxed(),
+    };
+    let address = (ip.prop_filter("unicast", is_unicast), port(range)).prop_map(SocketAddr::from);
+    let checksum = select(&[TunnelChecksum::None, TunnelChecksum::Full, TunnelChecksum::Remote][..]);
+    let method = prop_oneof![
+        Just(Method::Nat),
+        Just(Method::Dr),
+        Just(Method::Tun(Tunnel::Ipip)),
+        (1..=u16::MAX, checksum.clone())
+            .prop_map(|(port, checksum)| Method::Tun(Tunnel::Gue { port, checksum })),
+        checksum.prop_map(|checksum| Method::Tun(Tunnel::Gre { checksum })),
+    ];
+    let number = || prop_oneof![2 => Just(0), 1 => any::<u32>()];
+    let weight = prop_oneof![0..3u32, 0..=MAX_WEIGHT];
+    (address, weight, method, number(), number()).prop_map(|(address, weight, method, a, b)| Server {
+        address,
+        weight,
+        method,
+        upper: a.max(b),
+        lower: a.min(b),
+    })
+}
+
+fn mark_rule(range: Range) -> impl Strategy<Value = MarkRule> {
+    let network = || {
+        let net = (ipv4(range), 0..=32u8);
+        net.prop_map(|(ip, bits)| IpNet::V4(Ipv4Net::new(ip, bits).expect("at most 32 bits")))
+    };
+    let ports = prop_oneof![Just((0, u16::MAX)), (port(range), port(range))];
+    (mark(range), select(Protocol::ALL), network(), ports, option::of(network())).prop_map(
+        |(mark, protocol, destination, (a, b), source)| MarkRule {
+            mark,
+            protocol,
+            destination,
+            port_first: a.min(b),
+            port_last: a.max(b),
+            source,
+        },
+    )
+}
+
+fn timeouts(range: Range) -> BoxedStrategy<Timeouts> {
+    let seconds = || match range {
+        Range::Wide => TIMEOUT_S.boxed(),
+        Range::Narrow => (900..902u32).boxed(),
+    };
+    let three = (seconds(), seconds(), seconds());
+    three.prop_map(|(tcp_s, tcp_fin_s, udp_s)| Timeouts { tcp_s, tcp_fin_s, udp_s }).boxed()
+}
+
+fn tunables() -> impl Strategy<Value = Tunables> {
+    let all = Tunables::default().all();
+    let values: Vec<_> = all.iter().map(|tunable| tunable.least..=tunable.most).collect();
+    values.prop_map(move |values| {
+        let mut tunables = Tunables::default();
+        for (tunable, value) in all.iter().zip(values) {
+            tunables.set(tunable.name, value).expect("within its limits");
+        }
+        tunables
+    })
+}
+
+fn mark(range: Range) -> BoxedStrategy<std::num::NonZeroU32> {
+    match range {
+        Range::Wide => any::<std::num::NonZeroU32>().boxed(),
+        Range::Narrow => (1..3u32).prop_map(|mark| mark.try_into().expect("not 0")).boxed(),
+    }
+}
+
+fn ipv4(range: Range) -> BoxedStrategy<Ipv4Addr> {
+    match range {
+        Range::Wide => any::<Ipv4Addr>().boxed(),
+        Range::Narrow => (1..4u8).prop_map(|last| Ipv4Addr::new(10, 0, 0, last)).boxed(),
+    }
+}
+
+fn port(range: Range) -> BoxedStrategy<u16> {
+    match range {
+        Range::Wide => prop_oneof![1 => Just(0), 4 => any::<u16>()].boxed(),
+        Range::Narrow => prop_oneof![Just(0), 80..82u16].boxed(),
+    }
+}
+
+fn distinct<T: Clone + Eq + std::hash::Hash>(mut items: Vec<T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    items.retain(|item| seen.insert(item.clone()));
+    items
+}
