@@ -2,7 +2,10 @@
 //!
 //! Never reaches into a worker: it publishes snapshots and reads counters.
 
+pub mod api;
+pub mod client;
 pub mod command;
 pub mod config;
+pub mod connections;
 pub mod report;
 pub mod view;
