@@ -26,7 +26,10 @@ pub(super) fn empty() -> OpenApi {
     let info = InfoBuilder::new()
         .title("xvs")
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some("The XDP Virtual Server: its services, servers and connections, and what it did."));
+        .description(Some(
+            "The XDP Virtual Server: its services, servers and connections, and what it did. Fields and parameters that \
+             are not in this document are refused.",
+        ));
     OpenApiBuilder::new().info(info.build()).build()
 }
 
@@ -40,8 +43,14 @@ pub(super) async fn show() -> ([(HeaderName, &'static str); 1], Bytes) {
     ([(CONTENT_TYPE, "application/json")], TEXT.clone())
 }
 
-/// Says at every operation what any request may be answered.
+/// Says at every operation what any request may be answered, and lets schemas be parts of others.
 pub(super) fn finish(document: &mut OpenApi) {
+    for schema in document.components.iter_mut().flat_map(|components| components.schemas.values_mut()) {
+        // A command is a service and a word: neither could be if each allowed nothing but its own.
+        if let RefOr::T(Schema::Object(object)) = schema {
+            object.additional_properties = None;
+        }
+    }
     for item in document.paths.paths.values_mut() {
         let operations =
             [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten();

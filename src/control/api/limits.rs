@@ -26,6 +26,9 @@ pub const MAX_COMMANDS: usize = 10_000;
 /// largest requests.
 pub const MAX_HELD_BYTES: usize = 64 << 20;
 
+/// Bytes of a request or an answer that there is always room for: all clients together need 16 MiB for these.
+pub const SMALL_BYTES: usize = 64 << 10;
+
 /// Bytes of a request's head: the longest name of a service and a token take 1 KiB.
 pub const MAX_HEAD_BYTES: usize = 16 << 10;
 
@@ -38,8 +41,8 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the end of a request's head to the end of its body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Between two requests of a connection.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Between two requests of a connection: who asks every few seconds keeps it.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// For a client to take [`ANSWER_STEP`] of an answer: somebody who pages through a listing stops for a while.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,8 +50,8 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of an answer that count as progress: 2 KB in a second are slow even for a modem.
 pub const ANSWER_STEP: usize = 64 << 10;
 
-/// Slots of the connection table that are looked at before others get their turn: 1 to 2 ms.
-pub const SLOTS_AT_ONCE: usize = 2048;
+/// Slots of the connection table that are looked at before others get their turn: about a millisecond.
+pub const SLOTS_AT_ONCE: usize = 1024;
 
 /// Bytes that a stream has on their way at a time: its piece, and what is being written.
 pub const STREAM_BYTES: usize = 1 << 20;

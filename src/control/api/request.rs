@@ -24,6 +24,7 @@ pub(super) async fn answer(
     token: Option<&Token>,
 ) -> Response<Answer> {
     place.seat.begin_request().await;
+    let only_looks = request.method().is_safe();
     let mut response = match whole(request, place, token).await {
         Ok(request) => match router.oneshot(request).await {
             Ok(response) => response,
@@ -39,7 +40,12 @@ pub(super) async fn answer(
     let bytes =
         response.body().size_hint().exact().map_or(STREAM_BYTES, |n| n.try_into().unwrap_or(usize::MAX));
     if !place.hold(bytes) {
-        response = Error::too_busy().into_response();
+        if only_looks {
+            response = Error::too_busy().into_response();
+        } else {
+            // Something was changed: the client has to know.
+            place.hold_anyway(bytes);
+        }
     }
     place.seat.begin_answer();
     response.map(|body| Answer::new(body, place.seat.clone()))

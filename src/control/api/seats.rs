@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::limits::{
     ANSWER_STEP, ANSWER_TIMEOUT, BODY_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LOOK, MAX_CONNECTIONS,
-    MAX_HELD_BYTES, PATIENCE, PATIENCE_AMID,
+    MAX_HELD_BYTES, PATIENCE, PATIENCE_AMID, SMALL_BYTES,
 };
 
 /// What xvs waits for.
@@ -160,6 +160,12 @@ impl Seat {
     }
 }
 
+/// The client that has been too slow for longest, if any is.
+fn slowest<'a>(seats: impl Iterator<Item = &'a Arc<Seat>>, now: Instant) -> Option<&'a Arc<Seat>> {
+    let overdue = |seat: &'a Arc<Seat>| Some((seat.overdue(now, Phase::patience)?, seat));
+    seats.filter_map(overdue).max_by_key(|(overdue, _)| *overdue).map(|(_, seat)| seat)
+}
+
 /// A taken seat, free again when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -168,21 +174,26 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Holds `bytes` for the client, instead of what was held for it before. False if there is no memory for that.
+    /// Holds `bytes` for the client, instead of what was held for it before. If there is no memory for that, those
+    /// have to go that have kept xvs waiting longest with what is held for them. False if that does not help.
     pub(super) fn hold(&self, bytes: usize) -> bool {
-        self.seat.state().held = 0;
+        self.hold_anyway(0);
         let seats = self.seats.taken();
         let now = Instant::now();
-        while seats.iter().map(|seat| seat.held()).sum::<usize>().saturating_add(bytes) > MAX_HELD_BYTES {
-            let slow = |seat: &&Arc<Seat>| seat.held() > 0 && !Arc::ptr_eq(seat, &self.seat);
-            let overdue = |seat: &Arc<Seat>| Some((seat.overdue(now, Phase::patience)?, seat.clone()));
-            match seats.iter().filter(slow).filter_map(overdue).max_by_key(|(overdue, _)| *overdue) {
-                Some((_, slowest)) => slowest.tell_to_leave(),
+        let total = || seats.iter().map(|seat| seat.held()).sum::<usize>();
+        while bytes > SMALL_BYTES && total().saturating_add(bytes) > MAX_HELD_BYTES {
+            match slowest(seats.iter().filter(|seat| seat.held() > 0), now) {
+                Some(seat) => seat.tell_to_leave(),
                 None => return false,
             }
         }
-        self.seat.state().held = bytes;
+        self.hold_anyway(bytes);
         true
+    }
+
+    /// Holds `bytes` however much is held already.
+    pub(super) fn hold_anyway(&self, bytes: usize) {
+        self.seat.state().held = bytes;
     }
 }
 
