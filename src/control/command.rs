@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::director::draft::Refused;
 use crate::director::marks::MarkRule;
@@ -14,7 +15,7 @@ use crate::director::name::ServiceKey;
 use crate::director::service::{Method, Netmask, Server, Tunnel, TunnelChecksum};
 
 /// A change that is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Command {
     /// `ipvsadm -A`.
@@ -47,6 +48,7 @@ pub enum Command {
         /// The service.
         service: ServiceKey,
         /// The server's address.
+        #[schema(value_type = String)]
         server: SocketAddr,
     },
     /// Weight 0 now; deleted once its connections are gone, or when the time is over.
@@ -54,6 +56,7 @@ pub enum Command {
         /// The service.
         service: ServiceKey,
         /// The server's address.
+        #[schema(value_type = String)]
         server: SocketAddr,
         /// Seconds after which it is deleted even with connections; none: when they are gone.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,7 +84,7 @@ pub enum Command {
 }
 
 /// A service as a command describes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceSpec {
     /// Its name: `tcp:192.0.2.10:80`, `fwm:5`.
@@ -106,7 +109,7 @@ fn default_scheduler() -> String {
 }
 
 /// Persistence as a command describes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PersistenceSpec {
     /// Seconds, 1..=2_678_400.
@@ -120,10 +123,11 @@ pub struct PersistenceSpec {
 }
 
 /// A server as a command describes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerSpec {
     /// Address and port.
+    #[schema(value_type = String)]
     pub address: SocketAddr,
     /// How packets reach it: `nat`, `dr` or `tun`.
     #[serde(default)]
@@ -147,7 +151,7 @@ fn default_weight() -> u32 {
 }
 
 /// How packets reach a server, by its name in configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Forward {
     /// Masquerading.
@@ -160,7 +164,7 @@ pub enum Forward {
 }
 
 /// A tunnel as a command describes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum TunnelSpec {
     /// IP in IP.
@@ -182,7 +186,7 @@ pub enum TunnelSpec {
 }
 
 /// The checksum of a tunnel's own header.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChecksumSpec {
     /// None.
@@ -195,7 +199,7 @@ pub enum ChecksumSpec {
 }
 
 /// The three timeouts of `ipvsadm --set`, in seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TimeoutsSpec {
     /// Established TCP.
@@ -207,7 +211,7 @@ pub struct TimeoutsSpec {
 }
 
 /// Which kind of refusal it is, for programs: stable names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
     /// The service is there already (EEXIST).
@@ -237,7 +241,7 @@ pub enum Code {
 }
 
 /// Why a command was refused. Nothing has changed then.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
     /// For programs.

@@ -5,12 +5,13 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::command::{Forward, PersistenceSpec, TunnelSpec};
 use crate::director::name::ServiceKey;
 
 /// The director as a whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InfoView {
     /// Version of xvs.
     pub version: String,
@@ -27,7 +28,7 @@ pub struct InfoView {
 }
 
 /// A service with its servers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceView {
     /// Its name.
     pub service: ServiceKey,
@@ -48,9 +49,10 @@ pub struct ServiceView {
 }
 
 /// A server of a service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServerView {
     /// Address and port.
+    #[schema(value_type = String)]
     pub address: SocketAddr,
     /// How packets reach it.
     pub forward: Forward,
@@ -77,7 +79,7 @@ pub struct ServerView {
 }
 
 /// Connections, packets and bytes: totals, or of one second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TrafficView {
     /// Connections scheduled.
     pub connections: u64,
@@ -92,7 +94,7 @@ pub struct TrafficView {
 }
 
 /// One connection, or a template of persistence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConnectionView {
     /// `TCP`, `UDP`, or `IP` for the template of a firewall mark.
     pub protocol: String,
@@ -101,17 +103,20 @@ pub struct ConnectionView {
     /// The state's name.
     pub state: String,
     /// Address and port of the client.
+    #[schema(value_type = String)]
     pub client: SocketAddr,
     /// Virtual address and port.
+    #[schema(value_type = String)]
     pub virtual_address: SocketAddr,
     /// Address and port of the server.
+    #[schema(value_type = String)]
     pub server: SocketAddr,
     /// True for a template of persistence.
     pub template: bool,
 }
 
 /// Connections of one page.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConnectionsPage {
     /// The connections.
     pub connections: Vec<ConnectionView>,
@@ -123,7 +128,7 @@ pub struct ConnectionsPage {
 pub use super::command::TimeoutsSpec as TimeoutsView;
 
 /// A tunable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TunableView {
     /// The sysctl's name.
     pub name: String,
@@ -140,7 +145,7 @@ pub struct TunableView {
 }
 
 /// How often frames were dropped for one reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DropView {
     /// The reason's name.
     pub reason: String,
@@ -151,7 +156,7 @@ pub struct DropView {
 }
 
 /// Totals and rates of the director, and what each worker did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CountersView {
     /// Totals of all services since the start or the last zeroing.
     pub statistics: TrafficView,
@@ -168,7 +173,7 @@ pub struct CountersView {
 }
 
 /// One interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InterfaceView {
     /// Its name.
     pub name: String,
@@ -179,7 +184,7 @@ pub struct InterfaceView {
 }
 
 /// One receive queue of an interface.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueueView {
     /// Its number.
     pub queue: u32,
@@ -202,7 +207,7 @@ pub struct QueueView {
 }
 
 /// How the running state and the configuration file disagree, line by line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DriftView {
     /// The configuration file.
     pub file: String,

@@ -198,6 +198,20 @@ impl Table {
         self.quiesce.rest(*reader);
     }
 
+    /// Shows `look` the connections of `limit` slots from number `from` on. Where the next slots begin; none: these
+    /// were the last. For listings that let others have their turn between the pieces: one that comes or goes
+    /// meanwhile may be seen or not, every other is seen once.
+    pub fn list_from(&self, from: SlotId, limit: usize, mut look: impl FnMut(&Slot)) -> Option<SlotId> {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        self.quiesce.enter(*reader);
+        let used = self.shared.touched() as usize;
+        let from = (from as usize).min(used);
+        let end = from.saturating_add(limit).min(used);
+        self.slots[from..end].iter().filter(|s| !s.published_status().removed).for_each(&mut look);
+        self.quiesce.rest(*reader);
+        SlotId::try_from(end).ok().filter(|_| end < used)
+    }
+
     /// Takes a connection out of the index. The status it had comes back, or none if it was out already.
     /// Its owner still has to [`retire`](super::Shard::retire) it.
     pub fn unlink(&self, id: SlotId) -> Option<Status> {
