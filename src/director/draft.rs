@@ -301,7 +301,8 @@ fn check_server(key: &ServiceKey, server: &Server) -> Result<(), Refused> {
     if address.is_ipv4() != key.is_v4() && !tunnels {
         return Err(Refused::Family { service: *key, server: address });
     }
-    if !server.method.translates_port() && address.port() != key.port() {
+    let has_port = matches!(key, ServiceKey::Address { .. });
+    if has_port && !server.method.translates_port() && address.port() != key.port() {
         return Err(Refused::Port { service: *key, server: address });
     }
     Ok(())

@@ -22,6 +22,7 @@ mod process;
 #[path = "../common/server.rs"]
 mod real_server;
 mod refusals;
+mod reload;
 mod server;
 mod transfer;
 mod udp;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddrV4;
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::lab::{Lab, SERVERS};
@@ -34,11 +35,35 @@ pub fn abc(port: u16, weights: [u16; 3]) -> Vec<(SocketAddrV4, u16)> {
 
 /// The command that runs xvs in the director's namespace with `config`; `wrapper` goes before it.
 pub fn command(lab: &Lab, wrapper: &[&str], config: &str) -> Command {
-    let path = lab.dir().join("xvs.toml");
-    std::fs::write(&path, config).expect("configuration written");
+    let path = write_config(lab, config);
     let words = [wrapper, &[env!("CARGO_BIN_EXE_xvs"), "run", "--config"]].concat();
     let mut command = lab.command("director", words[0]);
     command.args(&words[1..]).arg(path);
+    command
+}
+
+/// Where the lab's configuration is.
+pub fn config_path(lab: &Lab) -> PathBuf {
+    lab.dir().join("xvs.toml")
+}
+
+/// Where the lab's director listens: each lab has its own.
+pub fn socket(lab: &Lab) -> PathBuf {
+    lab.dir().join("xvs.sock")
+}
+
+/// Writes the configuration, with the lab's own socket; its path comes back.
+pub fn write_config(lab: &Lab, config: &str) -> PathBuf {
+    let path = config_path(lab);
+    let text = format!("{config}\n[api]\nsocket = {:?}\n", socket(lab));
+    std::fs::write(&path, text).expect("configuration written");
+    path
+}
+
+/// A command that asks the lab's director.
+pub fn client_command(lab: &Lab, words: &[&str]) -> Command {
+    let mut command = lab.command("director", env!("CARGO_BIN_EXE_xvs"));
+    command.args(words).env("XVS_SOCKET", socket(lab));
     command
 }
 

@@ -1,0 +1,241 @@
+//! Commands for people that change a running director: `set`, `mark`, `drain`, `reload`, `save`.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Subcommand;
+use ipnet::IpNet;
+
+use super::client::{Socket, print};
+use crate::control::client::Client;
+use crate::control::command::Command;
+use crate::director::marks::MarkRule;
+use crate::director::name::ServiceKey;
+use crate::director::service::Protocol;
+
+/// All of them or none.
+fn all(client: &mut Client, commands: &[Command]) -> anyhow::Result<()> {
+    client.apply_all(commands)?.map_err(|(_, refusal)| refusal.into())
+}
+
+/// Sets tunables of a running director, by the names of the kernel's sysctls
+///
+/// `xvs show tunables` lists them. They are set until the end, or until a
+/// reload sets them to what the configuration says.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct SetArgs {
+    #[command(flatten)]
+    socket: Socket,
+    /// What is set, and to what
+    #[arg(required = true, value_name = "NAME=VALUE", value_parser = assignment)]
+    assignments: Vec<(String, u32)>,
+}
+
+fn assignment(text: &str) -> Result<(String, u32), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let value = value.trim().parse().map_err(|_| format!("`{value}` is not a number from 0 to {}", u32::MAX))?;
+    Ok((name.trim().to_owned(), value))
+}
+
+/// `xvs set`.
+///
+/// # Errors
+/// There is no such tunable, or the value is outside of its limits: nothing is set then.
+pub fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
+    let set = |(name, value): &(String, u32)| Command::SetTunable { name: name.clone(), value: *value };
+    let commands: Vec<_> = args.assignments.iter().map(set).collect();
+    all(&mut args.socket.connect()?, &commands)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Gives packets a firewall mark, for services made by `ipvsadm -A -f MARK`
+///
+/// No netfilter runs before a packet reaches xvs, so marks are given by these
+/// rules instead: the first one that fits gives its mark.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct MarkArgs {
+    #[command(flatten)]
+    socket: Socket,
+    #[command(subcommand)]
+    action: MarkAction,
+}
+
+#[derive(Debug, Subcommand)]
+enum MarkAction {
+    /// Adds a rule after those there are
+    Add(Rule),
+    /// Deletes the rule with just these words
+    Delete(Rule),
+    /// Lists the rules in their order
+    List,
+}
+
+#[derive(Debug, clap::Args)]
+struct Rule {
+    /// The mark, 1 to 4294967295
+    mark: NonZeroU32,
+    /// tcp or udp
+    #[arg(long, short)]
+    protocol: Protocol,
+    /// Address or network that packets go to
+    #[arg(long, value_name = "NET", value_parser = network)]
+    to: IpNet,
+    /// Port or ports that packets go to; without it all of them
+    #[arg(long, value_name = "FIRST[-LAST]", value_parser = ports)]
+    ports: Option<RangeInclusive<u16>>,
+    /// Address or network that packets come from; without it anywhere
+    #[arg(long, value_name = "NET", value_parser = network)]
+    from: Option<IpNet>,
+}
+
+impl Rule {
+    fn rule(&self) -> MarkRule {
+        let ports = self.ports.clone().unwrap_or(0..=u16::MAX);
+        MarkRule {
+            mark: self.mark,
+            protocol: self.protocol,
+            destination: self.to,
+            port_first: *ports.start(),
+            port_last: *ports.end(),
+            source: self.from,
+        }
+    }
+}
+
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<std::net::IpAddr>().map(IpNet::from).ok();
+    let net = text.parse::<IpNet>().ok().or_else(address);
+    net.map(|net| net.trunc()).ok_or_else(|| "give an address or a network such as 192.0.2.0/24".to_owned())
+}
+
+fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if first <= last => Ok(first..=last),
+        _ => Err("give a port such as 80, or a range such as 8000-8999".to_owned()),
+    }
+}
+
+/// `xvs mark`.
+///
+/// # Errors
+/// The rule is there already, or is not there.
+pub fn mark(args: &MarkArgs) -> anyhow::Result<ExitCode> {
+    let mut client = args.socket.connect()?;
+    match &args.action {
+        MarkAction::Add(rule) => all(&mut client, &[Command::AddMark(rule.rule())])?,
+        MarkAction::Delete(rule) => all(&mut client, &[Command::DeleteMark(rule.rule())])?,
+        MarkAction::List => print(&super::show::marks(&mut client)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes a server out of service without cutting its connections
+///
+/// Its weight becomes 0 now; it is deleted once its connections are gone, or
+/// when the deadline passes. Giving it a weight again ends the draining.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct DrainArgs {
+    #[command(flatten)]
+    socket: Socket,
+    /// The service, for example tcp:192.0.2.10:80
+    service: ServiceKey,
+    /// The server's address and port
+    server: SocketAddr,
+    /// Deletes it after so many seconds even if it has connections
+    #[arg(long, value_name = "SECONDS")]
+    deadline: Option<u32>,
+}
+
+/// `xvs drain`.
+///
+/// # Errors
+/// There is no such service or server.
+pub fn drain(args: &DrainArgs) -> anyhow::Result<ExitCode> {
+    let &DrainArgs { service, server, deadline, .. } = args;
+    args.socket.connect()?.drain(&service, server, deadline)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the running state that of the configuration file
+///
+/// Prints what changes, one line each, before it is applied. Services and
+/// servers that stay keep their connections and counters. A file with an error
+/// changes nothing. SIGHUP does the same.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct ReloadArgs {
+    #[command(flatten)]
+    socket: Socket,
+    /// Prints what would change, and changes nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// `xvs reload`.
+///
+/// # Errors
+/// The file has an error, or cannot be applied: nothing has changed then.
+pub fn reload(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
+    let lines = args.socket.connect()?.reload(args.dry_run)?;
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    print(if lines.is_empty() { "nothing changes\n" } else { &text })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the running state as a configuration file
+///
+/// Read back, it gives the same services, servers, marks, timeouts and
+/// tunables.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct SaveArgs {
+    #[command(flatten)]
+    socket: Socket,
+    /// Where to; without it to standard output. A file is replaced whole.
+    file: Option<PathBuf>,
+}
+
+/// `xvs save`.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn save(args: &SaveArgs) -> anyhow::Result<ExitCode> {
+    let text = args.socket.connect()?.save()?;
+    match &args.file {
+        None => print(&text)?,
+        Some(file) => {
+            // Beside it and then in its place: a crash leaves the old one or the new one.
+            let beside = file.with_extension("toml.new");
+            std::fs::write(&beside, &text)
+                .and_then(|()| std::fs::rename(&beside, file))
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_understood_or_explained() {
+        assert_eq!(assignment("expire_nodest_conn=1"), Ok(("expire_nodest_conn".to_owned(), 1)));
+        assert!(assignment("x").unwrap_err().contains("NAME=VALUE"));
+        assert!(assignment("x=-1").unwrap_err().contains("`-1`"));
+        assert_eq!(ports("80"), Ok(80..=80));
+        assert_eq!(ports("80-90"), Ok(80..=90));
+        assert!(ports("90-80").is_err() && ports("80-70000").is_err() && ports("").is_err());
+        assert_eq!(network("192.0.2.7/24").unwrap().to_string(), "192.0.2.0/24");
+        assert_eq!(network("192.0.2.7").unwrap().to_string(), "192.0.2.7/32");
+        assert!(network("web").is_err());
+    }
+}

@@ -1,0 +1,184 @@
+//! Services, servers, connections.
+
+use std::io::{self, BufWriter, Write, stdout};
+
+use super::ServersView;
+use super::table::Table;
+use crate::cli::client::json as as_json;
+use crate::control::client::Client;
+use crate::control::connections::{Endpoint, Filter, Network, StateName};
+use crate::control::view::{ConnectionView, ServerView, ServiceView, TrafficView};
+use crate::director::name::ServiceKey;
+
+/// Which connections are shown.
+#[derive(Debug, clap::Args)]
+pub(super) struct ConnectionsArgs {
+    /// Only of this client, an address or a network
+    #[arg(long, value_name = "NET")]
+    client: Option<Network>,
+    /// Only of this service, for example tcp:192.0.2.10:80
+    #[arg(long)]
+    service: Option<ServiceKey>,
+    /// Only of this server, an address with or without a port
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    server: Option<Endpoint>,
+    /// Only in this state, for example ESTABLISHED
+    #[arg(long)]
+    state: Option<StateName>,
+    /// At most so many
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<u64>,
+}
+
+pub(super) fn services(client: &mut Client, json: bool) -> anyhow::Result<String> {
+    let services = sorted(client.services()?);
+    if json {
+        return as_json(&services);
+    }
+    let mut table = Table::new(&[
+        "SERVICE", "SCHEDULER", "PERSISTENT", ">SERVERS", ">ACTIVE", ">INACTIVE", ">CONNS", ">CONNS/S", ">PACKETS/S",
+        ">BITS/S",
+    ]);
+    for s in &services {
+        let sum = |of: fn(&ServerView) -> u32| s.servers.iter().map(|d| u64::from(of(d))).sum::<u64>();
+        table.row([
+            s.service.to_string(),
+            scheduler(s),
+            s.persistence.as_ref().map_or_else(|| "-".to_owned(), |p| format!("{} s", p.timeout_s)),
+            s.servers.len().to_string(),
+            sum(|d| d.active).to_string(),
+            sum(|d| d.inactive).to_string(),
+            s.statistics.connections.to_string(),
+            s.rates.connections.to_string(),
+            (s.rates.in_packets + s.rates.out_packets).to_string(),
+            bits(&s.rates),
+        ]);
+    }
+    Ok(table.finish("no services: `ipvsadm -A`, or [[service]] in the configuration and `xvs reload`"))
+}
+
+pub(super) fn servers(
+    client: &mut Client,
+    of: Option<&ServiceKey>,
+    view: ServersView,
+    json: bool,
+) -> anyhow::Result<String> {
+    let mut services = sorted(client.services()?);
+    if let Some(key) = of {
+        services.retain(|s| s.service == *key);
+        anyhow::ensure!(!services.is_empty(), "there is no service {key}: `xvs show services` lists those there are");
+    }
+    if json {
+        return as_json(&services);
+    }
+    let columns: &[&str] = match view {
+        ServersView::Load => &["FORWARD", ">WEIGHT", ">ACTIVE", ">INACTIVE", ">PERSISTENT", "NOTE"],
+        ServersView::Totals => &[">CONNS", ">IN-PACKETS", ">OUT-PACKETS", ">IN-BYTES", ">OUT-BYTES"],
+        ServersView::Rates => &[">CONNS/S", ">IN-PACKETS/S", ">OUT-PACKETS/S", ">BITS/S"],
+        ServersView::Thresholds => &[">UPPER", ">LOWER", ">ACTIVE", ">INACTIVE"],
+    };
+    let mut table = Table::new(&[&["SERVICE", "SERVER"], columns].concat());
+    for s in &services {
+        let mut servers: Vec<_> = s.servers.iter().collect();
+        servers.sort_by_key(|d| d.address);
+        for d in servers {
+            let cells = match view {
+                ServersView::Load => {
+                    let forward = serde_json::to_value(d.forward)?;
+                    let note = if d.draining { "draining" } else { "" };
+                    vec![
+                        forward.as_str().unwrap_or_default().to_owned(),
+                        d.weight.to_string(),
+                        d.active.to_string(),
+                        d.inactive.to_string(),
+                        d.persistent.to_string(),
+                        note.to_owned(),
+                    ]
+                }
+                ServersView::Totals => {
+                    let t = &d.statistics;
+                    [t.connections, t.in_packets, t.out_packets, t.in_bytes, t.out_bytes]
+                        .map(|n| n.to_string())
+                        .to_vec()
+                }
+                ServersView::Rates => {
+                    let t = &d.rates;
+                    let mut cells = [t.connections, t.in_packets, t.out_packets].map(|n| n.to_string()).to_vec();
+                    cells.push(bits(t));
+                    cells
+                }
+                ServersView::Thresholds => [d.upper_threshold, d.lower_threshold, d.active, d.inactive]
+                    .map(|n| n.to_string())
+                    .to_vec(),
+            };
+            table.row([s.service.to_string(), d.address.to_string()].into_iter().chain(cells));
+        }
+    }
+    Ok(table.finish("no servers: `ipvsadm -a`, or [[service.server]] in the configuration and `xvs reload`"))
+}
+
+/// Streams: there may be millions.
+pub(super) fn connections(client: &mut Client, args: &ConnectionsArgs, json: bool) -> anyhow::Result<()> {
+    let filter = Filter { client: args.client, service: args.service, server: args.server, state: args.state };
+    let mut out = BufWriter::new(stdout().lock());
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    let mut show = |out: &mut dyn Write, c: &ConnectionView| -> io::Result<()> {
+        if json {
+            serde_json::to_writer(&mut *out, c)?;
+            return writeln!(out);
+        }
+        writeln!(
+            out,
+            "{:<5} {:<21} {:<21} {:<21} {:<11} {:>5}:{:02}{}",
+            c.protocol,
+            c.client.to_string(),
+            c.virtual_address.to_string(),
+            c.server.to_string(),
+            c.state,
+            c.expires_s / 60,
+            c.expires_s % 60,
+            if c.template { "  persistence" } else { "" }
+        )
+    };
+    let listed = (|| {
+        if !json {
+            writeln!(out, "{:<5} {:<21} {:<21} {:<21} {:<11} {:>8}", "PROTO", "CLIENT", "VIRTUAL", "SERVER", "STATE", "EXPIRES")?;
+        }
+        client.connections(&filter, &mut |c| {
+            if left == 0 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            left -= 1;
+            show(&mut out, &c)
+        })
+    })();
+    match listed.and_then(|()| Ok(())) {
+        // The limit is reached, or nobody reads any more.
+        Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::BrokenPipe) => {}
+        result => result?,
+    }
+    match out.flush() {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+fn scheduler(s: &ServiceView) -> String {
+    let mut text = s.scheduler.clone();
+    if !s.scheduler_flags.is_empty() {
+        text = format!("{text} ({})", s.scheduler_flags.join(","));
+    }
+    if s.one_packet {
+        text.push_str(" ops");
+    }
+    text
+}
+
+fn bits(rates: &TrafficView) -> String {
+    (8 * (rates.in_bytes + rates.out_bytes)).to_string()
+}
+
+fn sorted(mut services: Vec<ServiceView>) -> Vec<ServiceView> {
+    services.sort_by_key(|s| s.service);
+    services
+}

@@ -1,0 +1,151 @@
+//! Counters, drops, interfaces, settings.
+
+use super::table::Table;
+use crate::cli::client::json as as_json;
+use crate::control::client::Client;
+use crate::control::view::TrafficView;
+
+pub(super) fn info(client: &mut Client, json: bool) -> anyhow::Result<String> {
+    let info = client.info()?;
+    if json {
+        return as_json(&info);
+    }
+    let (minutes, seconds) = (info.uptime_s / 60, info.uptime_s % 60);
+    let (days, hours) = (minutes / 1440, minutes / 60 % 24);
+    let mut table = Table::new(&["", ""]);
+    table.row(["version".to_owned(), info.version]);
+    table.row(["uptime".to_owned(), format!("{days} d {hours:02}:{:02}:{seconds:02}", minutes % 60)]);
+    table.row(["connections".to_owned(), format!("{} of {}", info.connections, info.connections_max)]);
+    table.row(["services".to_owned(), info.services.to_string()]);
+    table.row(["workers".to_owned(), info.workers.to_string()]);
+    Ok(table.finish("").trim_start().to_owned())
+}
+
+pub(super) fn counters(client: &mut Client, json: bool) -> anyhow::Result<String> {
+    let counters = client.counters()?;
+    if json {
+        return as_json(&counters);
+    }
+    let mut table =
+        Table::new(&["", ">CONNS", ">IN-PACKETS", ">OUT-PACKETS", ">IN-BYTES", ">OUT-BYTES"]);
+    let row = |table: &mut Table, name: String, t: &TrafficView| {
+        let numbers = [t.connections, t.in_packets, t.out_packets, t.in_bytes, t.out_bytes];
+        table.row([name].into_iter().chain(numbers.map(|n| n.to_string())));
+    };
+    row(&mut table, "total".to_owned(), &counters.statistics);
+    row(&mut table, "per second".to_owned(), &counters.rates);
+    for (queue, worker) in counters.workers.iter().enumerate() {
+        row(&mut table, format!("worker {queue} since start"), worker);
+    }
+    let mut text = table.finish("");
+    text.push_str(&format!("\n{} dropped packets answered with a reset or an ICMP error\n", counters.answered));
+    text.push_str(&format!("{} packets of NAT servers belonged to no connection and were routed on\n", counters.strays));
+    let mut table = Table::new(&[">FRAMES", "SEEN BY THE STEERING PROGRAM"]);
+    for (outcome, count) in counters.steering.iter().filter(|(_, count)| *count > 0) {
+        table.row([count.to_string(), outcome.clone()]);
+    }
+    text.push('\n');
+    text.push_str(&table.finish("the steering program has seen no frames yet"));
+    Ok(text)
+}
+
+pub(super) fn drops(client: &mut Client, all: bool, json: bool) -> anyhow::Result<String> {
+    let mut drops = client.drops()?;
+    if !all {
+        drops.retain(|d| d.count > 0);
+    }
+    if json {
+        return as_json(&drops);
+    }
+    let mut table = Table::new(&[">FRAMES", "REASON", "MEANING"]);
+    for d in &drops {
+        table.row([d.count.to_string(), d.reason.clone(), d.help.clone()]);
+    }
+    Ok(table.finish("none"))
+}
+
+pub(super) fn interfaces(client: &mut Client, json: bool) -> anyhow::Result<String> {
+    let interfaces = client.interfaces()?;
+    if json {
+        return as_json(&interfaces);
+    }
+    let mut table = Table::new(&[
+        "INTERFACE", ">QUEUE", "XDP", "COPY", ">RECEIVED", ">SENT", ">NOT-SENT-ON", ">RING-FULL", ">KERNEL-DROPPED",
+    ]);
+    for interface in &interfaces {
+        for q in &interface.queues {
+            table.row([
+                interface.name.clone(),
+                q.queue.to_string(),
+                interface.xdp.clone(),
+                if q.zero_copy { "zero".to_owned() } else { "copy".to_owned() },
+                q.rx_packets.to_string(),
+                q.tx_packets.to_string(),
+                q.recycled.to_string(),
+                q.transmit_full.to_string(),
+                q.kernel_dropped.to_string(),
+            ]);
+        }
+    }
+    Ok(table.finish("no interfaces"))
+}
+
+pub(super) fn tunables(client: &mut Client, json: bool) -> anyhow::Result<String> {
+    let tunables = client.tunables()?;
+    if json {
+        return as_json(&tunables);
+    }
+    let mut table = Table::new(&["TUNABLE", ">VALUE", ">DEFAULT", ">RANGE", "MEANING"]);
+    for t in &tunables {
+        table.row([
+            t.name.clone(),
+            t.value.to_string(),
+            t.default.to_string(),
+            format!("{}..{}", t.least, t.most),
+            t.help.clone(),
+        ]);
+    }
+    Ok(table.finish("none"))
+}
+
+pub(super) fn timeouts(client: &mut Client, json: bool) -> anyhow::Result<String> {
+    let timeouts = client.timeouts()?;
+    if json {
+        return as_json(&timeouts);
+    }
+    let mut table = Table::new(&["IDLE CONNECTION", ">SECONDS"]);
+    table.row(["tcp established".to_owned(), timeouts.tcp_s.to_string()]);
+    table.row(["tcp after a FIN".to_owned(), timeouts.tcp_fin_s.to_string()]);
+    table.row(["udp".to_owned(), timeouts.udp_s.to_string()]);
+    Ok(table.finish(""))
+}
+
+pub(super) fn marks(client: &mut Client, json: bool) -> anyhow::Result<String> {
+    let marks = client.marks()?;
+    if json {
+        return as_json(&marks);
+    }
+    let mut table = Table::new(&[">MARK", "PROTOCOL", "DESTINATION", "PORTS", "SOURCE"]);
+    for rule in &marks {
+        table.row([
+            rule.mark.to_string(),
+            rule.protocol.name().to_owned(),
+            rule.destination.to_string(),
+            format!("{}-{}", rule.port_first, rule.port_last),
+            rule.source.map_or_else(|| "any".to_owned(), |net| net.to_string()),
+        ]);
+    }
+    Ok(table.finish("no rules: `xvs mark add`, or [[mark]] in the configuration and `xvs reload`"))
+}
+
+pub(super) fn drift(client: &mut Client, json: bool) -> anyhow::Result<String> {
+    let drift = client.drift()?;
+    if json {
+        return as_json(&drift);
+    }
+    if drift.changes.is_empty() {
+        return Ok(format!("{} is what runs\n", drift.file));
+    }
+    let lines: String = drift.changes.iter().map(|line| format!("{line}\n")).collect();
+    Ok(format!("a reload of {} would change:\n{lines}", drift.file))
+}
