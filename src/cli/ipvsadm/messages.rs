@@ -5,8 +5,8 @@ use crate::control::command::{Code, Command, Refusal};
 /// `ipvsadm -v`.
 pub(super) const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)\n";
 
-/// First line of a listing of all services. The size is that of the kernel's table unless configured, which is what
-/// scripts expect there; how many connections xvs has room for, its own commands say.
+/// First line of a listing of all services. The size is that of the kernel's table of connections by default, kept
+/// because scripts compare the line; how many connections xvs has room for, its own commands say.
 pub(super) const BANNER: &str = "IP Virtual Server version 1.2.1 (size=4096)\n";
 
 /// No daemons synchronise connections: what the kernel says of an operation it was built without. What it is really

@@ -3,7 +3,7 @@
 //! | file | owns |
 //! | --- | --- |
 //! | `popt`, `options` | words to options |
-//! | `read`, `rules`, `address`, `flags`, `numbers` | options to a `request` |
+//! | `read`, `asked`, `decide`, `rules`, `address`, `flags`, `numbers` | options to a `request` |
 //! | `session`, `restore` | requests carried out, one or a file of them |
 //! | `render`, `order`, `names` | what is listed, and in which order |
 //! | `messages`, `stop` | what is said, and the exit status |
@@ -14,6 +14,8 @@
 //! are no persistence engines; `-b ,` is refused, where ipvsadm crashes.
 
 mod address;
+mod asked;
+mod decide;
 mod director;
 mod flags;
 mod messages;

@@ -34,7 +34,7 @@ pub(super) enum Request {
 pub(super) enum Listing {
     /// All services.
     All,
-    /// One service; none if the words name none that could be.
+    /// One service.
     Service(ServiceKey),
     /// Connections.
     Connections,

@@ -32,6 +32,7 @@ const HOSTS: &[(&str, &str)] = &[
 /// What the recordings use of /etc/services.
 const SERVICES: &str = "\
 ssh 22/tcp
+mdns 5353/udp
 domain 53/tcp
 domain 53/udp
 http 80/tcp www
@@ -190,40 +191,52 @@ fn a_long_file_is_restored_in_few_steps() {
     assert!(kernel.calls < 10, "{} calls", kernel.calls);
 }
 
-/// A listing of connections is written while they come.
-#[test]
-fn connections_are_listed_as_ipvsadm_lists_them() {
-    let mut kernel = Kernel::default();
-    let end = |text: &str| text.parse().unwrap();
-    let connection = |protocol: &str, expires_s, state: &str, client, vip, server| ConnectionView {
-        protocol: protocol.to_owned(),
-        expires_s,
-        state: state.to_owned(),
-        client: end(client),
-        virtual_address: end(vip),
-        server: end(server),
-        template: false,
+/// A connection of a listing in numbers.
+fn connection(row: &str) -> ConnectionView {
+    let [protocol, expires, state, client, vip, server] = row.split_whitespace().collect::<Vec<_>>()[..]
+    else {
+        panic!("`{row}` is no connection")
     };
-    kernel.connections = vec![
-        connection("TCP", 898, "ESTABLISHED", "198.51.100.7:43912", "10.0.0.200:80", "10.1.0.1:8080"),
-        connection("UDP", 5, "UDP", "198.51.100.7:53", "10.0.0.200:53", "10.1.0.1:53"),
-        connection("TCP", 6_001, "NONE", "[2001:db8::7]:1", "[2001:db8::200]:22", "[2001:db8:1::1]:22"),
-        connection("IP", 359, "NONE", "198.51.100.7:0", "0.0.0.1:0", "10.1.0.1:0"),
-    ];
-    let list = |kernel: &mut Kernel, line: &str| run(kernel, &words(line), "").out;
+    ConnectionView {
+        protocol: protocol.to_owned(),
+        expires_s: seconds(expires),
+        state: state.to_owned(),
+        client: client.parse().unwrap(),
+        virtual_address: vip.parse().unwrap(),
+        server: server.parse().unwrap(),
+        template: false,
+    }
+}
+
+fn seconds(expires: &str) -> u64 {
+    let (minutes, seconds) = expires.split_once(':').unwrap();
+    60 * minutes.parse::<u64>().unwrap() + seconds.parse::<u64>().unwrap()
+}
+
+/// The same connections in numbers, with names, and with the columns of persistence engines.
+#[test]
+fn recorded_connections_are_listed_as_ipvsadm_lists_them() {
+    let listings = recording(&data("ipvsadm/traffic/connections.txt"));
+    let rows = |out: &str| out.lines().skip(2).map(String::from).collect::<Vec<_>>();
+    let mut kernel = Kernel::default();
+    kernel.connections = rows(&listings[0].said.out).iter().map(|row| connection(row)).collect();
+    assert_eq!((listings.len(), kernel.connections.len()), (3, 8));
+    for Recorded { line, said, .. } in listings {
+        // Time went on between the listings.
+        for (connection, row) in kernel.connections.iter_mut().zip(rows(&said.out)) {
+            connection.expires_s = seconds(row.split_whitespace().nth(1).unwrap());
+        }
+        assert_eq!(run(&mut kernel, &words(&line)[1..], ""), said, "{line}");
+    }
+}
+
+#[test]
+fn a_template_of_a_mark_has_no_names_of_ports() {
+    let mut kernel = Kernel::default();
+    kernel.connections = vec![connection("IP 05:59 NONE 198.51.100.7:0 0.0.0.1:80 10.0.0.200:22")];
     assert_eq!(
-        list(&mut kernel, "-Lnc"),
-        "IPVS connection entries
-pro expire state       source             virtual            destination
-TCP 14:58  ESTABLISHED 198.51.100.7:43912 10.0.0.200:80      10.1.0.1:8080
-UDP 00:05  UDP         198.51.100.7:53    10.0.0.200:53      10.1.0.1:53
-TCP 100:01 NONE        [2001:db8::7]:1    [2001:db8::200]:22 [2001:db8:1::1]:22
-IP  05:59  NONE        198.51.100.7:0     0.0.0.1:0          10.1.0.1:0
-"
-    );
-    assert_eq!(
-        list(&mut kernel, "-Lc").lines().nth(2).unwrap(),
-        "TCP 14:58  ESTABLISHED 198.51.100.7:43912 web.example.org:http 10.1.0.1:http-alt"
+        run(&mut kernel, &words("-Lc"), "").out.lines().nth(2).unwrap(),
+        "IP  05:59  NONE        198.51.100.7:0     0.0.0.1:80         web.example.org:22"
     );
 }
 
