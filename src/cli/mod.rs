@@ -6,6 +6,7 @@
 pub mod check;
 pub mod doctor;
 mod error;
+pub mod ipvsadm;
 mod logging;
 pub mod run;
 
@@ -34,6 +35,7 @@ enum Command {
     Run(run::Args),
     Check(check::Args),
     Doctor(doctor::DoctorArgs),
+    Ipvsadm(ipvsadm::Args),
 }
 
 impl Command {
@@ -42,12 +44,16 @@ impl Command {
             Command::Run(args) => run::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Doctor(args) => doctor::run(&args),
+            Command::Ipvsadm(args) => ipvsadm::run(args),
         }
     }
 }
 
-/// Runs the command line; the process's exit status comes back.
+/// Runs the command line; the process's exit status comes back. The words of ipvsadm are its own to read.
 pub fn main() -> ExitCode {
+    if let Some(status) = ipvsadm::main(std::env::args_os()) {
+        return status;
+    }
     let CommandLine { logging, command } = CommandLine::parse();
     logging.start();
     command.run().unwrap_or_else(|error| {
