@@ -38,7 +38,8 @@ pub struct SetArgs {
 
 fn assignment(text: &str) -> Result<(String, u32), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
-    let value = value.trim().parse().map_err(|_| format!("`{value}` is not a number from 0 to {}", u32::MAX))?;
+    let value =
+        value.trim().parse().map_err(|_| format!("`{value}` is not a number from 0 to {}", u32::MAX))?;
     Ok((name.trim().to_owned(), value))
 }
 

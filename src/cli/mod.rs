@@ -3,12 +3,16 @@
 //! A command is a module with `Args` (clap) and `run(Args) -> anyhow::Result<ExitCode>`: adding one is a
 //! variant of `Command` and an arm of its `run`. Errors come back here and are printed once.
 
+pub mod change;
 pub mod check;
+mod client;
 pub mod doctor;
 mod error;
 pub mod ipvsadm;
 mod logging;
+pub mod paper;
 pub mod run;
+pub mod show;
 
 use std::process::ExitCode;
 
@@ -36,6 +40,14 @@ enum Command {
     Check(check::Args),
     Doctor(doctor::DoctorArgs),
     Ipvsadm(ipvsadm::Args),
+    Show(show::Args),
+    Set(change::SetArgs),
+    Mark(change::MarkArgs),
+    Drain(change::DrainArgs),
+    Reload(change::ReloadArgs),
+    Save(change::SaveArgs),
+    Completions(paper::CompletionsArgs),
+    Man(paper::ManArgs),
 }
 
 impl Command {
@@ -45,6 +57,14 @@ impl Command {
             Command::Check(args) => check::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Ipvsadm(args) => ipvsadm::run(args),
+            Command::Show(args) => show::run(&args),
+            Command::Set(args) => change::set(&args),
+            Command::Mark(args) => change::mark(&args),
+            Command::Drain(args) => change::drain(&args),
+            Command::Reload(args) => change::reload(&args),
+            Command::Save(args) => change::save(&args),
+            Command::Completions(args) => paper::completions(&args),
+            Command::Man(args) => paper::man(&args),
         }
     }
 }

@@ -53,7 +53,7 @@ pub fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn write_all(command: &clap::Command, folder: &std::path::Path) -> std::io::Result<()> {
-    let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
     let mut text = Vec::new();
     clap_mangen::Man::new(command.clone()).section("8").render(&mut text)?;
     std::fs::write(folder.join(format!("{name}.8")), text)?;

@@ -9,6 +9,7 @@
 //! Whatever fails on the way up takes down what was built so far: links and sockets close with their
 //! owners, so nothing stays attached, however the process ends.
 
+mod api;
 mod host;
 mod machine;
 mod report;
@@ -17,7 +18,7 @@ mod running;
 mod start;
 
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ const EXIT_STATUS: &str = "\
 Signals:
   SIGTERM, SIGINT  forward what has arrived, print the report, end
   SIGUSR1          print the report and go on
-  SIGHUP           nothing, said in the log: a new configuration needs a restart
+  SIGHUP           read the configuration file again, as `xvs reload` does
 
 Exit status:
   0  ended by SIGTERM or SIGINT
@@ -76,10 +77,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the control thread's runtime")?;
-    runtime.block_on(direct(&config))
+    let path = std::path::absolute(&args.config).unwrap_or_else(|_| args.config.clone());
+    runtime.block_on(direct(&path, &config))
 }
 
-async fn direct(config: &Config) -> anyhow::Result<ExitCode> {
+async fn direct(path: &Path, config: &Config) -> anyhow::Result<ExitCode> {
     // Before anything is attached, so that no signal finds the process unprepared.
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
@@ -87,7 +89,7 @@ async fn direct(config: &Config) -> anyhow::Result<ExitCode> {
     let mut reload = listen(SignalKind::hangup())?;
 
     point_to_doctor(config).await;
-    let mut running = Running::start(config).await?;
+    let mut running = Running::start(path, config).await?;
     tracing::info!(
         interfaces = config.director.interfaces.join(" "),
         queues = running.queues(),
@@ -104,9 +106,14 @@ async fn direct(config: &Config) -> anyhow::Result<ExitCode> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = ask.recv() => drop(say(running.report())),
-            _ = reload.recv() => tracing::warn!("SIGHUP changes nothing: a new configuration needs a restart"),
+            _ = reload.recv() => running.reload(),
             _ = look.tick() => running.tick(),
-            _ = look_at_queues.tick() => running.look_at_queues().await,
+            _ = look_at_queues.tick() => {
+                running.look_at_queues().await;
+                if config.director.watch {
+                    running.plane().reload_if_changed();
+                }
+            }
         }
     }
     tracing::info!("stopping: forwarding what has arrived");

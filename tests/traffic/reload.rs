@@ -113,7 +113,7 @@ fn a_hundred_reloads_of_a_thousand_services_lose_no_packet_and_move_no_connectio
                 change(&mut services, &mut dice);
                 crate::xvs::write_config(lab, &text(&services));
                 let start = Instant::now();
-                succeed(client_command(lab, &["reload"]));
+                succeed(&mut client_command(lab, &["reload"]));
                 slowest = slowest.max(start.elapsed());
                 if round + 1 == WARM {
                     warm_kb = resident_kb(&xvs);
@@ -124,7 +124,10 @@ fn a_hundred_reloads_of_a_thousand_services_lose_no_packet_and_move_no_connectio
         let (asked, kept) = clients.join().expect("the clients");
         reloads.expect("the reloads");
         let end_kb = resident_kb(&xvs);
-        assert!(end_kb < warm_kb + GROWTH_MAX_KB, "{warm_kb} kB after {WARM} reloads, {end_kb} kB after {RELOADS}");
+        assert!(
+            end_kb < warm_kb + GROWTH_MAX_KB,
+            "{warm_kb} kB after {WARM} reloads, {end_kb} kB after {RELOADS}"
+        );
         (asked, kept, slowest)
     });
     println!("{asked} datagrams answered, {kept} questions on open connections; slowest reload {slowest:?}");

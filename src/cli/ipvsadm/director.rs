@@ -3,15 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::control::command::{Command, Refusal};
+use crate::control::api::settings::DEFAULT_SOCKET;
+use crate::control::client::{Client, SOCKET_VARIABLE};
+use crate::control::command::{Code, Command, Refusal};
+use crate::control::connections::Filter;
 use crate::control::view::{ConnectionView, ServiceView, TimeoutsView};
 use crate::director::name::ServiceKey;
-
-/// Where a running director listens, unless the environment says otherwise.
-const SOCKET: &str = "/run/xvs/xvs.sock";
-
-/// The environment's word on where it listens.
-const VARIABLE: &str = "XVS_SOCKET";
 
 /// A director that can be asked. Errors are those of talking to it.
 pub(super) trait Director {
@@ -33,7 +30,8 @@ pub(super) trait Director {
 
 /// Where a running director listens.
 pub(super) fn socket() -> PathBuf {
-    std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map_or_else(|| SOCKET.into(), PathBuf::from)
+    let named = std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty());
+    named.map_or_else(|| DEFAULT_SOCKET.into(), PathBuf::from)
 }
 
 /// A connection to the running director.
@@ -41,30 +39,33 @@ pub(super) fn socket() -> PathBuf {
 /// # Errors
 /// None is running, or it may not be asked.
 pub(super) fn connect() -> io::Result<impl Director> {
-    Err::<Nobody, _>(io::ErrorKind::NotConnected.into())
+    Client::connect(&socket())
 }
 
-/// Stands where the client of the control socket will: nobody is ever connected to it.
-enum Nobody {}
-
-impl Director for Nobody {
-    fn apply_each(&mut self, _: &[Command]) -> io::Result<Vec<Result<(), Refusal>>> {
-        match *self {}
+impl Director for Client {
+    fn apply_each(&mut self, commands: &[Command]) -> io::Result<Vec<Result<(), Refusal>>> {
+        Client::apply_each(self, commands)
     }
 
     fn services(&mut self) -> io::Result<Vec<ServiceView>> {
-        match *self {}
+        Client::services(self)
     }
 
-    fn service(&mut self, _: &ServiceKey) -> io::Result<Option<ServiceView>> {
-        match *self {}
+    fn service(&mut self, key: &ServiceKey) -> io::Result<Option<ServiceView>> {
+        match Client::service(self, key) {
+            Ok(service) => Ok(Some(service)),
+            Err(error) => {
+                let refusal = error.get_ref().and_then(|e| e.downcast_ref::<Refusal>());
+                if refusal.is_some_and(|r| r.code == Code::NoService) { Ok(None) } else { Err(error) }
+            }
+        }
     }
 
     fn timeouts(&mut self) -> io::Result<TimeoutsView> {
-        match *self {}
+        Client::timeouts(self)
     }
 
-    fn connections(&mut self, _: &mut dyn FnMut(ConnectionView) -> io::Result<()>) -> io::Result<()> {
-        match *self {}
+    fn connections(&mut self, each: &mut dyn FnMut(ConnectionView) -> io::Result<()>) -> io::Result<()> {
+        Client::connections(self, &Filter::default(), each)
     }
 }

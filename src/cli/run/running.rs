@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::api::Serving;
 use super::machine::{Machine, Shared};
 use super::{host, report};
 use crate::control::plane::ControlPlane;
@@ -14,6 +15,7 @@ use crate::worker::{Worker, WorkerReport};
 pub(super) struct Running {
     pub(super) director: Arc<Director>,
     pub(super) plane: Arc<Mutex<ControlPlane>>,
+    pub(super) api: Serving,
     pub(super) machine: Shared,
     /// Why the receive queues are not those of the start, if they are not.
     pub(super) changed_queues: Option<String>,
@@ -79,8 +81,18 @@ impl Running {
         describe(&self.director, &machine, &machine.tallies())
     }
 
+    /// Reads the configuration file again; what is wrong with it is logged and changes nothing.
+    pub(super) fn reload(&self) {
+        match self.plane().reload(false) {
+            Ok(lines) if lines.is_empty() => tracing::info!("reload: nothing changes"),
+            Ok(lines) => tracing::info!("reload: done, {} changes", lines.len()),
+            Err(refusal) => tracing::error!("reload refused, everything stays as it was: {refusal}"),
+        }
+    }
+
     /// Hands all traffic back to the kernel, lets the workers finish what has arrived, and reports.
     pub(super) async fn stop(mut self) -> Stopped {
+        self.api.stop().await;
         self.machine.lock().let_go();
         self.stop.store(true, Ordering::Relaxed);
         let reports: Vec<_> = std::mem::take(&mut self.workers).into_iter().map(Worker::join).collect();

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::api::{self, Serving};
 use super::host;
 use super::machine::{Machine, Shared};
 use super::report::Interface;
@@ -32,8 +34,10 @@ const RESOLVE_MAX: Duration = Duration::from_millis(1500);
 
 impl Running {
     /// Builds the director that `config` describes and lets it forward.
-    pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
+    pub(super) async fn start(path: &Path, config: &Config) -> anyhow::Result<Self> {
         let wanted = &config.director;
+        // First of all: who holds it already is told by name.
+        let listener = api::bind(&config.api)?;
         let queues = host::queue_count(&wanted.interfaces).await?;
         let mirror = follow_network(config).await?;
         host::check_mtus(wanted, &mirror.snapshots().load())?;
@@ -94,9 +98,10 @@ impl Running {
         let counters = workers.iter().map(Worker::counters).collect();
         let machine = Shared::new(Machine::new(steering, mirror, interfaces, counters, clock));
         let mut plane = ControlPlane::new(director.clone(), Box::new(machine.clone()));
-        plane.begin(config)?;
+        plane.begin(path, config)?;
         let plane = Arc::new(Mutex::new(plane));
-        Ok(Self { director, plane, machine, changed_queues: None, workers, stop })
+        let api = Serving::start(listener, plane.clone());
+        Ok(Self { director, plane, api, machine, changed_queues: None, workers, stop })
     }
 }
 

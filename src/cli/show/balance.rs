@@ -36,7 +36,15 @@ pub(super) fn services(client: &mut Client, json: bool) -> anyhow::Result<String
         return as_json(&services);
     }
     let mut table = Table::new(&[
-        "SERVICE", "SCHEDULER", "PERSISTENT", ">SERVERS", ">ACTIVE", ">INACTIVE", ">CONNS", ">CONNS/S", ">PACKETS/S",
+        "SERVICE",
+        "SCHEDULER",
+        "PERSISTENT",
+        ">SERVERS",
+        ">ACTIVE",
+        ">INACTIVE",
+        ">CONNS",
+        ">CONNS/S",
+        ">PACKETS/S",
         ">BITS/S",
     ]);
     for s in &services {
@@ -66,7 +74,10 @@ pub(super) fn servers(
     let mut services = sorted(client.services()?);
     if let Some(key) = of {
         services.retain(|s| s.service == *key);
-        anyhow::ensure!(!services.is_empty(), "there is no service {key}: `xvs show services` lists those there are");
+        anyhow::ensure!(
+            !services.is_empty(),
+            "there is no service {key}: `xvs show services` lists those there are"
+        );
     }
     if json {
         return as_json(&services);
@@ -103,7 +114,8 @@ pub(super) fn servers(
                 }
                 ServersView::Rates => {
                     let t = &d.rates;
-                    let mut cells = [t.connections, t.in_packets, t.out_packets].map(|n| n.to_string()).to_vec();
+                    let mut cells =
+                        [t.connections, t.in_packets, t.out_packets].map(|n| n.to_string()).to_vec();
                     cells.push(bits(t));
                     cells
                 }
@@ -119,10 +131,11 @@ pub(super) fn servers(
 
 /// Streams: there may be millions.
 pub(super) fn connections(client: &mut Client, args: &ConnectionsArgs, json: bool) -> anyhow::Result<()> {
-    let filter = Filter { client: args.client, service: args.service, server: args.server, state: args.state };
+    let filter =
+        Filter { client: args.client, service: args.service, server: args.server, state: args.state };
     let mut out = BufWriter::new(stdout().lock());
     let mut left = args.limit.unwrap_or(u64::MAX);
-    let mut show = |out: &mut dyn Write, c: &ConnectionView| -> io::Result<()> {
+    let show = |out: &mut dyn Write, c: &ConnectionView| -> io::Result<()> {
         if json {
             serde_json::to_writer(&mut *out, c)?;
             return writeln!(out);
@@ -142,7 +155,11 @@ pub(super) fn connections(client: &mut Client, args: &ConnectionsArgs, json: boo
     };
     let listed = (|| {
         if !json {
-            writeln!(out, "{:<5} {:<21} {:<21} {:<21} {:<11} {:>8}", "PROTO", "CLIENT", "VIRTUAL", "SERVER", "STATE", "EXPIRES")?;
+            writeln!(
+                out,
+                "{:<5} {:<21} {:<21} {:<21} {:<11} {:>8}",
+                "PROTO", "CLIENT", "VIRTUAL", "SERVER", "STATE", "EXPIRES"
+            )?;
         }
         client.connections(&filter, &mut |c| {
             if left == 0 {
@@ -152,7 +169,7 @@ pub(super) fn connections(client: &mut Client, args: &ConnectionsArgs, json: boo
             show(&mut out, &c)
         })
     })();
-    match listed.and_then(|()| Ok(())) {
+    match listed {
         // The limit is reached, or nobody reads any more.
         Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::BrokenPipe) => {}
         result => result?,

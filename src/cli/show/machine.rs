@@ -26,8 +26,7 @@ pub(super) fn counters(client: &mut Client, json: bool) -> anyhow::Result<String
     if json {
         return as_json(&counters);
     }
-    let mut table =
-        Table::new(&["", ">CONNS", ">IN-PACKETS", ">OUT-PACKETS", ">IN-BYTES", ">OUT-BYTES"]);
+    let mut table = Table::new(&["", ">CONNS", ">IN-PACKETS", ">OUT-PACKETS", ">IN-BYTES", ">OUT-BYTES"]);
     let row = |table: &mut Table, name: String, t: &TrafficView| {
         let numbers = [t.connections, t.in_packets, t.out_packets, t.in_bytes, t.out_bytes];
         table.row([name].into_iter().chain(numbers.map(|n| n.to_string())));
@@ -38,8 +37,14 @@ pub(super) fn counters(client: &mut Client, json: bool) -> anyhow::Result<String
         row(&mut table, format!("worker {queue} since start"), worker);
     }
     let mut text = table.finish("");
-    text.push_str(&format!("\n{} dropped packets answered with a reset or an ICMP error\n", counters.answered));
-    text.push_str(&format!("{} packets of NAT servers belonged to no connection and were routed on\n", counters.strays));
+    text.push_str(&format!(
+        "\n{} dropped packets answered with a reset or an ICMP error\n",
+        counters.answered
+    ));
+    text.push_str(&format!(
+        "{} packets of NAT servers belonged to no connection and were routed on\n",
+        counters.strays
+    ));
     let mut table = Table::new(&[">FRAMES", "SEEN BY THE STEERING PROGRAM"]);
     for (outcome, count) in counters.steering.iter().filter(|(_, count)| *count > 0) {
         table.row([count.to_string(), outcome.clone()]);
@@ -70,7 +75,15 @@ pub(super) fn interfaces(client: &mut Client, json: bool) -> anyhow::Result<Stri
         return as_json(&interfaces);
     }
     let mut table = Table::new(&[
-        "INTERFACE", ">QUEUE", "XDP", "COPY", ">RECEIVED", ">SENT", ">NOT-SENT-ON", ">RING-FULL", ">KERNEL-DROPPED",
+        "INTERFACE",
+        ">QUEUE",
+        "XDP",
+        "COPY",
+        ">RECEIVED",
+        ">SENT",
+        ">NOT-SENT-ON",
+        ">RING-FULL",
+        ">KERNEL-DROPPED",
     ]);
     for interface in &interfaces {
         for q in &interface.queues {

@@ -9,6 +9,7 @@
 //!
 //! | file | owns |
 //! | --- | --- |
+//! | `file` | reload, drift, save |
 //! | `perform` | what each command does to a draft |
 //! | `publish` | from draft to workers, steering program and neighbours; nothing half-way |
 //! | `show` | what can be seen |
@@ -17,8 +18,10 @@
 //! Everything runs on the control thread and is over in milliseconds; workers are never waited for. The machine
 //! (steering, neighbours, interfaces) is behind the trait [`Host`].
 
+mod file;
 mod perform;
 mod publish;
+mod seen;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -30,7 +33,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::command::{Command, Refusal};
-use super::config::Config;
 use super::statistics::Statistics;
 use super::view::InterfaceView;
 use crate::director::Director;
@@ -90,6 +92,8 @@ pub struct ControlPlane {
     /// Servers that are deleted once their connections are gone, or at a tick.
     drains: HashMap<(ServiceKey, SocketAddr), Option<u32>>,
     upkeep: upkeep::Due,
+    /// The file it was started with.
+    origin: Option<file::Origin>,
 }
 
 impl ControlPlane {
@@ -104,17 +108,8 @@ impl ControlPlane {
             before: Vec::new(),
             drains: HashMap::new(),
             upkeep: upkeep::Due::default(),
+            origin: None,
         }
-    }
-
-    /// Makes the services those of a configuration.
-    ///
-    /// # Errors
-    /// They contradict each other, or the host refuses.
-    pub fn begin(&mut self, config: &Config) -> Result<(), Refusal> {
-        let mut draft = self.draft();
-        config.wanted.apply(&mut draft)?;
-        self.publish(draft, Vec::new())
     }
 
     /// Performs commands in their order, each by itself: one that is refused changes nothing, the others do. The
