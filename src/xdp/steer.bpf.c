@@ -90,7 +90,7 @@ struct range {
 	__u16 unused; /* 0 */
 };
 
-/* All ranges; a packet in any of the first `count` is ours. */
+/* A packet in any range of the first `count` places is ours; an empty place has protocol 0, as no packet here. */
 struct ranges {
 	struct range range[MAX_RANGES];
 	__u32 count;
@@ -124,11 +124,10 @@ KEY_MAP(host_addresses, __u32, MAX_HOST_ADDRESSES);
 
 /*
  * The ranges, twice, and which of the two counts. User space writes all ranges to the one that does not, and
- * then turns over by one write that changes a single bit: a packet is judged by the old ranges or by the new
- * ones, and one that is in both is never missed. A packet that is being judged during the turn goes on with the
- * old ranges; they are not overwritten before the next change, for which this program, which cannot sleep, is
- * done long since. (Should the CPU itself have been stopped all that time, as a hypervisor can do, that one
- * packet is judged by a mixture of old and new. Waiting for it at each change would cost more than it is worth.)
+ * then turns over by one write that changes a single bit: a packet is judged by all the old ranges or by all the
+ * new ones. One that is being judged during the turn goes on with the old ranges, which are not overwritten before
+ * the next change. Should it take that long (an interrupt, a hypervisor that stops the CPU), a range that stays is
+ * not missed even then: it keeps its place, and its bytes are overwritten by the same bytes.
  */
 struct {
 	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipnet::IpNet;
 use xvs::xdp::steer::{MAX_RANGES, Outcome, Range, Rules, SteerError, Steering};
@@ -265,27 +264,47 @@ fn a_range_that_stays_is_never_missed_while_others_come_and_go() {
         only(behind.skip(1).chain([stays])),
         only(others.iter().take(20).copied().chain([stays])),
     ];
+    const RUNS: u32 = 20_000;
     let mut steering = steering(&lists[0]);
     let trial = steering.trial().unwrap();
-    let is_over = AtomicBool::new(false);
-    let runs = std::thread::scope(|scope| {
-        let runs = scope.spawn(|| {
-            let mut runs = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                trial.time(&frame, 10_000).unwrap();
-                runs += 10_000;
-            }
-            runs
-        });
-        for _ in 0..5_000 {
+    std::thread::scope(|scope| {
+        let runs = scope.spawn(|| (0..50).for_each(|_| _ = trial.time(&frame, RUNS).unwrap()));
+        while !runs.is_finished() {
             lists.iter().for_each(|list| steering.apply(list).unwrap());
         }
-        is_over.store(true, Ordering::Relaxed);
-        runs.join().unwrap()
+        runs.join().unwrap();
     });
     let counted: Vec<_> =
         steering.counters().unwrap().into_iter().filter(|(_, frames)| *frames > 0).collect();
-    assert_eq!(counted, [(Outcome::ServiceRange, runs)]);
+    assert_eq!(counted, [(Outcome::ServiceRange, u64::from(50 * RUNS))]);
+}
+
+#[test]
+fn a_range_in_the_place_of_another_leaves_no_gap() {
+    let net = &nets()[0];
+    let frame = packet(TCP, net.client, net.vip, HTTP);
+    let by = |len| range(TCP, IpNet::new(net.vip, len).unwrap(), HTTP..=HTTP, None);
+    // The range is in the last of all places, behind others to the addresses below, and then in the first one.
+    let others = (1..64).map(|steps| range(TCP, moved(net.vip, -steps).into(), HTTP..=HTTP, None));
+    let lists = [only(others.chain([by(32)])), only([by(31)]), only([by(30)])];
+    let mut steering = steering(&lists[0]);
+    let trial = steering.trial().unwrap();
+    let counted =
+        |steering: &Steering| steering.counters().unwrap().iter().map(|(_, frames)| frames).sum::<u64>();
+    std::thread::scope(|scope| {
+        let runs = scope.spawn(|| (0..50).for_each(|_| _ = trial.time(&frame, 20_000).unwrap()));
+        let lists = lists.iter().cycle().skip(1);
+        for list in lists.take_while(|_| !runs.is_finished()) {
+            steering.apply(list).unwrap();
+            // What began before the change is over when two more are counted.
+            let before = counted(&steering);
+            while counted(&steering) < before + 2 && !runs.is_finished() {}
+        }
+        runs.join().unwrap();
+    });
+    let outcomes: Vec<_> =
+        steering.counters().unwrap().into_iter().filter(|(_, frames)| *frames > 0).collect();
+    assert_eq!(outcomes, [(Outcome::ServiceRange, 1_000_000)]);
 }
 
 #[test]

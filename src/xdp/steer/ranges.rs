@@ -81,13 +81,29 @@ fn range_value(range: &Range) -> [u8; RANGE_LEN] {
     value
 }
 
-/// What the program is told: at most [`MAX_RANGES`].
-fn bank(ranges: &BTreeSet<Range>) -> Bank {
-    let mut bank = [0; COUNT_AT + 8];
-    for (place, range) in bank.chunks_exact_mut(RANGE_LEN).zip(ranges) {
-        place.copy_from_slice(&range_value(range));
+/// The ranges in their places.
+type Places = [Option<Range>; MAX_RANGES];
+
+/// What is wanted in place of what is there; what stays keeps its place.
+fn replaced(present: &Places, wanted: &BTreeSet<Range>) -> Places {
+    let mut places = present.map(|place| place.filter(|range| wanted.contains(range)));
+    let new = wanted.iter().filter(|range| !present.contains(&Some(**range)));
+    for (place, range) in places.iter_mut().filter(|place| place.is_none()).zip(new) {
+        *place = Some(*range);
     }
-    let count = u32::try_from(ranges.len()).unwrap_or(u32::MAX);
+    places
+}
+
+/// What the program is told.
+fn bank(places: &Places) -> Bank {
+    let mut bank = [0; COUNT_AT + 8];
+    let mut count = 0_u32;
+    for ((bytes, place), number) in bank.chunks_exact_mut(RANGE_LEN).zip(places).zip(1..) {
+        if let Some(range) = place {
+            bytes.copy_from_slice(&range_value(range));
+            count = number;
+        }
+    }
     bank[COUNT_AT..COUNT_AT + 4].copy_from_slice(&count.to_ne_bytes());
     bank
 }
@@ -97,30 +113,32 @@ pub(super) struct RangeMap {
     banks: Array<MapData, Bank>,
     /// Number of the list that counts.
     in_use: Array<MapData, u32>,
-    /// What is in that.
-    present: BTreeSet<Range>,
     number: u32,
+    /// What is in that.
+    places: Places,
 }
 
 impl RangeMap {
     /// Of maps in which nothing is yet.
     pub(super) const fn new(banks: Array<MapData, Bank>, in_use: Array<MapData, u32>) -> Self {
-        Self { banks, in_use, present: BTreeSet::new(), number: 0 }
+        Self { banks, in_use, number: 0, places: [None; MAX_RANGES] }
     }
 
-    /// Puts all of `wanted` in the place of all there is, at once.
+    /// Puts all of `wanted`, at most [`MAX_RANGES`], in the place of all there is, at once. What stays keeps its
+    /// place.
     ///
     /// # Errors
     /// If the kernel refuses a write; the ranges are those from before then.
     pub(super) fn replace(&mut self, wanted: &BTreeSet<Range>) -> Result<(), SteerError> {
-        if *wanted == self.present {
+        let places = replaced(&self.places, wanted);
+        if places == self.places {
             return Ok(());
         }
         let other = 1 - self.number;
-        self.banks.set(other, bank(wanted), 0).map_err(|source| write_error("ranges", source))?;
+        self.banks.set(other, bank(&places), 0).map_err(|source| write_error("ranges", source))?;
         self.in_use.set(0, other, 0).map_err(|source| write_error("ranges_in_use", source))?;
         self.number = other;
-        self.present.clone_from(wanted);
+        self.places = places;
         Ok(())
     }
 }
@@ -136,6 +154,25 @@ mod tests {
             port_first: ports.0,
             port_last: ports.1,
             source: source.map(|net| net.parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn what_stays_keeps_its_place_and_all_find_one() {
+        let numbered = |numbers: std::ops::Range<u16>| -> BTreeSet<Range> {
+            numbers.map(|number| range("10.0.0.0/8", (number, number), None)).collect()
+        };
+        let mut places = [None; MAX_RANGES];
+        for numbers in [100..164, 130..194, 190..200, 10..30, 20..84, 0..0, 70..90] {
+            let wanted = numbered(numbers);
+            let after = replaced(&places, &wanted);
+            assert_eq!(after.iter().flatten().count(), wanted.len());
+            assert_eq!(after.iter().flatten().copied().collect::<BTreeSet<_>>(), wanted);
+            for (before, after) in places.iter().zip(after) {
+                let stays = before.is_some_and(|range| wanted.contains(&range));
+                assert!(!stays || after == *before, "{before:?} became {after:?}");
+            }
+            places = after;
         }
     }
 
