@@ -4,6 +4,7 @@
  *
  *   ours      destination is a service, or a whole-address one             (service, service_any_port)
  *             source is a NAT server, destination is not this host         (nat_return)
+ *             in a range: protocol, networks and ports                     (service_range)
  *             fragment to a VIP                                            (fragment)
  *             ICMP error to a VIP                                          (icmp_error)
  *   not ours  everything else: ARP, ND, ping, ssh, VRRP, routing protocols, replies to health checks, and
@@ -29,6 +30,7 @@
 #define MAX_NAT_SERVERS 65536
 #define MAX_VIPS 16384
 #define MAX_HOST_ADDRESSES 16384
+#define MAX_RANGES 64
 #define MAX_PORTS 64
 #define MAX_QUEUES 64
 
@@ -42,6 +44,7 @@
 enum outcome {
 	OUTCOME_SERVICE,
 	OUTCOME_SERVICE_ANY_PORT,
+	OUTCOME_SERVICE_RANGE,
 	OUTCOME_NAT_RETURN,
 	OUTCOME_FRAGMENT,
 	OUTCOME_ICMP_ERROR,
@@ -70,6 +73,30 @@ struct service {
 	__u32 flags;
 };
 
+/* The addresses that agree with `address` in the bits of `mask`; IPv4 in the first four bytes of both. */
+struct network {
+	__u64 address[2];
+	__u64 mask[2];
+};
+
+/* What no set of keys can say: packets of a protocol to some ports of a network, from a network. */
+struct range {
+	struct network destination;
+	struct network source;
+	__u16 first_port; /* of the destination, in host order, as the last one */
+	__u16 last_port;
+	__u8 protocol;
+	__u8 family; /* 4 or 6, of both networks */
+	__u16 unused; /* 0 */
+};
+
+/* A packet in any range of the first `count` places is ours; an empty place has protocol 0, as no packet here. */
+struct ranges {
+	struct range range[MAX_RANGES];
+	__u32 count;
+	__u32 unused; /* 0 */
+};
+
 /* An interface that the program is attached to. */
 struct port {
 	__u32 base;   /* the place of its queue 0 in `sockets` */
@@ -94,6 +121,27 @@ KEY_MAP(services, struct service, MAX_SERVICES);
 KEY_MAP(nat_servers, __u32, MAX_NAT_SERVERS);
 KEY_MAP(vips, __u32, MAX_VIPS);
 KEY_MAP(host_addresses, __u32, MAX_HOST_ADDRESSES);
+
+/*
+ * The ranges, twice, and which of the two counts. User space writes all ranges to the one that does not, and
+ * then turns over by one write that changes a single bit: a packet is judged by all the old ranges or by all the
+ * new ones. One that is being judged during the turn goes on with the old ranges, which are not overwritten before
+ * the next change. Should it take that long (an interrupt, a hypervisor that stops the CPU), a range that stays is
+ * not missed even then: it keeps its place, and its bytes are overwritten by the same bytes.
+ */
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	MAP_NUMBER(max_entries, 2);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, struct ranges);
+} ranges SEC(".maps");
+
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	MAP_NUMBER(max_entries, 1);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u32); /* 0 or 1 */
+} ranges_in_use SEC(".maps");
 
 /* By interface index: one program and one map serve all interfaces. Not preallocated for the same reason. */
 struct {
@@ -150,8 +198,9 @@ struct extension {
 /* The network layer in hand: `end` bounds what may be read, `source` and `destination` have no port yet. */
 struct packet {
 	void *end;
-	struct key source;
-	struct key destination;
+	/* Aligned for networks, which are compared by 8 bytes. */
+	struct key source __attribute__((aligned(8)));
+	struct key destination __attribute__((aligned(8)));
 };
 
 INLINE int is_balanced(__u8 protocol)
@@ -189,9 +238,39 @@ INLINE enum outcome judge_icmp(struct packet *packet, __u8 type)
 										   OUTCOME_PASS_NOT_OURS;
 }
 
+INLINE int is_within(struct key *key, struct network *network)
+{
+	__u64 address[2];
+
+	__builtin_memcpy(address, __builtin_assume_aligned(key->address, 8), sizeof(address));
+	return !(((address[0] ^ network->address[0]) & network->mask[0]) |
+		 ((address[1] ^ network->address[1]) & network->mask[1]));
+}
+
+/* One after the other, but only for what nothing else claims, which on a director is little. */
+INLINE int is_in_range(struct packet *packet, __u8 protocol, __u16 port)
+{
+	__u32 place = 0, *in_use = map_lookup(&ranges_in_use, &place), count;
+	struct ranges *all = in_use ? map_lookup(&ranges, in_use) : 0;
+
+	if (!all)
+		return 0;
+	count = all->count;
+	for (__u32 i = 0; i < MAX_RANGES && i < count; i++) {
+		struct range *range = &all->range[i];
+
+		if (range->protocol == protocol && range->family == packet->destination.family &&
+		    port >= range->first_port && port <= range->last_port &&
+		    is_within(&packet->destination, &range->destination) && is_within(&packet->source, &range->source))
+			return 1;
+	}
+	return 0;
+}
+
 INLINE enum outcome judge_ports(struct packet *packet, __u8 protocol, struct transport_ports *ports)
 {
 	struct key *source = &packet->source, *destination = &packet->destination;
+	int is_from_server;
 
 	/* Services before host addresses: the kernel has the VIP on an interface and it is ours all the same. */
 	destination->protocol = protocol;
@@ -204,13 +283,19 @@ INLINE enum outcome judge_ports(struct packet *packet, __u8 protocol, struct tra
 
 	source->protocol = protocol;
 	source->port = ports->source;
-	if (!map_lookup(&nat_servers, source)) {
+	is_from_server = map_lookup(&nat_servers, source) != 0;
+	if (!is_from_server) {
 		source->port = 0;
-		if (!map_lookup(&nat_servers, source))
-			return OUTCOME_PASS_NOT_OURS;
+		is_from_server = map_lookup(&nat_servers, source) != 0;
 	}
 	destination->protocol = 0;
-	return map_lookup(&host_addresses, destination) ? OUTCOME_PASS_HOST : OUTCOME_NAT_RETURN;
+	if (is_from_server && !map_lookup(&host_addresses, destination))
+		return OUTCOME_NAT_RETURN;
+
+	/* To this host too, if a range says so: a server may be a client, as it may be one of a service. */
+	if (is_in_range(packet, protocol, HOST16(ports->destination)))
+		return OUTCOME_SERVICE_RANGE;
+	return is_from_server ? OUTCOME_PASS_HOST : OUTCOME_PASS_NOT_OURS;
 }
 
 /* `len` is what the network header says is left from `transport` on; padding behind it is not looked at. */

@@ -2,10 +2,11 @@
 //!
 //! Every test needs root (CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW) and fails without.
 
+mod figures;
 mod frames;
+mod ranges;
 mod samples;
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use frames::{ICMP, MAC_TO, NETWORK, SCTP, SERVICE_VLAN, TCP, UDP, VLAN, fragment, tagged, tcp, to_mac};
@@ -198,7 +199,7 @@ fn a_new_set_of_rules_replaces_the_old_one() {
         services: [endpoint(TCP, net.other, HTTP)].into(),
         nat_servers: rules().nat_servers,
         vips: [net.other].into(),
-        host_addresses: BTreeSet::new(),
+        ..Rules::default()
     };
     steering.apply(&moved).unwrap();
     let after = [PassNotOurs, Service, NatReturn, NatReturn, PassNotOurs];

@@ -8,7 +8,7 @@ use aya::maps::MapError;
 use aya::programs::ProgramError;
 use thiserror::Error;
 
-use super::{MAX_PORTS, MAX_QUEUES};
+use super::{MAX_PORTS, MAX_QUEUES, Range};
 use crate::xdp::error::PRIVILEGES_CURE;
 
 /// Why the steering program could not be loaded, fed or attached.
@@ -63,8 +63,17 @@ pub enum SteerError {
     Protocol {
         /// The protocol number.
         protocol: u8,
-        /// The address of the service or server.
+        /// The address of the service or server, or where the range is.
         address: IpAddr,
+    },
+    /// A range without a packet.
+    #[error(
+        "no packet can be {range}: the first port must not be above the last, and source and destination must be \
+         of one family"
+    )]
+    Range {
+        /// The range.
+        range: Range,
     },
     /// There is no such interface.
     #[error("there is no interface {interface} here; `ip link show` lists those there are")]

@@ -6,11 +6,14 @@
 
 mod attach;
 mod error;
+mod key_set;
 mod outcome;
+mod ranges;
 mod rules;
 mod trial;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
@@ -20,26 +23,27 @@ use aya::{Ebpf, EbpfError};
 use attach::Attachment;
 pub use attach::{Require, XdpMode};
 pub use error::SteerError;
+use key_set::KeySet;
 pub use outcome::Outcome;
+use ranges::RangeMap;
+pub use ranges::{MAX_RANGES, Range};
 pub use rules::{
     Endpoint, MAX_HOST_ADDRESSES, MAX_NAT_SERVERS, MAX_PORTS, MAX_QUEUES, MAX_SERVICES, MAX_VIPS, Rules,
 };
-use rules::{Key, PortValue, address_key, endpoint_key};
-pub use trial::{Arrival, Verdict, bare_socket};
+use rules::{Keyed, PortValue};
+pub use trial::{Arrival, Trial, Verdict, bare_socket};
 
 /// The program as `build.rs` compiled it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
-/// A set of keys in the kernel; the value is reserved for flags and always 0.
-type KeyMap = HashMap<MapData, Key, u32>;
-
 /// The loaded steering program with its maps and attachments.
 pub struct Steering {
     ebpf: Ebpf,
-    services: KeyMap,
-    nat_servers: KeyMap,
-    vips: KeyMap,
-    host_addresses: KeyMap,
+    services: KeySet<Endpoint>,
+    nat_servers: KeySet<Endpoint>,
+    vips: KeySet<IpAddr>,
+    host_addresses: KeySet<IpAddr>,
+    ranges: RangeMap,
     /// Interface index to what the program has to know of the interface.
     ports: HashMap<MapData, u32, PortValue>,
     sockets: XskMap<MapData>,
@@ -62,10 +66,11 @@ impl Steering {
     pub fn load() -> Result<Self, SteerError> {
         let mut ebpf = Ebpf::load(OBJECT).map_err(SteerError::from_load)?;
         let mut steering = Self {
-            services: take(&mut ebpf, "services")?,
-            nat_servers: take(&mut ebpf, "nat_servers")?,
-            vips: take(&mut ebpf, "vips")?,
-            host_addresses: take(&mut ebpf, "host_addresses")?,
+            services: key_set(&mut ebpf, "services")?,
+            nat_servers: key_set(&mut ebpf, "nat_servers")?,
+            vips: key_set(&mut ebpf, "vips")?,
+            host_addresses: key_set(&mut ebpf, "host_addresses")?,
+            ranges: RangeMap::new(take(&mut ebpf, "ranges")?, take(&mut ebpf, "ranges_in_use")?),
             ports: take(&mut ebpf, "ports")?,
             sockets: take(&mut ebpf, "sockets")?,
             counters: take(&mut ebpf, "counters")?,
@@ -79,37 +84,22 @@ impl Steering {
     /// Makes `rules` what is ours. What stays is not touched; the new is added before the old is removed.
     ///
     /// # Errors
-    /// A set over its limit or a protocol without ports: nothing has changed then. If the kernel refuses a
-    /// write (out of memory), what was ours before still is, and applying again completes it.
+    /// A set over its limit, a protocol without ports, or a range that no packet is in: nothing has changed then.
+    /// If the kernel refuses a write (out of memory), what was ours before still is, and applying again completes
+    /// it.
     pub fn apply(&mut self, rules: &Rules) -> Result<(), SteerError> {
         rules.check()?;
-        let services: HashSet<Key> = rules.services.iter().map(endpoint_key).collect();
-        let nat_servers: HashSet<Key> = rules.nat_servers.iter().map(endpoint_key).collect();
-        let vips: HashSet<Key> = rules.vips.iter().map(address_key).collect();
-        let host_addresses: HashSet<Key> = rules.host_addresses.iter().map(address_key).collect();
-
         // Host addresses first and last: they keep replies to this host out of `nat_servers`' reach. Replies
         // before requests: no service may be answered by a server whose replies are not yet, or no longer, ours.
-        let sets = [
-            ("host_addresses", &mut self.host_addresses, host_addresses),
-            ("nat_servers", &mut self.nat_servers, nat_servers),
-            ("vips", &mut self.vips, vips),
-            ("services", &mut self.services, services),
-        ];
-        let mut removals = Vec::with_capacity(sets.len());
-        for (name, map, wanted) in sets {
-            let present = keys(map).map_err(|source| SteerError::Map { map: name, act: "read", source })?;
-            for key in wanted.difference(&present) {
-                map.insert(key, 0, 0).map_err(|source| write_error(name, source))?;
-            }
-            removals.push((name, map, &present - &wanted));
-        }
-        for (name, map, old) in removals.into_iter().rev() {
-            for key in &old {
-                map.remove(key).map_err(|source| write_error(name, source))?;
-            }
-        }
-        Ok(())
+        let old_host_addresses = self.host_addresses.add(&rules.host_addresses)?;
+        let old_nat_servers = self.nat_servers.add(&rules.nat_servers)?;
+        let old_vips = self.vips.add(&rules.vips)?;
+        let old_services = self.services.add(&rules.services)?;
+        self.ranges.replace(&rules.ranges)?;
+        self.services.remove(old_services)?;
+        self.vips.remove(old_vips)?;
+        self.nat_servers.remove(old_nat_servers)?;
+        self.host_addresses.remove(old_host_addresses)
     }
 
     /// Gives frames that are ours and arrive at `queue` of the interface attached as `port_index` to the
@@ -161,8 +151,9 @@ fn take<M: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, Steer
     ebpf.take_map(name).and_then(|map| M::try_from(map).ok()).ok_or(SteerError::Incomplete { part: name })
 }
 
-fn keys(map: &KeyMap) -> Result<HashSet<Key>, MapError> {
-    map.keys().collect()
+/// Takes the set of keys `name` out of the loaded object.
+fn key_set<T: Keyed>(ebpf: &mut Ebpf, name: &'static str) -> Result<KeySet<T>, SteerError> {
+    Ok(KeySet::new(name, take(ebpf, name)?))
 }
 
 fn write_error(map: &'static str, source: MapError) -> SteerError {

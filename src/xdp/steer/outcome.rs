@@ -10,6 +10,8 @@ pub enum Outcome {
     Service,
     /// Ours: to the address of a service that takes all ports.
     ServiceAnyPort,
+    /// Ours: in a range of protocol, networks and ports.
+    ServiceRange,
     /// Ours: from a NAT server to somewhere else than this host.
     NatReturn,
     /// Ours: a fragment, the first or a later one, to a VIP.
@@ -33,12 +35,13 @@ pub enum Outcome {
 
 impl Outcome {
     /// How many there are.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 12;
 
     /// All, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Service,
         Self::ServiceAnyPort,
+        Self::ServiceRange,
         Self::NatReturn,
         Self::Fragment,
         Self::IcmpError,
@@ -55,6 +58,7 @@ impl Outcome {
         match self {
             Self::Service => "service",
             Self::ServiceAnyPort => "service_any_port",
+            Self::ServiceRange => "service_range",
             Self::NatReturn => "nat_return",
             Self::Fragment => "fragment",
             Self::IcmpError => "icmp_error",

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::SteerError;
+use super::{MAX_RANGES, Range, SteerError};
 
 /// The most services (protocol, address, port) that can be steered.
 pub const MAX_SERVICES: usize = 65_536;
@@ -43,60 +43,84 @@ pub struct Rules {
     pub vips: BTreeSet<IpAddr>,
     /// Addresses on this host's interfaces, VIPs or not. At most [`MAX_HOST_ADDRESSES`].
     pub host_addresses: BTreeSet<IpAddr>,
+    /// What cannot be counted up as services: frames in any of these are ours, to this host too. Not fragments and
+    /// ICMP errors, which are by `vips`. At most [`MAX_RANGES`].
+    pub ranges: BTreeSet<Range>,
 }
 
 impl Rules {
-    /// Errors when a set is larger than its limit or a protocol cannot be steered.
+    /// Errors when a set is larger than its limit, a protocol cannot be steered, or a range is empty.
     pub(super) fn check(&self) -> Result<(), SteerError> {
         for (what, count, limit) in [
             ("services", self.services.len(), MAX_SERVICES),
             ("NAT servers", self.nat_servers.len(), MAX_NAT_SERVERS),
             ("virtual addresses", self.vips.len(), MAX_VIPS),
             ("addresses of this host", self.host_addresses.len(), MAX_HOST_ADDRESSES),
+            ("ranges", self.ranges.len(), MAX_RANGES),
         ] {
             if count > limit {
                 return Err(SteerError::TooMany { what, count, limit });
             }
         }
-        match self
-            .services
-            .iter()
-            .chain(&self.nat_servers)
-            .find(|endpoint| !BALANCED_PROTOCOLS.contains(&endpoint.protocol))
+        let ends = self.services.iter().chain(&self.nat_servers).map(|end| (end.protocol, end.address));
+        let ranges = self.ranges.iter().map(|range| (range.protocol, range.destination.addr()));
+        if let Some((protocol, address)) =
+            ends.chain(ranges).find(|(protocol, _)| !BALANCED_PROTOCOLS.contains(protocol))
         {
-            Some(endpoint) => {
-                Err(SteerError::Protocol { protocol: endpoint.protocol, address: endpoint.address })
-            }
-            None => Ok(()),
+            return Err(SteerError::Protocol { protocol, address });
         }
+        self.ranges.iter().try_for_each(Range::check)
     }
 }
 
 /// The bytes of `struct key` in the program: address (IPv4 in the first four), port, protocol, family.
 pub(super) type Key = [u8; 20];
 
-/// The key of `endpoint`.
-pub(super) fn endpoint_key(endpoint: &Endpoint) -> Key {
-    let mut key = address_key(&endpoint.address);
-    key[16..18].copy_from_slice(&endpoint.port.to_be_bytes());
-    key[18] = endpoint.protocol;
-    key
+/// What a key of the program says.
+pub(super) trait Keyed: Copy + Ord {
+    fn key(&self) -> Key;
+
+    /// What has this key.
+    fn from_key(key: &Key) -> Self;
 }
 
-/// The key of an address alone: no protocol, no port.
-pub(super) fn address_key(address: &IpAddr) -> Key {
-    let mut key = [0; 20];
-    match address {
-        IpAddr::V4(address) => {
-            key[..4].copy_from_slice(&address.octets());
-            key[19] = 4;
+/// An address alone: no protocol, no port.
+impl Keyed for IpAddr {
+    fn key(&self) -> Key {
+        let mut key = [0; 20];
+        match self {
+            Self::V4(address) => {
+                key[..4].copy_from_slice(&address.octets());
+                key[19] = 4;
+            }
+            Self::V6(address) => {
+                key[..16].copy_from_slice(&address.octets());
+                key[19] = 6;
+            }
         }
-        IpAddr::V6(address) => {
-            key[..16].copy_from_slice(&address.octets());
-            key[19] = 6;
+        key
+    }
+
+    fn from_key(key: &Key) -> Self {
+        match key[19] {
+            4 => [key[0], key[1], key[2], key[3]].into(),
+            _ => std::array::from_fn::<u8, 16, _>(|byte| key[byte]).into(),
         }
     }
-    key
+}
+
+impl Keyed for Endpoint {
+    fn key(&self) -> Key {
+        let mut key = self.address.key();
+        key[16..18].copy_from_slice(&self.port.to_be_bytes());
+        key[18] = self.protocol;
+        key
+    }
+
+    fn from_key(key: &Key) -> Self {
+        let port = u16::from_be_bytes([key[16], key[17]]);
+        Self { protocol: key[18], address: IpAddr::from_key(key), port }
+    }
 }
 
 /// The bytes of `struct port` in the program: place of queue 0, MAC address, two unused.
@@ -122,6 +146,7 @@ mod tests {
             ("MAX_NAT_SERVERS", MAX_NAT_SERVERS),
             ("MAX_VIPS", MAX_VIPS),
             ("MAX_HOST_ADDRESSES", MAX_HOST_ADDRESSES),
+            ("MAX_RANGES", MAX_RANGES),
             ("MAX_PORTS", usize::from(MAX_PORTS)),
             ("MAX_QUEUES", MAX_QUEUES as usize),
         ] {
@@ -132,10 +157,18 @@ mod tests {
 
     #[test]
     fn equal_bytes_of_two_families_are_two_keys() {
-        let ipv4 = address_key(&"10.0.0.1".parse().unwrap());
-        let ipv6 = address_key(&"a00:1::".parse().unwrap());
-        assert_eq!(ipv4[..16], ipv6[..16]);
-        assert_ne!(ipv4, ipv6);
+        let [ipv4, ipv6] = ["10.0.0.1", "a00:1::"].map(|text| text.parse::<IpAddr>().unwrap());
+        assert_eq!(ipv4.key()[..16], ipv6.key()[..16]);
+        assert_ne!(ipv4.key(), ipv6.key());
+    }
+
+    #[test]
+    fn a_key_says_what_it_was_made_of() {
+        for text in ["10.1.2.3", "fd00:1:2:3:4:5:6:7"] {
+            let address: IpAddr = text.parse().unwrap();
+            let end = Endpoint { protocol: 132, address, port: 0x1234 };
+            assert_eq!((IpAddr::from_key(&address.key()), Endpoint::from_key(&end.key())), (address, end));
+        }
     }
 
     #[test]
@@ -154,5 +187,16 @@ mod tests {
         let rules = Rules { services: [icmp].into(), ..Rules::default() };
         let error = rules.check().unwrap_err().to_string();
         assert!(error.contains("protocol 1") && error.contains("10.0.0.1"), "{error}");
+
+        let icmp = Range {
+            protocol: 1,
+            destination: "10.0.0.0/8".parse().unwrap(),
+            port_first: 0,
+            port_last: 0,
+            source: None,
+        };
+        let rules = Rules { ranges: [icmp].into(), ..Rules::default() };
+        let error = rules.check().unwrap_err().to_string();
+        assert!(error.contains("protocol 1") && error.contains("10.0.0.0"), "{error}");
     }
 }

@@ -4,8 +4,10 @@
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::time::Duration;
 
-use aya::programs::{TestRun, TestRunOptions};
+use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya_obj::programs::XdpAttachType;
 
 use super::rules::port_value;
 use super::{SteerError, Steering, write_error};
@@ -54,6 +56,25 @@ impl Steering {
         })
     }
 
+    /// Another hand on the program, for another thread.
+    ///
+    /// # Errors
+    /// If the kernel refuses to be asked, which it has no reason to.
+    pub fn trial(&mut self) -> Result<Trial, SteerError> {
+        let info = self.program()?.info().map_err(SteerError::Trial)?;
+        let program = Xdp::from_program_info(info, "steer".into(), XdpAttachType::Interface);
+        Ok(Trial(program.map_err(SteerError::Trial)?))
+    }
+
+    /// How many instructions the kernel's verifier followed, over all paths, until it took the program; it gives
+    /// up at a million. Nothing from kernels before 5.16, which do not tell.
+    ///
+    /// # Errors
+    /// If the kernel refuses to be asked, which it has no reason to.
+    pub fn verified_instructions(&mut self) -> Result<Option<u32>, SteerError> {
+        Ok(self.program()?.info().map_err(SteerError::Trial)?.verified_instruction_count())
+    }
+
     /// Says that the interface with index `interface` has this MAC address and the sockets of `port_index`,
     /// without attaching, for trials. The loopback interface of a namespace has index 1.
     ///
@@ -63,6 +84,22 @@ impl Steering {
         self.ports
             .insert(interface, port_value(port_index, mac), 0)
             .map_err(|source| write_error("ports", source))
+    }
+}
+
+/// The program with its maps as they are meanwhile, to be run again and again.
+#[derive(Debug)]
+pub struct Trial(Xdp);
+
+impl Trial {
+    /// Runs the program `repeats` times on `frame`, from queue 0 of the loopback interface, and returns what one
+    /// run took on average. The counters count each.
+    ///
+    /// # Errors
+    /// As for [`Steering::try_frame`].
+    pub fn time(&self, frame: &[u8], repeats: u32) -> Result<Duration, SteerError> {
+        let options = TestRunOptions { data_in: Some(frame), repeat: repeats, ..TestRunOptions::default() };
+        Ok(self.0.test_run(options).map_err(SteerError::Trial)?.duration)
     }
 }
 
