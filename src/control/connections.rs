@@ -11,12 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::view::ConnectionView;
 use crate::director::Director;
-use crate::director::conn::state::State;
+use crate::director::conn::state::{State, Timeouts};
 use crate::director::conn::{Direction, Slot, SlotId};
 use crate::director::name::ServiceKey;
 use crate::director::server::ServerId;
 use crate::director::service::Protocol;
-use crate::director::services::Services;
 use crate::director::time::Time;
 
 /// Which connections: those that are all of what is said.
@@ -118,24 +117,21 @@ pub enum StateName {
     Tcp(State),
     /// The one of UDP.
     Udp,
+    /// Of templates that connections follow.
+    Assured,
 }
 
 impl StateName {
     /// Every state.
     fn all() -> impl Iterator<Item = Self> {
-        State::ALL.into_iter().map(Self::Tcp).chain([Self::Udp])
-    }
-
-    /// The state of a connection.
-    fn of(slot: &Slot) -> Self {
-        let is_tcp = slot.key(Direction::In).protocol() == Protocol::Tcp as u8;
-        if is_tcp { Self::Tcp(slot.status().state) } else { Self::Udp }
+        State::ALL.into_iter().map(Self::Tcp).chain([Self::Udp, Self::Assured])
     }
 
     const fn name(self) -> &'static str {
         match self {
             Self::Tcp(state) => state.name(),
             Self::Udp => "UDP",
+            Self::Assured => "ASSURED",
         }
     }
 }
@@ -186,28 +182,27 @@ impl Listing {
         limit: usize,
         mut take: impl FnMut(ConnectionView),
     ) -> Option<SlotId> {
-        let services = director.services.load();
-        director.table.list_from(from, limit, |slot| {
-            if self.passes(slot) {
-                take(view(slot, &services, now));
+        let timeouts = director.services.load().timeouts;
+        director.table.list_from(from, limit, |_, slot| {
+            let row = Row::of(slot, &timeouts, now.tick());
+            if self.passes(slot, &row) {
+                take(row.into());
             }
         })
     }
 
-    fn passes(&self, slot: &Slot) -> bool {
+    fn passes(&self, slot: &Slot, row: &Row) -> bool {
         let Filter { client, service, server, state } = &self.filter;
-        let flow = slot.key(Direction::In);
-        let at = slot.key(Direction::Out).source();
-        client.is_none_or(|network| network.0.contains(&flow.source().ip()))
+        client.is_none_or(|network| network.0.contains(&row.client.ip()))
             && server.is_none_or(|wanted| match wanted {
-                Endpoint::Address(address) => address == at.ip(),
-                Endpoint::Port(endpoint) => endpoint == at,
+                Endpoint::Address(address) => address == row.server.ip(),
+                Endpoint::Port(endpoint) => endpoint == row.server,
             })
-            && state.is_none_or(|state| state == StateName::of(slot))
+            && state.is_none_or(|state| state.name() == row.state)
             && service.is_none_or(|key| match key {
                 ServiceKey::Address { protocol, address } => {
-                    let to = flow.destination();
-                    flow.protocol() == protocol as u8
+                    let to = row.virtual_address;
+                    slot.key(Direction::In).protocol() == protocol as u8
                         && to.ip() == address.ip()
                         && (address.port() == 0 || to.port() == address.port())
                 }
@@ -216,18 +211,40 @@ impl Listing {
     }
 }
 
-fn view(slot: &Slot, services: &Services, now: Time) -> ConnectionView {
-    let flow = slot.key(Direction::In);
-    let timeout_s = u64::from(services.timeouts.of(flow.protocol(), slot.status().state));
-    let idle_s = u64::from(now.tick().saturating_sub(slot.last_seen())) * Time::TICK_MS / 1000;
-    ConnectionView {
-        protocol: Protocol::from_number(flow.protocol()).map_or_else(String::new, |p| p.to_string()),
-        expires_s: timeout_s.saturating_sub(idle_s),
-        state: StateName::of(slot).name().to_owned(),
-        client: flow.source(),
-        virtual_address: flow.destination(),
-        server: slot.key(Direction::Out).source(),
-        template: false,
+/// A connection as listings show it.
+#[derive(Debug)]
+struct Row {
+    protocol: &'static str,
+    expires_s: u32,
+    state: &'static str,
+    client: SocketAddr,
+    virtual_address: SocketAddr,
+    server: SocketAddr,
+    template: bool,
+}
+
+impl Row {
+    fn of(slot: &Slot, timeouts: &Timeouts, tick: u32) -> Self {
+        let (flow, state) = (slot.key(Direction::In), slot.status().state);
+        let idle_s = tick.saturating_sub(slot.last_seen()) / Time::TICKS_PER_S;
+        let is_tcp = flow.protocol() == Protocol::Tcp as u8;
+        Self {
+            protocol: if is_tcp { "TCP" } else { "UDP" },
+            expires_s: timeouts.of(flow.protocol(), state).saturating_sub(idle_s),
+            state: if is_tcp { state.name() } else { "UDP" },
+            client: flow.source(),
+            virtual_address: flow.destination(),
+            server: slot.key(Direction::Out).source(),
+            template: false,
+        }
+    }
+}
+
+impl From<Row> for ConnectionView {
+    fn from(row: Row) -> Self {
+        let Row { protocol, expires_s, state, client, virtual_address, server, template } = row;
+        let (protocol, state) = (protocol.to_owned(), state.to_owned());
+        Self { protocol, expires_s: expires_s.into(), state, client, virtual_address, server, template }
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) async fn answer(
     router: Router,
     token: Option<&Token>,
 ) -> Response<Answer> {
-    place.seat.begin_request().await;
+    place.seat.begin_request();
     let only_looks = request.method().is_safe();
     let mut response = match whole(request, place, token).await {
         Ok(request) => match router.oneshot(request).await {

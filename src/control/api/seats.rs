@@ -72,14 +72,13 @@ struct State {
 pub(super) struct Seat {
     state: Mutex<State>,
     leave: Notify,
-    taken: Notify,
 }
 
 impl Seat {
     fn new() -> Self {
         let state =
             State { phase: Phase::Idle, since: Instant::now(), written: 0, held: 0, is_told_to_leave: false };
-        Self { state: Mutex::new(state), leave: Notify::new(), taken: Notify::new() }
+        Self { state: Mutex::new(state), leave: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -98,12 +97,8 @@ impl Seat {
         }
     }
 
-    /// A request's head is whole. Waits until the client has taken the answer before: who sends requests and takes
-    /// no answers has none made.
-    pub(super) async fn begin_request(&self) {
-        while self.state().phase == Phase::Written {
-            self.taken.notified().await;
-        }
+    /// A request's head is whole.
+    pub(super) fn begin_request(&self) {
         self.enter(Phase::Body);
     }
 
@@ -131,7 +126,6 @@ impl Seat {
         if self.state().phase == Phase::Written {
             self.enter(Phase::Idle);
             self.state().held = 0;
-            self.taken.notify_one();
         }
     }
 
@@ -226,12 +220,8 @@ impl Seats {
                     taken.push(seat.clone());
                     return Place { seat, seats: self.clone() };
                 }
-                let now = Instant::now();
-                let overdue = |seat: &Arc<Seat>| Some((seat.overdue(now, Phase::patience)?, seat.clone()));
-                if let Some((_, slowest)) =
-                    taken.iter().filter_map(overdue).max_by_key(|(overdue, _)| *overdue)
-                {
-                    slowest.tell_to_leave();
+                if let Some(seat) = slowest(taken.iter(), Instant::now()) {
+                    seat.tell_to_leave();
                 }
             }
             tokio::select! {

@@ -201,15 +201,15 @@ impl Table {
     /// Shows `look` the connections of `limit` slots from number `from` on. Where the next slots begin; none: these
     /// were the last. For listings that let others have their turn between the pieces: one that comes or goes
     /// meanwhile may be seen or not, every other is seen once.
-    pub fn list_from(&self, from: SlotId, limit: usize, mut look: impl FnMut(&Slot)) -> Option<SlotId> {
+    pub fn list_from(&self, from: u32, limit: usize, mut look: impl FnMut(SlotId, &Slot)) -> Option<u32> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         self.quiesce.enter(*reader);
-        let used = self.shared.touched() as usize;
-        let from = (from as usize).min(used);
-        let end = from.saturating_add(limit).min(used);
-        self.slots[from..end].iter().filter(|s| !s.published_status().removed).for_each(&mut look);
+        let used = self.shared.touched();
+        let end = u32::try_from(limit).map_or(used, |limit| used.min(from.saturating_add(limit.max(1))));
+        let live = |id: &SlotId| !self.slot(*id).published_status().removed;
+        (from..end).filter(live).for_each(|id| look(id, self.slot(id)));
         self.quiesce.rest(*reader);
-        SlotId::try_from(end).ok().filter(|_| end < used)
+        (end < used).then_some(end)
     }
 
     /// Takes a connection out of the index. The status it had comes back, or none if it was out already.
