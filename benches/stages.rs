@@ -108,6 +108,7 @@ fn insert(c: &mut Criterion) {
                 removed: false,
             },
             server_id: 0,
+            template: None,
             learned: ([0; 6], 0),
             tick: 0,
         })

@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
 use crate::director::Director;
-use crate::director::conn::{Direction, Slot};
+use crate::director::conn::Slot;
 use crate::director::name::ServiceKey;
 use crate::director::server::{Destination, ServerId};
 use crate::director::services::{Services, VirtualService};
@@ -128,19 +128,15 @@ fn connections(out: &mut String, director: &Director, services: &Services, now: 
 }
 
 fn connection(slot: &Slot, services: &Services, now: Time) -> String {
-    let (client, status) = (slot.key(Direction::In), slot.status());
-    let tcp = client.protocol() == 6;
-    let timeout_s = u64::from(services.timeouts.of(client.protocol(), status.state));
-    let idle_s = u64::from(now.tick().saturating_sub(slot.last_seen())) * Time::TICK_MS / 1000;
-    let left_s = timeout_s.saturating_sub(idle_s);
+    let row = slot.row(&services.timeouts, now.tick());
     format!(
         "{:<3} {:<6} {:<11} {:<18} {:<18} {}",
-        if tcp { "TCP" } else { "UDP" },
-        format!("{:02}:{:02}", left_s / 60, left_s % 60),
-        if tcp { status.state.name() } else { "UDP" },
-        client.source().to_string(),
-        client.destination().to_string(),
-        slot.key(Direction::Out).source()
+        row.protocol,
+        format!("{:02}:{:02}", row.expires_s / 60, row.expires_s % 60),
+        row.state,
+        row.client.to_string(),
+        row.virtual_address.to_string(),
+        row.server
     )
 }
 

@@ -61,7 +61,8 @@ impl Destination {
 struct Cell {
     active: AtomicU32,
     inactive: AtomicU32,
-    padding: [u64; 7],
+    persistent: AtomicU32,
+    padding: [u32; 13],
 }
 
 /// Connections of every server, active and inactive, as `ipvsadm -Ln` shows them.
@@ -82,9 +83,9 @@ impl Counts {
         self.0.get(id.0 as usize)
     }
 
-    /// True while a server has any connection.
+    /// True while a server has any connection or persistence template.
     pub fn any(&self, id: ServerId) -> bool {
-        self.active(id) != 0 || self.inactive(id) != 0
+        self.active(id) != 0 || self.inactive(id) != 0 || self.persistent(id) != 0
     }
 
     /// Active connections of a server.
@@ -97,6 +98,11 @@ impl Counts {
     #[inline]
     pub fn inactive(&self, id: ServerId) -> u32 {
         self.cell(id).map_or(0, |c| c.inactive.load(Relaxed))
+    }
+
+    /// Persistence templates bound to a server.
+    pub fn persistent(&self, id: ServerId) -> u32 {
+        self.cell(id).map_or(0, |c| c.persistent.load(Relaxed))
     }
 
     /// What `lc` and `wlc` compare (`ip_vs_dest_conn_overhead`): a connection counts one, an active one 256 more.
@@ -119,6 +125,20 @@ impl Counts {
         if let Some(cell) = self.cell(id) {
             let counter = if status.inactive { &cell.inactive } else { &cell.active };
             counter.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Counts a new persistence template. No threshold counts it.
+    pub fn template_opened(&self, id: ServerId) {
+        if let Some(cell) = self.cell(id) {
+            cell.persistent.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Counts a persistence template that is gone.
+    pub fn template_closed(&self, id: ServerId) {
+        if let Some(cell) = self.cell(id) {
+            cell.persistent.fetch_sub(1, Relaxed);
         }
     }
 

@@ -13,13 +13,21 @@ use indexmap::IndexMap;
 
 use super::conn::state::Timeouts;
 use super::draft::{Draft, Refused};
-use super::marks::MarkRule;
+use super::marks::{self, MarkRule};
 use super::name::ServiceKey;
 use super::roster::Roster;
 use super::sched::{Change, Schedule, Scheduler};
 use super::server::{Destination, MAX_IDS, ServerId};
 use super::service::{Method, Pool, Protocol, Service};
 use super::tunables::Tunables;
+use crate::packet::flow::FlowKey;
+
+/// Port of FTP's control connection.
+pub(super) const FTP: u16 = 21;
+/// Port of active FTP's data connections.
+pub(super) const FTP_DATA: u16 = 20;
+/// The first port that needs no privilege to listen at (`ip_unprivileged_port_start`): those of passive FTP.
+const UNPRIVILEGED: u16 = 1024;
 
 /// A service with the state it is balanced by.
 #[derive(Debug)]
@@ -54,6 +62,11 @@ impl VirtualService {
             Scheduler::new(service.scheduler, service.options).changed(Change::Updated, &self.destinations)
         };
         Self { service, destinations: self.destinations.clone(), scheduler }
+    }
+
+    /// The server with this number, if it is in the service.
+    pub fn destination(&self, id: ServerId) -> Option<&Destination> {
+        self.destinations.iter().find(|d| d.id == id)
     }
 
     /// The place in the list of the server with this address.
@@ -115,6 +128,23 @@ impl Services {
     pub fn find(&self, protocol: u8, address: SocketAddr) -> Option<&VirtualService> {
         let protocol = Protocol::from_number(protocol)?;
         self.get(&ServiceKey::new(protocol, address))
+    }
+
+    /// The service of a packet that belongs to no connection, in the order of `ip_vs_service_find`: of its mark; of
+    /// its destination; FTP's, whose data connections have other ports; of all ports of the address.
+    pub fn of_packet(&self, key: &FlowKey) -> Option<&VirtualService> {
+        let (protocol, address) = (key.protocol(), key.destination());
+        let by_mark = || {
+            let mark = marks::mark_of(&self.marks, key)?;
+            self.get(&ServiceKey::Mark { mark, v6: !key.is_v4() })
+        };
+        let of_port = |port| self.find(protocol, SocketAddr::new(address.ip(), port));
+        let may_be_ftp =
+            protocol == Protocol::Tcp as u8 && (address.port() == FTP_DATA || address.port() >= UNPRIVILEGED);
+        by_mark()
+            .or_else(|| self.find(protocol, address))
+            .or_else(|| of_port(FTP).filter(|_| may_be_ftp))
+            .or_else(|| of_port(0))
     }
 
     /// The service of this name.
