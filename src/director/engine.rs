@@ -15,11 +15,10 @@ use super::drops::DropReason;
 use super::forward::hops::{Hop, NextHops, PortId, Route};
 use super::forward::recipe::{Recipe, Way};
 use super::forward::{self};
-use super::open::Begun;
 use super::refusal::{self, Allowance, Refusal};
 use super::server::ServerId;
 use super::service::Protocol;
-use super::services::Services;
+use super::services::{Available, Services};
 use super::stats::Stats;
 use super::time::Time;
 use super::{Director, Seat};
@@ -91,6 +90,8 @@ pub(super) struct Work<'a, H> {
     pub(super) stats: &'a Stats,
     pub(super) shard: &'a mut Shard,
     pub(super) services: &'a Services,
+    /// Of the services; at hand, since every packet asks.
+    available: &'a Available,
     pub(super) hops: &'a H,
     pub(super) tick: u32,
 }
@@ -143,7 +144,8 @@ impl Engine {
         }
 
         let (services, shard, tick) = (self.services.load(), &mut self.shard, now.tick());
-        let mut work = Work { director, stats, shard, services, hops, tick };
+        let available = &*services.available;
+        let mut work = Work { director, stats, shard, services, available, hops, tick };
         verdicts.clear();
         for (packet, looked) in batch.iter_mut().zip(&self.looked) {
             let outcome = match &looked.parsed {
@@ -188,13 +190,21 @@ impl<'a, H: NextHops> Work<'a, H> {
         hash: u64,
         likely: Option<Found>,
     ) -> Result<PortId, Refusal> {
-        let (slot, found) = match self.find(parsed, hash, likely) {
-            Some((slot, found)) if self.goes_on(slot, found, parsed) => (slot, found),
-            known => match self.begin(packet, parsed, known)? {
-                Begun::Connection(slot, found) => (slot, found),
-                Begun::Sent(port) => return Ok(port),
-            },
-        };
+        match self.find(parsed, hash, likely) {
+            Some((slot, found)) if self.goes_on(slot, found, parsed) => self.go(slot, found, packet, parsed),
+            known => self.begin(packet, parsed, known),
+        }
+    }
+
+    /// One packet of a connection.
+    #[inline]
+    pub(super) fn go(
+        &mut self,
+        slot: &Slot,
+        found: Found,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+    ) -> Result<PortId, Refusal> {
         let direction = found.direction;
         let new_tick = self.note(slot, found, parsed);
         let hop = self.next_hop(slot, direction, parsed, packet, new_tick);
@@ -207,7 +217,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     #[inline]
     fn goes_on(&self, slot: &Slot, found: Found, parsed: &Parsed) -> bool {
         found.direction == Direction::Out
-            || (!parsed.flags.has(TcpFlags::SYN) && self.services.is_available(ServerId(slot.server_id())))
+            || (!parsed.flags.has(TcpFlags::SYN) && self.available.has(ServerId(slot.server_id())))
     }
 
     /// Readdresses a packet to its next hop, or says what its sender is told.
@@ -248,7 +258,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         let id = ServerId(slot.server_id());
         match found.direction {
             Direction::In => self.stats.packet_in(id, parsed.ip_len),
-            Direction::Out if self.services.is_available(id) => self.stats.packet_out(id, parsed.ip_len),
+            Direction::Out if self.available.has(id) => self.stats.packet_out(id, parsed.ip_len),
             // A removed server's replies are forwarded; the kernel does not count them.
             Direction::Out => {}
         }

@@ -78,6 +78,26 @@ impl VirtualService {
 /// Protocol, address and port; port 0 is every port.
 pub type Endpoint = (Protocol, SocketAddr);
 
+/// A bit for each number of a server, set while it is in its service: asked for every packet.
+#[derive(Clone, Debug)]
+pub(super) struct Available([u64; Self::WORDS]);
+
+impl Available {
+    const WORDS: usize = MAX_IDS.div_ceil(u64::BITS) as usize;
+
+    /// Word and bit of a number, all of which are below [`MAX_IDS`].
+    #[inline]
+    const fn place(id: ServerId) -> (usize, u64) {
+        ((id.0 / u64::BITS) as usize % Self::WORDS, 1 << (id.0 % u64::BITS))
+    }
+
+    #[inline]
+    pub(super) const fn has(&self, id: ServerId) -> bool {
+        let (word, bit) = Self::place(id);
+        self.0[word] & bit != 0
+    }
+}
+
 /// All services.
 #[derive(Clone, Debug)]
 pub struct Services {
@@ -85,8 +105,8 @@ pub struct Services {
     pub(super) list: IndexMap<ServiceKey, Arc<VirtualService>, RandomState>,
     /// Servers whose packets come through the director, and in how many services each is.
     pub(super) nat_servers: Arc<HashMap<Endpoint, u32, RandomState>>,
-    /// A bit for each server that is in its service.
-    pub(super) available: Arc<[u64]>,
+    /// Servers that are in their services.
+    pub(super) available: Arc<Available>,
     /// Which packets get a firewall mark.
     pub marks: Arc<[MarkRule]>,
     /// How long connections live.
@@ -101,7 +121,7 @@ impl Default for Services {
         Self {
             list: IndexMap::default(),
             nat_servers: Arc::default(),
-            available: vec![0; MAX_IDS.div_ceil(u64::BITS) as usize].into(),
+            available: Arc::new(Available([0; Available::WORDS])),
             marks: Arc::default(),
             timeouts: Timeouts::default(),
             tunables: Tunables::default(),
@@ -162,8 +182,7 @@ impl Services {
     /// True if this server is in its service: not removed.
     #[inline]
     pub fn is_available(&self, id: ServerId) -> bool {
-        let word = self.available.get((id.0 / u64::BITS) as usize).copied().unwrap_or(0);
-        word >> (id.0 % u64::BITS) & 1 != 0
+        self.available.has(id)
     }
 
     /// Every service in the order they were added.
@@ -203,11 +222,9 @@ impl Services {
     }
 
     pub(super) fn set_available(&mut self, id: ServerId, is_available: bool) {
-        let words = Arc::make_mut(&mut self.available);
-        if let Some(word) = words.get_mut((id.0 / u64::BITS) as usize) {
-            let bit = 1 << (id.0 % u64::BITS);
-            *word = if is_available { *word | bit } else { *word & !bit };
-        }
+        let (word, bit) = Available::place(id);
+        let word = &mut Arc::make_mut(&mut self.available).0[word];
+        *word = if is_available { *word | bit } else { *word & !bit };
     }
 
     /// Counts a NAT server in, or out.
