@@ -44,6 +44,7 @@ fn the_mark_comes_first_then_the_port_then_ftp_then_all_ports() {
     let mut t = Table::new(&[
         marked(1, service(TCP, &vip(1), Method::Nat, &[("10.1.0.11:0", 1)])),
         service(TCP, &vip(80), Method::Nat, &[("10.1.0.12:8080", 1)]),
+        service(TCP, &vip(443), Method::Nat, &[("10.1.0.12:8443", 1)]),
         persistent(service(TCP, &vip(21), Method::Nat, &[("10.1.0.13:21", 1)]), 60),
         persistent(service(TCP, &vip(0), Method::Nat, &[("10.1.0.14:0", 1)]), 60),
     ]);
