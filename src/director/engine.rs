@@ -15,6 +15,7 @@ use super::drops::DropReason;
 use super::forward::hops::{Hop, NextHops, PortId, Route};
 use super::forward::recipe::{Recipe, Way};
 use super::forward::{self};
+use super::open::Begun;
 use super::refusal::{self, Allowance, Refusal};
 use super::server::ServerId;
 use super::service::Protocol;
@@ -190,21 +191,13 @@ impl<'a, H: NextHops> Work<'a, H> {
         hash: u64,
         likely: Option<Found>,
     ) -> Result<PortId, Refusal> {
-        match self.find(parsed, hash, likely) {
-            Some((slot, found)) if self.goes_on(slot, found, parsed) => self.go(slot, found, packet, parsed),
-            known => self.begin(packet, parsed, known),
-        }
-    }
-
-    /// One packet of a connection.
-    #[inline]
-    pub(super) fn go(
-        &mut self,
-        slot: &Slot,
-        found: Found,
-        packet: &mut Packet<'_>,
-        parsed: &Parsed,
-    ) -> Result<PortId, Refusal> {
+        let (slot, found) = match self.find(parsed, hash, likely) {
+            Some((slot, found)) if self.goes_on(slot, found, parsed) => (slot, found),
+            known => match self.begin(packet, parsed, known)? {
+                Begun::Connection(slot, found) => (slot, found),
+                Begun::Sent(port) => return Ok(port),
+            },
+        };
         let direction = found.direction;
         let new_tick = self.note(slot, found, parsed);
         let hop = self.next_hop(slot, direction, parsed, packet, new_tick);

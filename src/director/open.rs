@@ -27,6 +27,15 @@ use crate::packet::parse::{Parsed, TcpFlags};
 /// Attempts to enter a connection that another worker is just removing, which takes it some 100 ns.
 pub(super) const REMOVAL_SPINS: u32 = 1000;
 
+/// What became of a packet that did not simply go on in a connection.
+#[derive(Debug)]
+pub(super) enum Begun<'a> {
+    /// It has a connection, new or old, to be forwarded in.
+    Connection(&'a Slot, Found),
+    /// It was readdressed without one, and leaves by this interface.
+    Sent(PortId),
+}
+
 /// What a packet finds its old connection to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
@@ -39,19 +48,19 @@ enum Fate {
 }
 
 impl<'a, H: NextHops> Work<'a, H> {
-    /// Forwards a packet that has no connection, or `known`, of which it is not clear whether it goes on.
+    /// Deals with a packet that has no connection, or `known`, of which it is not clear whether it goes on.
     #[cold]
     pub(super) fn begin(
         &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
         known: Option<(&'a Slot, Found)>,
-    ) -> Result<PortId, Refusal> {
+    ) -> Result<Begun<'a>, Refusal> {
         let service = self.services.of_packet(&parsed.key);
         let mut stale = None;
         if let Some((slot, found)) = known {
             match self.fate(slot, service, parsed) {
-                Fate::Stays => return self.go(slot, found, packet, parsed),
+                Fate::Stays => return Ok(Begun::Connection(slot, found)),
                 Fate::Waits => return Err(DropReason::ServerGone.into()),
                 Fate::Ends => stale = Some(found.slot),
             }
@@ -66,7 +75,7 @@ impl<'a, H: NextHops> Work<'a, H> {
                 let (destination, template) = chosen?;
                 self.open(service, packet, parsed, &destination, template)
             }
-            _ => self.route_on(packet, parsed),
+            _ => self.route_on(packet, parsed).map(Begun::Sent),
         }
     }
 
@@ -138,18 +147,18 @@ impl<'a, H: NextHops> Work<'a, H> {
         parsed: &Parsed,
         destination: &Destination,
         template: Option<SlotId>,
-    ) -> Result<PortId, Refusal> {
+    ) -> Result<Begun<'a>, Refusal> {
         let Some(plan) = Plan::new(&parsed.key, destination) else {
             self.director.leave(template);
             return Err(DropReason::NoTunnel.into());
         };
         if service.service.one_packet && parsed.key.protocol() == Protocol::Udp as u8 {
             self.director.leave(template);
-            return self.send_alone(packet, parsed, &plan, destination.id);
+            return self.send_alone(packet, parsed, &plan, destination.id).map(Begun::Sent);
         }
         let new = self.connection(packet, parsed, plan, destination.id, template);
         let found = self.enter(&new, parsed.flags)?;
-        self.go(self.director.table.slot(found.slot), found, packet, parsed)
+        Ok(Begun::Connection(self.director.table.slot(found.slot), found))
     }
 
     /// Forwards a packet that is a connection of its own: counted, and forgotten.
