@@ -79,7 +79,7 @@ impl Director {
     /// Ends connections and templates whose servers were removed, among the next `limit` places of the table from
     /// `from` on, and says where to go on: what `expire_nodest_conn` asks for after a server was taken out of
     /// its service (`ip_vs_expire_nodest_conn_flush`); without it nothing happens. A worker that has not seen the
-    /// new services yet may still open one: those end within [`MAX_NAP_S`].
+    /// new services yet may still open one: those end within a minute.
     ///
     /// For the control plane; packets are forwarded meanwhile. A thousand places take some 10 us.
     pub fn end_orphans(&self, from: u32, limit: usize) -> Option<u32> {
