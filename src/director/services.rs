@@ -1,7 +1,7 @@
 //! The published state: what the workers know of services at one moment.
 //!
 //! Immutable but for the schedulers' own progress. A change is a new `Services`, made by a
-//! [`Draft`](super::draft::Draft) and swapped in whole; workers load it once a batch. What did not change is shared
+//! [`Draft`] and swapped in whole; workers load it once a batch. What did not change is shared
 //! with the one before.
 
 use std::collections::HashMap;
