@@ -34,6 +34,11 @@ impl ControlPlane {
         if servers != addresses(&before) {
             self.host.watch(servers);
         }
+        if now.lacks_a_server_of(&before) {
+            // From the first place on again: their connections may be anywhere.
+            self.orphans = Some(0);
+            self.end_orphans();
+        }
         self.before.push(before);
         self.free_snapshots();
         self.drains.retain(|(key, address), _| is_quiet(&now, key, *address));
