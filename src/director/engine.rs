@@ -93,6 +93,8 @@ pub(super) struct Work<'a, H> {
     pub(super) services: &'a Services,
     /// Of the services; at hand, since every packet asks.
     available: &'a Available,
+    /// The timeouts have just been changed.
+    renews: bool,
     pub(super) hops: &'a H,
     pub(super) tick: u32,
 }
@@ -146,7 +148,9 @@ impl Engine {
 
         let (services, shard, tick) = (self.services.load(), &mut self.shard, now.tick());
         let available = &*services.available;
-        let mut work = Work { director, stats, shard, services, available, hops, tick };
+        // In the tick of `ipvsadm --set` every packet counts, not only the first of a tick.
+        let renews = tick.wrapping_sub(services.timeouts_since) <= 1;
+        let mut work = Work { director, stats, shard, services, available, renews, hops, tick };
         verdicts.clear();
         for (packet, looked) in batch.iter_mut().zip(&self.looked) {
             let outcome = match &looked.parsed {
@@ -266,7 +270,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         {
             self.director.table.slot(template).assure();
         }
-        if new_tick {
+        if new_tick || self.renews {
             self.renew(slot, found.slot);
         }
         new_tick

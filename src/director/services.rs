@@ -108,9 +108,14 @@ pub struct Services {
     pub marks: Arc<[MarkRule]>,
     /// How long connections live.
     pub timeouts: Timeouts,
+    /// The tick since which they do.
+    pub timeouts_since: u32,
     /// Settings of the director as a whole.
     pub tunables: Tunables,
 }
+
+/// A tick that none is near to: 17 years of ticks away from the first ones.
+const LONG_AGO: u32 = u32::MAX / 2;
 
 impl Default for Services {
     /// No services.
@@ -122,6 +127,7 @@ impl Default for Services {
             available: Arc::new(Available([0; Available::WORDS])),
             marks: Arc::default(),
             timeouts: Timeouts::default(),
+            timeouts_since: LONG_AGO,
             tunables: Tunables::default(),
         }
     }

@@ -20,11 +20,14 @@ impl ControlPlane {
     ///
     /// The steering program comes first, since it is the one that may refuse; between it and the workers' next
     /// batch a packet of a new service finds no service, as it did before.
-    pub(super) fn publish(&mut self, draft: Draft, after: Vec<After>) -> Result<(), Refusal> {
+    pub(super) fn publish(&mut self, mut draft: Draft, after: Vec<After>) -> Result<(), Refusal> {
         let wanted = steered(draft.services(), draft.roster(), &self.director.counts);
         if wanted != self.steered {
             self.host.steer(&wanted).map_err(|why| Refusal::new(Code::Host, why))?;
             self.steered = wanted;
+        }
+        if draft.services().timeouts != self.director.services.load().timeouts {
+            draft.settings().timeouts_since = self.tick_now();
         }
         let servers = addresses(draft.services());
         let (roster, before) = self.director.publish(draft);
