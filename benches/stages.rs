@@ -126,8 +126,10 @@ fn insert(c: &mut Criterion) {
                 removed: false,
             },
             server_id: 0,
+            template: None,
             learned: ([0; 6], 0),
             tick: 0,
+            timeout_s: 300,
         })
         .collect();
     c.bench_function("insert_10000_connections_of_two_keys", |b| {

@@ -11,11 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::view::ConnectionView;
 use crate::director::Director;
-use crate::director::conn::state::{State, Timeouts};
-use crate::director::conn::{Direction, Slot, SlotId};
+use crate::director::conn::state::State;
+use crate::director::conn::{Direction, Row, Slot, SlotId};
 use crate::director::name::ServiceKey;
 use crate::director::server::ServerId;
-use crate::director::service::Protocol;
 use crate::director::time::Time;
 
 /// Which connections: those that are all of what is said.
@@ -182,9 +181,8 @@ impl Listing {
         limit: usize,
         mut take: impl FnMut(ConnectionView),
     ) -> Option<SlotId> {
-        let timeouts = director.services.load().timeouts;
         director.table.list_from(from, limit, |_, slot| {
-            let row = Row::of(slot, &timeouts, now.tick());
+            let row = slot.row(now.tick());
             if self.passes(slot, &row) {
                 take(row.into());
             }
@@ -208,35 +206,6 @@ impl Listing {
                 }
                 ServiceKey::Mark { .. } => self.servers.contains(&ServerId(slot.server_id())),
             })
-    }
-}
-
-/// A connection as listings show it.
-#[derive(Debug)]
-struct Row {
-    protocol: &'static str,
-    expires_s: u32,
-    state: &'static str,
-    client: SocketAddr,
-    virtual_address: SocketAddr,
-    server: SocketAddr,
-    template: bool,
-}
-
-impl Row {
-    fn of(slot: &Slot, timeouts: &Timeouts, tick: u32) -> Self {
-        let (flow, state) = (slot.key(Direction::In), slot.status().state);
-        let idle_s = tick.saturating_sub(slot.last_seen()) / Time::TICKS_PER_S;
-        let is_tcp = flow.protocol() == Protocol::Tcp as u8;
-        Self {
-            protocol: if is_tcp { "TCP" } else { "UDP" },
-            expires_s: timeouts.of(flow.protocol(), state).saturating_sub(idle_s),
-            state: if is_tcp { state.name() } else { "UDP" },
-            client: flow.source(),
-            virtual_address: flow.destination(),
-            server: slot.key(Direction::Out).source(),
-            template: false,
-        }
     }
 }
 

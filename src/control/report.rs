@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
 use crate::director::Director;
-use crate::director::conn::{Direction, Slot};
+use crate::director::conn::Slot;
 use crate::director::name::ServiceKey;
 use crate::director::server::{Destination, ServerId};
 use crate::director::services::{Services, VirtualService};
@@ -36,7 +36,7 @@ fn write(out: &mut String, director: &Director, services: &Services, now: Time) 
     writeln!(out)?;
     traffic(out, director, services)?;
     writeln!(out)?;
-    connections(out, director, services, now)?;
+    connections(out, director, now)?;
     writeln!(out)?;
     writeln!(out, "Frames dropped, by reason")?;
     for (reason, count) in director.drops() {
@@ -108,13 +108,13 @@ fn counters(out: &mut String, name: &str, t: Traffic) -> fmt::Result {
     writeln!(out, "{name:<33}{columns}")
 }
 
-fn connections(out: &mut String, director: &Director, services: &Services, now: Time) -> fmt::Result {
+fn connections(out: &mut String, director: &Director, now: Time) -> fmt::Result {
     writeln!(out, "IPVS connection entries")?;
     writeln!(out, "pro expire state       source             virtual            destination")?;
     let (mut rows, mut unlisted) = (Vec::new(), 0usize);
     director.table.list(|slot| {
         if rows.len() < MAX_LISTED {
-            rows.push(connection(slot, services, now));
+            rows.push(connection(slot, now));
         } else {
             unlisted += 1;
         }
@@ -127,20 +127,16 @@ fn connections(out: &mut String, director: &Director, services: &Services, now: 
     Ok(())
 }
 
-fn connection(slot: &Slot, services: &Services, now: Time) -> String {
-    let (client, status) = (slot.key(Direction::In), slot.status());
-    let tcp = client.protocol() == 6;
-    let timeout_s = u64::from(services.timeouts.of(client.protocol(), status.state));
-    let idle_s = u64::from(now.tick().saturating_sub(slot.last_seen())) * Time::TICK_MS / 1000;
-    let left_s = timeout_s.saturating_sub(idle_s);
+fn connection(slot: &Slot, now: Time) -> String {
+    let row = slot.row(now.tick());
     format!(
         "{:<3} {:<6} {:<11} {:<18} {:<18} {}",
-        if tcp { "TCP" } else { "UDP" },
-        format!("{:02}:{:02}", left_s / 60, left_s % 60),
-        if tcp { status.state.name() } else { "UDP" },
-        client.source().to_string(),
-        client.destination().to_string(),
-        slot.key(Direction::Out).source()
+        row.protocol,
+        format!("{:02}:{:02}", row.expires_s / 60, row.expires_s % 60),
+        row.state,
+        row.client.to_string(),
+        row.virtual_address.to_string(),
+        row.server
     )
 }
 

@@ -1,11 +1,10 @@
 //! How a connection changes and ends: state changes, timers, removal, and the counts that follow them.
 
 use super::Director;
-use super::conn::state::Status;
+use super::conn::state::State;
 use super::conn::{Direction, Found, Shard, Slot, SlotId};
 use super::engine::{Engine, Work};
 use super::server::ServerId;
-use super::service::Protocol;
 use super::services::Services;
 use super::time::Time;
 use crate::packet::parse::TcpFlags;
@@ -21,6 +20,9 @@ const MAX_STEPS: u32 = 4096;
 
 /// Longest time until a connection's timer is looked at again, in seconds: what a lost letter costs at most.
 const MAX_NAP_S: u32 = 60;
+
+/// How much longer a template lives whose time is over while connections follow it, in seconds.
+const FOLLOWED_S: u32 = 60;
 
 /// Ticks after which a connection has been silent for `timeout_s` seconds, and at most one tick longer.
 pub(super) const fn ticks(timeout_s: u32) -> u32 {
@@ -44,12 +46,28 @@ impl<H> Work<'_, H> {
             }
         };
         self.director.counts.changed(ServerId(slot.server_id()), old, new);
-        let timeout_s = |status: Status| self.services.timeouts.of(Protocol::Tcp as u8, status.state);
-        if timeout_s(new) < timeout_s(old) {
-            if self.shard.owns(&self.director.table, found.slot) {
-                self.shard.rearm(&self.director.table, found.slot, self.tick + ticks(timeout_s(new)));
+        if new.state == State::Established
+            && let Some(template) = slot.template()
+        {
+            self.director.table.slot(template).assure();
+        }
+        self.renew(slot, found.slot);
+    }
+
+    /// The connection lives from this packet on for as long as the timeouts say now (`ip_vs_conn_put`); its timer is seen
+    /// to when that is shorter than it was. An idle connection keeps what its last packet was given.
+    pub(super) fn renew(&mut self, slot: &Slot, id: SlotId) {
+        let timeout_s = self.services.timeouts.of(slot.key(Direction::In).protocol(), slot.status().state);
+        let before_s = slot.timeout_s();
+        if timeout_s == before_s {
+            return;
+        }
+        slot.set_timeout_s(timeout_s);
+        if timeout_s < before_s {
+            if self.shard.owns(&self.director.table, id) {
+                self.shard.rearm(&self.director.table, id, self.tick + ticks(timeout_s));
             } else {
-                self.director.tell_owner(slot, found.slot);
+                self.director.tell_owner(slot, id);
             }
         }
     }
@@ -57,19 +75,63 @@ impl<H> Work<'_, H> {
     /// Takes a connection out of the table, whoever owns it.
     pub(super) fn remove(&mut self, id: SlotId) {
         let table = &self.director.table;
-        let slot = table.slot(id);
-        if let Some(status) = table.unlink(id) {
-            self.director.counts.closed(ServerId(slot.server_id()), status);
+        if self.director.end(id) {
             if self.shard.owns(table, id) {
                 self.shard.retire(table, id);
             } else {
-                self.director.tell_owner(slot, id);
+                self.director.tell_owner(table.slot(id), id);
             }
         }
     }
 }
 
 impl Director {
+    /// Ends connections and templates whose servers were removed, among the next `limit` places of the table from
+    /// `from` on, and says where to go on: what `expire_nodest_conn` asks for after a server was taken out of
+    /// its service (`ip_vs_expire_nodest_conn_flush`); without it nothing happens. A worker that has not seen the
+    /// new services yet may still open one: those end within a minute.
+    ///
+    /// For the control plane; packets are forwarded meanwhile.
+    pub fn end_orphans(&self, from: u32, limit: usize) -> Option<u32> {
+        let services = self.services.load();
+        if services.tunables.expire_nodest_conn == 0 {
+            return None;
+        }
+        self.table.list_from(from, limit, |id, slot| {
+            if !services.is_available(ServerId(slot.server_id())) {
+                let template = slot.template();
+                for ended in [Some(id), template].into_iter().flatten().filter(|&id| self.end(id)) {
+                    self.tell_owner(self.table.slot(ended), ended);
+                }
+            }
+        })
+    }
+
+    /// Takes a connection out of the table, or a template that nobody follows, and out of its server's counts. True
+    /// for who did it and has to see to it that the slot's owner retires it.
+    fn end(&self, id: SlotId) -> bool {
+        let slot = self.table.slot(id);
+        let server = ServerId(slot.server_id());
+        if slot.is_template() {
+            let ended = slot.close() && self.table.unlink(id).is_some();
+            if ended {
+                self.counts.template_closed(server);
+            }
+            return ended;
+        }
+        let Some(status) = self.table.unlink(id) else { return false };
+        self.counts.closed(server, status);
+        self.leave(slot.template());
+        true
+    }
+
+    /// A connection does not follow its template any more.
+    pub(super) fn leave(&self, template: Option<SlotId>) {
+        if let Some(id) = template {
+            self.table.slot(id).leave();
+        }
+    }
+
     /// Tells the owner of a connection to look at its timer. Into a full mailbox nothing goes: the timer is
     /// then looked at within [`MAX_NAP_S`].
     fn tell_owner(&self, slot: &Slot, id: SlotId) {
@@ -104,19 +166,24 @@ impl Engine {
     }
 }
 
-/// Looks at a connection whose timer may be up: frees it if it was removed, removes it if it was silent for
-/// too long, and arms it for the right time otherwise.
+/// Looks at a connection or template whose timer may be up: frees it if it was removed, removes it if it was silent
+/// for too long, and arms it for the right time otherwise.
 fn look_at(director: &Director, shard: &mut Shard, services: &Services, id: SlotId, tick: u32) {
     let table = &director.table;
     let slot = table.slot(id);
-    let status = slot.status();
-    let timeout_s = services.timeouts.of(slot.key(Direction::In).protocol(), status.state);
-    let deadline = slot.last_seen().saturating_add(ticks(timeout_s));
-    if !status.removed && deadline > tick {
-        return shard.rearm(table, id, deadline.min(tick + ticks(MAX_NAP_S)));
+    let orphan =
+        services.tunables.expire_nodest_conn > 0 && !services.is_available(ServerId(slot.server_id()));
+    let deadline = slot.last_seen().saturating_add(ticks(slot.timeout_s()));
+    let is_over = deadline <= tick;
+    if slot.status().removed || ((is_over || orphan) && director.end(id)) {
+        return shard.retire(table, id);
     }
-    if let Some(status) = table.unlink(id) {
-        director.counts.closed(ServerId(slot.server_id()), status);
+    // It is a template then, and connections follow it: as in the kernel (`ip_vs_conn_expire`) it has another
+    // minute, and never more again.
+    if is_over && slot.is_template() {
+        slot.set_timeout_s(FOLLOWED_S);
+        slot.seen(tick);
     }
-    shard.retire(table, id);
+    let deadline = slot.last_seen().saturating_add(ticks(slot.timeout_s()));
+    shard.rearm(table, id, deadline.clamp(tick + 1, tick + ticks(MAX_NAP_S)));
 }

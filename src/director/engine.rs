@@ -10,20 +10,21 @@ use arc_swap::{ArcSwap, Cache};
 use arrayvec::ArrayVec;
 use crossbeam_channel::Receiver;
 
-use super::conn::state::State;
 use super::conn::{Direction, Found, Shard, Slot, SlotId};
 use super::drops::DropReason;
 use super::forward::hops::{Hop, NextHops, PortId, Route};
-use super::forward::recipe::Way;
+use super::forward::recipe::{Recipe, Way};
 use super::forward::{self};
+use super::open::Begun;
 use super::refusal::{self, Allowance, Refusal};
 use super::server::ServerId;
 use super::service::Protocol;
-use super::services::Services;
+use super::services::{Available, Services};
 use super::stats::Stats;
 use super::time::Time;
 use super::{Director, Seat};
 use crate::packet::answer::must_not_fragment;
+use crate::packet::flow::FlowKey;
 use crate::packet::parse::{Parsed, Reject, TcpFlags, parse};
 
 /// Frames processed at once: enough to overlap memory latency, few enough for the first-level cache.
@@ -90,6 +91,10 @@ pub(super) struct Work<'a, H> {
     pub(super) stats: &'a Stats,
     pub(super) shard: &'a mut Shard,
     pub(super) services: &'a Services,
+    /// Of the services; at hand, since every packet asks.
+    available: &'a Available,
+    /// The timeouts have just been changed.
+    renews: bool,
     pub(super) hops: &'a H,
     pub(super) tick: u32,
 }
@@ -142,7 +147,10 @@ impl Engine {
         }
 
         let (services, shard, tick) = (self.services.load(), &mut self.shard, now.tick());
-        let mut work = Work { director, stats, shard, services, hops, tick };
+        let available = &*services.available;
+        // In the tick of `ipvsadm --set` every packet counts, not only the first of a tick.
+        let renews = tick.wrapping_sub(services.timeouts_since) <= 1;
+        let mut work = Work { director, stats, shard, services, available, renews, hops, tick };
         verdicts.clear();
         for (packet, looked) in batch.iter_mut().zip(&self.looked) {
             let outcome = match &looked.parsed {
@@ -188,21 +196,43 @@ impl<'a, H: NextHops> Work<'a, H> {
         likely: Option<Found>,
     ) -> Result<PortId, Refusal> {
         let (slot, found) = match self.find(parsed, hash, likely) {
-            Some((slot, found)) if !starts_anew(slot, found, parsed) => (slot, found),
-            stale => match self.services.find(parsed.key.protocol(), parsed.key.destination()) {
-                Some(service) => self.open(service, packet, parsed, stale.map(|(_, found)| found))?,
-                None => return self.route_on(packet, parsed),
+            Some((slot, found)) if self.goes_on(slot, found, parsed) => (slot, found),
+            known => match self.begin(packet, parsed, known)? {
+                Begun::Connection(slot, found) => (slot, found),
+                Begun::Sent(port) => return Ok(port),
             },
         };
         let direction = found.direction;
         let new_tick = self.note(slot, found, parsed);
-        let way_out = self.next_hop(slot, direction, parsed, packet, new_tick);
+        let hop = self.next_hop(slot, direction, parsed, packet, new_tick);
+        let opposite = || slot.key(direction.opposite());
+        self.send(packet, parsed, direction, hop, slot.recipe(direction), opposite)
+    }
+
+    /// True for a packet that just goes on in its connection: a server's, or a client's that is no SYN, while the
+    /// server is there.
+    #[inline]
+    fn goes_on(&self, slot: &Slot, found: Found, parsed: &Parsed) -> bool {
+        found.direction == Direction::Out
+            || (!parsed.flags.has(TcpFlags::SYN) && self.available.has(ServerId(slot.server_id())))
+    }
+
+    /// Readdresses a packet to its next hop, or says what its sender is told.
+    #[inline]
+    pub(super) fn send(
+        &self,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        direction: Direction,
+        way_out: Result<Hop, DropReason>,
+        recipe: Recipe,
+        opposite: impl FnOnce() -> FlowKey,
+    ) -> Result<PortId, Refusal> {
         let hop = way_out.and_then(|hop| forward::check(parsed, &hop).map(|()| hop)).map_err(|reason| {
             let too_long_for = way_out.map_or(0, |hop| hop.mtu);
             refusal::told(reason, direction, must_not_fragment(packet.frame(), parsed), too_long_for)
         })?;
-        let opposite = || slot.key(direction.opposite());
-        forward::apply(packet.frame(), parsed, slot.recipe(direction), opposite, &hop);
+        forward::apply(packet.frame(), parsed, recipe, opposite, &hop);
         Ok(hop.port)
     }
 
@@ -225,7 +255,9 @@ impl<'a, H: NextHops> Work<'a, H> {
         let id = ServerId(slot.server_id());
         match found.direction {
             Direction::In => self.stats.packet_in(id, parsed.ip_len),
-            Direction::Out => self.stats.packet_out(id, parsed.ip_len),
+            Direction::Out if self.available.has(id) => self.stats.packet_out(id, parsed.ip_len),
+            // A removed server's replies are forwarded; the kernel does not count them.
+            Direction::Out => {}
         }
         let new_tick = slot.seen(self.tick);
         if parsed.key.protocol() == Protocol::Tcp as u8 {
@@ -233,6 +265,13 @@ impl<'a, H: NextHops> Work<'a, H> {
             if old.after_tcp(found.direction, parsed.flags) != old {
                 self.step(slot, found, parsed.flags);
             }
+        } else if found.direction == Direction::Out
+            && let Some(template) = slot.template()
+        {
+            self.director.table.slot(template).assure();
+        }
+        if new_tick || self.renews {
+            self.renew(slot, found.slot);
         }
         new_tick
     }
@@ -288,12 +327,4 @@ impl<'a, H: NextHops> Work<'a, H> {
 #[inline]
 fn is_of(slot: &Slot, found: Found, parsed: &Parsed) -> bool {
     slot.matches(found.direction, &parsed.key) && !slot.status().removed
-}
-
-/// True for a SYN that reuses the ports of a connection that is over (`conn_reuse_mode` 1).
-#[inline]
-fn starts_anew(slot: &Slot, found: Found, parsed: &Parsed) -> bool {
-    parsed.flags.has(TcpFlags::SYN)
-        && found.direction == Direction::In
-        && matches!(slot.status().state, State::TimeWait | State::Close)
 }

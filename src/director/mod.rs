@@ -9,7 +9,7 @@
 //! | [`sched`] | which server takes a new connection |
 //! | [`conn`] | the connection table, states, timers |
 //! | [`forward`] | rewrite recipes, next hops |
-//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `close` how it ends, `refusal` what the sender of a dropped packet is told, `stray` what becomes of a NAT server's other packets |
+//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `refusal` what the sender of a dropped packet is told, `stray` what becomes of packets that belong to nothing |
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
@@ -22,6 +22,7 @@ pub mod forward;
 pub mod marks;
 pub mod name;
 mod open;
+mod persistence;
 mod refusal;
 pub mod roster;
 pub mod sched;

@@ -1,68 +1,193 @@
-//! How a connection begins: a packet without one finds its service, the scheduler a server, and both
-//! directions their recipes.
+//! How a connection begins: a packet without one finds its service, the scheduler or a template a server, and both
+//! directions their recipes. Here too is decided whether a packet's old connection still is one.
 //!
-//! `tcp_conn_schedule` and `ip_vs_schedule`: TCP opens with a SYN (that is no RST), UDP with any packet.
+//! `ip_vs_in_hook`, `tcp_conn_schedule` and `ip_vs_schedule`: TCP opens with a SYN (that is no RST), UDP with any
+//! packet.
 
 use std::hint::spin_loop;
 
 use super::close::ticks;
 use super::conn::state::{State, Status};
-use super::conn::{Direction, Found, NewConnection, Refused, Slot};
+use super::conn::{Direction, Found, NewConnection, Refused, Slot, SlotId};
 use super::drops::DropReason;
 use super::engine::{Packet, Work};
 use super::forward::Plan;
-use super::forward::hops::{NextHops, Route};
+use super::forward::hops::{NextHops, PortId, Route};
 use super::forward::recipe::Way;
+use super::name::ServiceKey;
 use super::refusal::{Answer, Refusal};
 use super::sched::{Request, Schedule};
-use super::server::ServerId;
+use super::server::{Destination, ServerId};
 use super::service::Protocol;
-use super::services::VirtualService;
+use super::services::{FTP, FTP_DATA, VirtualService};
 use crate::packet::answer::IcmpError;
+use crate::packet::flow::FlowKey;
 use crate::packet::parse::{Parsed, TcpFlags};
 
-/// Active FTP's data port: a connection from it is the server's answer to a client and never scheduled
-/// (`ip_vs_schedule` in ip_vs_core.c).
-const FTP_DATA: u16 = 20;
-
 /// Attempts to enter a connection that another worker is just removing, which takes it some 100 ns.
-const REMOVAL_SPINS: u32 = 1000;
+pub(super) const REMOVAL_SPINS: u32 = 1000;
+
+/// What became of a packet that did not simply go on in a connection.
+#[derive(Debug)]
+pub(super) enum Begun<'a> {
+    /// It has a connection, new or old, to be forwarded in.
+    Connection(&'a Slot, Found),
+    /// It was readdressed without one, and leaves by this interface.
+    Sent(PortId),
+}
+
+/// What a packet finds its old connection to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Its connection.
+    Stays,
+    /// Over: the packet has none.
+    Ends,
+    /// Waiting for its server to come back.
+    Waits,
+}
 
 impl<'a, H: NextHops> Work<'a, H> {
-    /// Opens the connection of `service` that `parsed` is the first packet of, or says why not. `stale` is a connection
-    /// with the same key that is over.
+    /// Deals with a packet that has no connection, or `known`, of which it is not clear whether it goes on.
     #[cold]
-    pub(super) fn open(
+    pub(super) fn begin(
         &mut self,
-        service: &VirtualService,
-        packet: &Packet<'_>,
+        packet: &mut Packet<'_>,
         parsed: &Parsed,
-        stale: Option<Found>,
-    ) -> Result<(&'a Slot, Found), Refusal> {
-        let key = &parsed.key;
-        let opens = parsed.flags.has(TcpFlags::SYN) && !parsed.flags.has(TcpFlags::RST);
-        let tcp = key.protocol() == Protocol::Tcp as u8;
-        if (tcp && !opens) || key.source().port() == FTP_DATA {
-            return Err(DropReason::NoConnection.answered(Answer::Reset));
+        known: Option<(&'a Slot, Found)>,
+    ) -> Result<Begun<'a>, Refusal> {
+        let service = self.services.of_packet(&parsed.key);
+        let mut stale = None;
+        if let Some((slot, found)) = known {
+            match self.fate(slot, service, parsed) {
+                Fate::Stays => return Ok(Begun::Connection(slot, found)),
+                Fate::Waits => return Err(DropReason::ServerGone.into()),
+                Fate::Ends => stale = Some(found.slot),
+            }
         }
-        let (list, counts) = (&service.destinations, &self.director.counts);
-        let picked = service
-            .scheduler
-            .pick(list, counts, &Request { flow: key, tick: self.tick })
-            .and_then(|index| list.get(index));
+        let chosen = service.map(|service| self.choose(service, parsed));
         // After the choice: the kernel too still counts the old connection while it chooses.
-        if let Some(found) = stale {
-            self.remove(found.slot);
+        if let Some(id) = stale {
+            self.remove(id);
         }
-        let unavailable = DropReason::NoServer.answered(Answer::Error(IcmpError::PortUnreachable));
-        let destination = picked.ok_or(unavailable)?;
-        let plan = Plan::new(key, destination).ok_or(DropReason::NoTunnel)?;
-        let new = self.connection(packet, parsed, plan, destination.id);
-        let found = self.enter(&new, parsed.flags)?;
-        Ok((self.director.table.slot(found.slot), found))
+        match (chosen, service) {
+            (Some(chosen), Some(service)) => {
+                let (destination, template) = chosen?;
+                self.open(service, packet, parsed, &destination, template)
+            }
+            _ => self.route_on(packet, parsed).map(Begun::Sent),
+        }
     }
 
-    fn connection(&self, packet: &Packet<'_>, parsed: &Parsed, plan: Plan, id: ServerId) -> NewConnection {
+    /// What becomes of the old connection of a client's packet, as `ip_vs_in_hook` decides.
+    fn fate(&self, slot: &Slot, service: Option<&VirtualService>, parsed: &Parsed) -> Fate {
+        let (id, tunables) = (ServerId(slot.server_id()), &self.services.tunables);
+        let gives_up = tunables.expire_nodest_conn > 0;
+        if parsed.flags.has(TcpFlags::SYN) && tunables.conn_reuse_mode > 0 {
+            let server = service.and_then(|s| s.destination(id));
+            let quiesced = gives_up && server.is_some_and(|d| d.weight == 0);
+            if quiesced || starts_anew(slot, tunables.conn_reuse_mode) {
+                return Fate::Ends;
+            }
+        }
+        match (self.services.is_available(id), gives_up) {
+            (true, _) => Fate::Stays,
+            (false, true) => Fate::Ends,
+            (false, false) => Fate::Waits,
+        }
+    }
+
+    /// The server for the connection that a packet opens, and the template that leads there; or why it opens none.
+    fn choose(
+        &mut self,
+        service: &VirtualService,
+        parsed: &Parsed,
+    ) -> Result<(Destination, Option<SlotId>), Refusal> {
+        let (key, flags) = (&parsed.key, parsed.flags);
+        let may = flags.has(TcpFlags::SYN) || self.services.tunables.sloppy_tcp > 0;
+        let opens = key.protocol() != Protocol::Tcp as u8 || (may && !flags.has(TcpFlags::RST));
+        // Active FTP's data connection is the server's answer to a client: never scheduled.
+        if !opens || key.source().port() == FTP_DATA {
+            return Err(DropReason::NoConnection.as_by_the_host(parsed));
+        }
+        let is_own_port = key.destination().port() == service.service.key.port();
+        let by_mark = matches!(service.service.key, ServiceKey::Mark { .. });
+        match service.service.persistence {
+            Some(persistence) => {
+                let (mut destination, template) = self.follow(service, persistence, key)?;
+                if !is_own_port {
+                    // The one that the packet has.
+                    destination.address.set_port(0);
+                }
+                Ok((destination, Some(template)))
+            }
+            // Only persistence keeps FTP's data connections with the one they belong to.
+            None if !is_own_port && !by_mark => Err(DropReason::NoConnection.as_by_the_host(parsed)),
+            None => Ok((self.schedule(service, key)?, None)),
+        }
+    }
+
+    /// The scheduler's choice, or what the client is told without one (`ip_vs_leave`).
+    pub(super) fn schedule(&self, service: &VirtualService, key: &FlowKey) -> Result<Destination, Refusal> {
+        let list = &service.destinations;
+        let request = Request { flow: key, tick: self.tick };
+        let picked = service.scheduler.pick(list, &self.director.counts, &request);
+        picked.and_then(|index| list.get(index)).copied().ok_or_else(|| {
+            // A service of FTP gets packets that are not meant for it.
+            let not_ftp = service.service.key.port() == FTP && key.destination().port() != FTP;
+            let answer = if not_ftp { Answer::Reset } else { Answer::Error(IcmpError::PortUnreachable) };
+            DropReason::NoServer.answered(answer)
+        })
+    }
+
+    /// Opens the connection to the server that was chosen. With one-packet scheduling the packet is all of it.
+    fn open(
+        &mut self,
+        service: &VirtualService,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        destination: &Destination,
+        template: Option<SlotId>,
+    ) -> Result<Begun<'a>, Refusal> {
+        let Some(plan) = Plan::new(&parsed.key, destination) else {
+            self.director.leave(template);
+            return Err(DropReason::NoTunnel.into());
+        };
+        if service.service.one_packet && parsed.key.protocol() == Protocol::Udp as u8 {
+            self.director.leave(template);
+            return self.send_alone(packet, parsed, &plan, destination.id).map(Begun::Sent);
+        }
+        let new = self.connection(packet, parsed, plan, destination.id, template);
+        let found = self.enter(&new, parsed.flags)?;
+        Ok(Begun::Connection(self.director.table.slot(found.slot), found))
+    }
+
+    /// Forwards a packet that is a connection of its own: counted, and forgotten.
+    fn send_alone(
+        &self,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        plan: &Plan,
+        id: ServerId,
+    ) -> Result<PortId, Refusal> {
+        self.stats.connection(id);
+        self.stats.packet_in(id, parsed.ip_len);
+        let hop = match self.way(plan.reply_key.source().ip(), parsed).route {
+            Route::Via(hop) => self.hops.hop(hop).ok_or(DropReason::Unresolved),
+            Route::Unknown => Err(DropReason::Unresolved),
+            Route::Unreachable => Err(DropReason::NoRoute),
+        };
+        self.send(packet, parsed, Direction::In, hop, plan.client, || plan.reply_key)
+    }
+
+    fn connection(
+        &self,
+        packet: &Packet<'_>,
+        parsed: &Parsed,
+        plan: Plan,
+        id: ServerId,
+        template: Option<SlotId>,
+    ) -> NewConnection {
         let to_server = self.way(plan.reply_key.source().ip(), parsed);
         let replies = plan.server.is_some();
         // Of another generation: looked up by the first reply. Many floods never get one.
@@ -74,19 +199,28 @@ impl<'a, H: NextHops> Work<'a, H> {
             // Inactive until its first packet has been counted, like the kernel's.
             status: Status { state: State::None, inactive: true, no_output: !replies, removed: false },
             server_id: id.0,
+            template,
             learned: (packet.source_mac(), packet.port),
             tick: self.tick,
+            timeout_s: 0,
         }
     }
 
-    /// Enters a connection into the table, counted before anybody can find it.
+    /// Enters a connection into the table, counted before anybody can find it. If it is not entered, it does not
+    /// follow its template any more.
     fn enter(&mut self, new: &NewConnection, flags: TcpFlags) -> Result<Found, DropReason> {
         // Armed for the state that the packet will bring about in a moment.
         let state = new.status.after_tcp(Direction::In, flags).state;
         let timeout_s = self.services.timeouts.of(new.client.0.protocol(), state);
+        let new = &NewConnection { timeout_s, ..*new };
         let deadline = self.tick + ticks(timeout_s);
-        let (table, counts) = (&self.director.table, &self.director.counts);
+        let (director, counts) = (self.director, &self.director.counts);
+        let table = &director.table;
         let id = ServerId(new.server_id);
+        let leave = |outcome| {
+            director.leave(new.template);
+            outcome
+        };
         for _ in 0..REMOVAL_SPINS {
             counts.opened(id, new.status);
             let (refused, status) = match self.shard.insert(table, new, deadline) {
@@ -96,17 +230,33 @@ impl<'a, H: NextHops> Work<'a, H> {
                 }
                 Err(refusal) => refusal,
             };
-            if let Some(status) = status {
-                counts.closed(id, status);
-            }
+            let Some(status) = status else {
+                // Whoever removed it has counted it, and out of its template.
+                return Err(DropReason::Removing);
+            };
+            counts.closed(id, status);
             match refused {
-                Refused::TableFull => return Err(DropReason::TableFull),
-                Refused::BucketFull => return Err(DropReason::BucketFull),
+                Refused::TableFull => return leave(Err(DropReason::TableFull)),
+                Refused::BucketFull => return leave(Err(DropReason::BucketFull)),
                 // Another worker had a packet of the same flow at the same moment: or is just removing it.
-                Refused::Exists(found) if !table.slot(found.slot).status().removed => return Ok(found),
+                Refused::Exists(found) if !table.slot(found.slot).status().removed => {
+                    return leave(Ok(found));
+                }
                 Refused::Exists(_) => spin_loop(),
             }
         }
-        Err(DropReason::Removing)
+        leave(Err(DropReason::Removing))
     }
+}
+
+/// True for a connection that is over, so that a SYN with its ports begins another one (`is_new_conn_expected`). One
+/// that follows a template goes to the same server anyway.
+fn starts_anew(slot: &Slot, conn_reuse_mode: u32) -> bool {
+    let status = slot.status();
+    slot.template().is_none()
+        && match status.state {
+            State::TimeWait | State::Close => true,
+            State::FinWait => conn_reuse_mode & 2 != 0 && status.no_output,
+            _ => false,
+        }
 }

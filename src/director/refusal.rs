@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use super::conn::Direction;
 use super::drops::DropReason;
 use super::engine::Packet;
+use super::service::Protocol;
 use super::time::Time;
 use crate::packet::answer::{self, IcmpError};
 use crate::packet::parse::Parsed;
@@ -42,6 +43,13 @@ impl DropReason {
     /// Dropped, and the sender is told.
     pub(super) fn answered(self, answer: Answer) -> Refusal {
         Refusal { reason: self, answer: Some(answer) }
+    }
+
+    /// Dropped, and the sender is told what the host's own stack says where nobody listens: IPVS lets it have the
+    /// packet.
+    pub(super) fn as_by_the_host(self, parsed: &Parsed) -> Refusal {
+        let is_tcp = parsed.key.protocol() == Protocol::Tcp as u8;
+        self.answered(if is_tcp { Answer::Reset } else { Answer::Error(IcmpError::PortUnreachable) })
     }
 }
 

@@ -79,13 +79,14 @@ impl Roster {
         let mut freed = Vec::new();
         let short = self.left() < wanted;
         self.removed.retain(|_, removed| {
+            // Asked before the connections are counted: a worker that does not know yet may open one.
+            let nobody_chooses_it = removed.stamp.is_some_and(&passed);
             if counts.any(removed.id) {
                 removed.idle_since = None;
                 return true;
             }
             let since = *removed.idle_since.get_or_insert(tick);
             let is_over = short || tick.saturating_sub(since) >= REMEMBERED;
-            let nobody_chooses_it = removed.stamp.is_some_and(&passed);
             let forget = is_over && nobody_chooses_it;
             if forget {
                 freed.push(removed.id);

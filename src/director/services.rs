@@ -13,13 +13,21 @@ use indexmap::IndexMap;
 
 use super::conn::state::Timeouts;
 use super::draft::{Draft, Refused};
-use super::marks::MarkRule;
+use super::marks::{self, MarkRule};
 use super::name::ServiceKey;
 use super::roster::Roster;
 use super::sched::{Change, Schedule, Scheduler};
 use super::server::{Destination, MAX_IDS, ServerId};
 use super::service::{Method, Pool, Protocol, Service};
 use super::tunables::Tunables;
+use crate::packet::flow::FlowKey;
+
+/// Port of FTP's control connection.
+pub(super) const FTP: u16 = 21;
+/// Port of active FTP's data connections.
+pub(super) const FTP_DATA: u16 = 20;
+/// The first port that needs no privilege to listen at (`ip_unprivileged_port_start`): those of passive FTP.
+const UNPRIVILEGED: u16 = 1024;
 
 /// A service with the state it is balanced by.
 #[derive(Debug)]
@@ -51,6 +59,11 @@ impl VirtualService {
         Self { service, destinations: self.destinations.clone(), scheduler }
     }
 
+    /// The server with this number, if it is in the service.
+    pub fn destination(&self, id: ServerId) -> Option<&Destination> {
+        self.destinations.iter().find(|d| d.id == id)
+    }
+
     /// The place in the list of the server with this address.
     pub fn position(&self, address: SocketAddr) -> Option<usize> {
         self.destinations.iter().position(|d| d.address == address)
@@ -59,6 +72,26 @@ impl VirtualService {
 
 /// Protocol, address and port; port 0 is every port.
 pub type Endpoint = (Protocol, SocketAddr);
+
+/// A bit for each number of a server, set while it is in its service: asked for every packet.
+#[derive(Clone, Debug)]
+pub(super) struct Available([u64; Self::WORDS]);
+
+impl Available {
+    const WORDS: usize = MAX_IDS.div_ceil(u64::BITS) as usize;
+
+    /// Word and bit of a number, all of which are below [`MAX_IDS`].
+    #[inline]
+    const fn place(id: ServerId) -> (usize, u64) {
+        ((id.0 / u64::BITS) as usize % Self::WORDS, 1 << (id.0 % u64::BITS))
+    }
+
+    #[inline]
+    pub(super) const fn has(&self, id: ServerId) -> bool {
+        let (word, bit) = Self::place(id);
+        self.0[word] & bit != 0
+    }
+}
 
 /// All services.
 #[derive(Clone, Debug)]
@@ -69,15 +102,20 @@ pub struct Services {
     pub(super) servers: usize,
     /// Servers whose packets come through the director, and in how many services each is.
     pub(super) nat_servers: Arc<HashMap<Endpoint, u32, RandomState>>,
-    /// A bit for each server that is in its service.
-    pub(super) available: Arc<[u64]>,
+    /// Servers that are in their services.
+    pub(super) available: Arc<Available>,
     /// Which packets get a firewall mark.
     pub marks: Arc<[MarkRule]>,
     /// How long connections live.
     pub timeouts: Timeouts,
+    /// The tick since which they do.
+    pub timeouts_since: u32,
     /// Settings of the director as a whole.
     pub tunables: Tunables,
 }
+
+/// A tick that none is near to: 17 years of ticks away from the first ones.
+const LONG_AGO: u32 = u32::MAX / 2;
 
 impl Default for Services {
     /// No services.
@@ -86,9 +124,10 @@ impl Default for Services {
             list: IndexMap::default(),
             servers: 0,
             nat_servers: Arc::default(),
-            available: vec![0; MAX_IDS.div_ceil(u64::BITS) as usize].into(),
+            available: Arc::new(Available([0; Available::WORDS])),
             marks: Arc::default(),
             timeouts: Timeouts::default(),
+            timeouts_since: LONG_AGO,
             tunables: Tunables::default(),
         }
     }
@@ -115,6 +154,23 @@ impl Services {
         self.get(&ServiceKey::new(protocol, address))
     }
 
+    /// The service of a packet that belongs to no connection, in the order of `ip_vs_service_find`: of its mark; of
+    /// its destination; FTP's, whose data connections have other ports; of all ports of the address.
+    pub fn of_packet(&self, key: &FlowKey) -> Option<&VirtualService> {
+        let (protocol, address) = (key.protocol(), key.destination());
+        let by_mark = || {
+            let mark = marks::mark_of(&self.marks, key)?;
+            self.get(&ServiceKey::Mark { mark, v6: !key.is_v4() })
+        };
+        let of_port = |port| self.find(protocol, SocketAddr::new(address.ip(), port));
+        let may_be_ftp =
+            protocol == Protocol::Tcp as u8 && (address.port() == FTP_DATA || address.port() >= UNPRIVILEGED);
+        by_mark()
+            .or_else(|| self.find(protocol, address))
+            .or_else(|| of_port(FTP).filter(|_| may_be_ftp))
+            .or_else(|| of_port(0))
+    }
+
     /// The service of this name.
     pub fn get(&self, key: &ServiceKey) -> Option<&VirtualService> {
         self.list.get(key).map(Arc::as_ref)
@@ -130,8 +186,12 @@ impl Services {
     /// True if this server is in its service: not removed.
     #[inline]
     pub fn is_available(&self, id: ServerId) -> bool {
-        let word = self.available.get((id.0 / u64::BITS) as usize).copied().unwrap_or(0);
-        word >> (id.0 % u64::BITS) & 1 != 0
+        self.available.has(id)
+    }
+
+    /// True if a server of `before` is not in its service any more.
+    pub fn lacks_a_server_of(&self, before: &Self) -> bool {
+        self.available.0.iter().zip(before.available.0.iter()).any(|(now, before)| before & !now != 0)
     }
 
     /// Every service in the order they were added.
@@ -171,11 +231,9 @@ impl Services {
     }
 
     pub(super) fn set_available(&mut self, id: ServerId, is_available: bool) {
-        let words = Arc::make_mut(&mut self.available);
-        if let Some(word) = words.get_mut((id.0 / u64::BITS) as usize) {
-            let bit = 1 << (id.0 % u64::BITS);
-            *word = if is_available { *word | bit } else { *word & !bit };
-        }
+        let (word, bit) = Available::place(id);
+        let word = &mut Arc::make_mut(&mut self.available).0[word];
+        *word = if is_available { *word | bit } else { *word & !bit };
     }
 
     /// Counts a NAT server in, or out.
@@ -187,9 +245,11 @@ impl Services {
             ServiceKey::Address { protocol, .. } => std::slice::from_ref(protocol),
             ServiceKey::Mark { .. } => Protocol::ALL,
         };
+        // With all ports of a service come all ports of its servers.
+        let port = if service.port() == 0 { 0 } else { server.address.port() };
         let counts = Arc::make_mut(&mut self.nat_servers);
         for &protocol in protocols {
-            let endpoint = (protocol, server.address);
+            let endpoint = (protocol, SocketAddr::new(server.address.ip(), port));
             let count = counts.entry(endpoint).or_default();
             *count = if is_in { *count + 1 } else { count.saturating_sub(1) };
             if *count == 0 {

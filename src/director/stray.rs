@@ -1,6 +1,9 @@
-//! A NAT server's packet that belongs to no connection of ours: somebody talks to the server itself, and the
-//! director is on the way. IPVS lets the host route it on (`ip_vs_out_hook` in ip_vs_core.c finds no connection:
-//! NF_ACCEPT); so it is routed on here, by the same routes.
+//! A packet that belongs to no connection and no service of ours.
+//!
+//! If it is a NAT server's, somebody talks to the server itself, and the director is on the way. IPVS lets the host
+//! route it on (`ip_vs_out_hook` in ip_vs_core.c finds no connection: NF_ACCEPT); so it is routed on here, by the
+//! same routes. Any other is a client's whose service is just gone: IPVS leaves it to the host, where nobody
+//! listens.
 
 use super::drops::DropReason;
 use super::engine::{Packet, Work};
@@ -15,12 +18,12 @@ use crate::packet::parse::Parsed;
 const ROUTE: Recipe = Recipe { rewrite: Rewrite::None, l3: Delta::TTL_MINUS_ONE, l4: Delta(0) };
 
 impl<H: NextHops> Work<'_, H> {
-    /// Routes the packet on if it is a NAT server's; everything else has no business here.
+    /// Routes the packet on if it is a NAT server's; everybody else is told that nobody listens.
     #[cold]
     pub(super) fn route_on(&self, packet: &mut Packet<'_>, parsed: &Parsed) -> Result<PortId, Refusal> {
         let key = &parsed.key;
         if !self.services.is_nat_server(key.protocol(), key.source()) {
-            return Err(DropReason::NoService.into());
+            return Err(DropReason::NoService.as_by_the_host(parsed));
         }
         self.stats.stray();
         let hop = match self.way(key.destination().ip(), parsed).route {

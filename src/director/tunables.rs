@@ -94,7 +94,7 @@ pub struct Tunable {
 
 tunables! {
     conn_reuse_mode: 0..=3, 1,
-        "What a SYN that reuses the ports of a connection does: 0 it goes to the same server; bit 1: of one in TIME_WAIT or CLOSE it is scheduled anew; bit 2: also of one in FIN_WAIT whose replies bypass the director";
+        "What a SYN that reuses the ports of a connection does: 0 it goes to the same server; 1 of one in TIME_WAIT or CLOSE it is scheduled anew; 2 and 3 of one in FIN_WAIT whose replies bypass the director, too";
     expire_nodest_conn: 0..=1, 0,
         "Packets of a connection whose server was removed: 0 they are dropped and the connection waits for the server to come back; 1 the connection ends, and the packet is treated as of none";
     expire_quiescent_template: 0..=1, 0,

@@ -5,20 +5,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const V4: u64 = 4;
 const V6: u64 = 6;
+const GROUP: u64 = 1 << 16;
 
 /// Protocol, source and destination of a packet, in five words that compare and hash fast.
 ///
 /// ```text
 ///            IPv4                          IPv6
 /// words[0]   source << 32 | destination    source, first half
-/// words[1]   source port << 48 | destination port << 32 | protocol << 8 | family
+/// words[1]   source port << 48 | destination port << 32 | group << 16 | protocol << 8 | family
 /// words[2]   0                             source, second half
 /// words[3]   0                             destination, first half
 /// words[4]   0                             destination, second half
 /// ```
 ///
 /// The family is part of the key, so an IPv4 flow never equals an IPv6 one, and an IPv4 key is decided by
-/// its first two words.
+/// its first two words. The group bit is set for a group of flows: no packet has such a key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct FlowKey {
     words: [u64; Self::WORDS],
@@ -52,6 +53,23 @@ impl FlowKey {
             (IpAddr::V6(s), IpAddr::V6(d)) => Self::v6(protocol, s, d, ports),
             _ => panic!("a flow has one address family, not {source} and {destination}"),
         }
+    }
+
+    /// The key of all flows between `source` and `destination`, in whatever way these stand for many: never that of
+    /// a packet.
+    ///
+    /// # Panics
+    /// When the families differ.
+    pub fn group(protocol: u8, source: SocketAddr, destination: SocketAddr) -> Self {
+        let mut key = Self::new(protocol, source, destination);
+        key.words[1] |= GROUP;
+        key
+    }
+
+    /// True for a group of flows.
+    #[inline]
+    pub const fn is_group(&self) -> bool {
+        self.words[1] & GROUP != 0
     }
 
     /// The key as it is stored.
@@ -153,6 +171,10 @@ mod tests {
             assert_eq!(key.reversed(), FlowKey::new(6, d, s));
             assert_eq!(FlowKey::from_words(*key.words()), key);
             assert_ne!(key, FlowKey::new(17, s, d));
+            let group = FlowKey::group(6, s, d);
+            assert_ne!(key, group);
+            assert!(group.is_group() && !key.is_group());
+            assert_eq!((group.source(), group.destination(), group.protocol()), (s, d, 6));
         }
     }
 }

@@ -64,6 +64,8 @@ impl FakePlane {
                 server_id: 0,
                 learned: ([0; 6], 0),
                 tick: 0,
+                template: None,
+                timeout_s: 300,
             };
             shard.insert(&director.table, &new, 1_000_000).unwrap();
         }

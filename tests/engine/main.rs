@@ -3,6 +3,12 @@
 
 mod answers;
 mod hostile;
+mod leaving;
+mod listing;
+mod lookup;
+mod one_packet;
+mod persistence;
+mod reuse;
 mod rewrite;
 mod table;
 mod timers;

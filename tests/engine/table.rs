@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
-use xvs::director::conn::state::Timeouts;
+use xvs::director::draft::{Draft, Refused};
 use xvs::director::drops::DropReason;
 use xvs::director::engine::{Batch, Engine, Packet, Verdict, Verdicts};
 use xvs::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
 use xvs::director::name::ServiceKey;
+use xvs::director::roster::Roster;
 use xvs::director::sched::Kind;
-use xvs::director::service::{Method, Pool, Protocol, Server, Service};
+use xvs::director::service::{Method, Netmask, Persistence, Pool, Protocol, Server, Service};
 use xvs::director::services::Services;
 use xvs::director::time::Time;
 use xvs::director::{Director, Size, conn::state::State};
@@ -178,9 +179,16 @@ pub fn service(protocol: Protocol, address: &str, method: Method, servers: &[(&s
     }
 }
 
+/// The same service, and the connections of a client stay together for `timeout_s` seconds.
+pub fn persistent(mut pool: Pool, timeout_s: u32) -> Pool {
+    pool.service.persistence = Some(Persistence { timeout_s, netmask: Netmask::whole(true) });
+    pool
+}
+
 /// The director with its workers.
 pub struct Table {
     pub director: Arc<Director>,
+    pub roster: Roster,
     pub engines: Vec<Engine>,
     pub hops: Hops,
     pub now: Time,
@@ -192,12 +200,43 @@ impl Table {
     }
 
     pub fn sized(services: &[Pool], capacity: u32, workers: usize) -> Self {
-        let services = Services::new(services, Timeouts::default()).unwrap();
-        let (director, seats) =
-            Director::new(Size { connections: capacity, workers, huge_pages: false }, (1, 2), services)
-                .unwrap();
+        let size = Size { connections: capacity, workers, huge_pages: false };
+        let (director, seats) = Director::new(size, (1, 2), Services::default()).unwrap();
         let engines = seats.into_iter().map(Engine::new).collect();
-        Self { director, engines, hops: Hops::new(), now: Time::from_secs(1000) }
+        let roster = Roster::default();
+        let mut table = Self { director, roster, engines, hops: Hops::new(), now: Time::from_secs(1000) };
+        table.change(|draft| draft.replace(services));
+        table
+    }
+
+    /// Changes the services as the control plane would.
+    pub fn change(&mut self, how: impl FnOnce(&mut Draft) -> Result<(), Refused>) {
+        let mut draft = Draft::new(&self.director.services.load(), &self.roster);
+        how(&mut draft).unwrap();
+        self.roster = self.director.publish(draft).0;
+    }
+
+    /// Sets a tunable.
+    pub fn tune(&mut self, name: &str, value: u32) {
+        self.change(|draft| {
+            draft.settings().tunables.set(name, value).unwrap();
+            Ok(())
+        });
+    }
+
+    /// Sets the weight of a server.
+    pub fn weigh(&mut self, service: &str, server: &str, weight: u32) {
+        let key = service.parse().unwrap();
+        self.change(|draft| {
+            let service = draft.services().get(&key).unwrap();
+            let there = service.destinations[service.position(server.parse().unwrap()).unwrap()];
+            draft.edit_server(key, Server { weight, ..there.server() })
+        });
+    }
+
+    /// Takes a server out of its service.
+    pub fn take_out(&mut self, service: &str, server: &str) {
+        self.change(|d| d.remove_server(service.parse().unwrap(), server.parse().unwrap()));
     }
 
     /// One batch for one worker: verdicts with the frames as they were left.
@@ -245,6 +284,38 @@ impl Table {
         for engine in &mut self.engines {
             while engine.expire(self.now) {}
         }
+    }
+
+    /// Sends a TCP connection through: opened, answered, closed by the client. Where it went comes back.
+    pub fn visit(&mut self, from: &str, to: &str) -> String {
+        let sent = self.tcp(from, to, "S").unwrap();
+        for flags in ["A", "FA"] {
+            let again = self.tcp(from, to, flags).unwrap();
+            assert_eq!((&again.to, again.dst_mac), (&sent.to, sent.dst_mac), "the same server");
+        }
+        format!("10.1.0.{}:{}", sent.dst_mac[5], sent.to.rsplit(':').next().unwrap())
+    }
+
+    /// All connections as listed, without those that are no templates if `templates`.
+    pub fn rows(&self, templates: bool) -> Vec<String> {
+        let (mut all, timeouts) = (Vec::new(), self.director.services.load().timeouts);
+        self.director.table.list(|slot| {
+            let row = slot.row(self.now.tick());
+            if row.template || !templates {
+                let time = format!("{:02}:{:02}", row.expires_s / 60, row.expires_s % 60);
+                let (client, vip, server) = (row.client, row.virtual_address, row.server);
+                all.push(format!("{} {time} {} {client} {vip} {server}", row.protocol, row.state));
+            }
+        });
+        all.sort();
+        all
+    }
+
+    /// The number of a server of a service.
+    pub fn id(&self, service: &str, server: &str) -> u32 {
+        let services = self.director.services.load();
+        let service = services.get(&service.parse().unwrap()).unwrap();
+        service.destinations[service.position(server.parse().unwrap()).unwrap()].id.0
     }
 
     /// The states of all connections, by client.

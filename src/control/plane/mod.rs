@@ -92,6 +92,8 @@ pub struct ControlPlane {
     /// Servers that are deleted once their connections are gone, or at a tick.
     drains: HashMap<(ServiceKey, SocketAddr), Option<u32>>,
     upkeep: upkeep::Due,
+    /// The place of the table from which on connections of removed servers are to be ended, if they are.
+    orphans: Option<u32>,
     /// The file it was started with.
     origin: Option<file::Origin>,
 }
@@ -108,6 +110,7 @@ impl ControlPlane {
             before: Vec::new(),
             drains: HashMap::new(),
             upkeep: upkeep::Due::default(),
+            orphans: None,
             origin: None,
         }
     }

@@ -20,11 +20,14 @@ impl ControlPlane {
     ///
     /// The steering program comes first, since it is the one that may refuse; between it and the workers' next
     /// batch a packet of a new service finds no service, as it did before.
-    pub(super) fn publish(&mut self, draft: Draft, after: Vec<After>) -> Result<(), Refusal> {
+    pub(super) fn publish(&mut self, mut draft: Draft, after: Vec<After>) -> Result<(), Refusal> {
         let wanted = steered(draft.services(), draft.roster(), &self.director.counts);
         if wanted != self.steered {
             self.host.steer(&wanted).map_err(|why| Refusal::new(Code::Host, why))?;
             self.steered = wanted;
+        }
+        if draft.services().timeouts != self.director.services.load().timeouts {
+            draft.settings().timeouts_since = self.tick_now();
         }
         let servers = addresses(draft.services());
         let (roster, before) = self.director.publish(draft);
@@ -33,6 +36,11 @@ impl ControlPlane {
         self.statistics.follow(&before, &now, Self::raw(&self.director));
         if servers != addresses(&before) {
             self.host.watch(servers);
+        }
+        if now.lacks_a_server_of(&before) {
+            // From the first place on again: their connections may be anywhere.
+            self.orphans = Some(0);
+            self.end_orphans();
         }
         self.before.push(before);
         self.free_snapshots();

@@ -14,6 +14,9 @@ const ESTIMATE_TICKS: u32 = PERIOD_S as u32 * Time::TICKS_PER_S;
 /// Ticks between two looks at drained and removed servers.
 const LOOK_TICKS: u32 = Time::TICKS_PER_S;
 
+/// Places of the table looked through at once: some milliseconds.
+const ORPHANS_AT_ONCE: usize = 1 << 17;
+
 /// When things are to be done next, as ticks.
 #[derive(Debug, Default)]
 pub(super) struct Due {
@@ -24,6 +27,7 @@ pub(super) struct Due {
 impl ControlPlane {
     /// Does what is due. To be called several times a second.
     pub fn tick(&mut self) {
+        self.end_orphans();
         let now = self.tick_now();
         if now >= self.upkeep.estimate {
             // From one deadline to the next, so that a late call does not stretch the period.
@@ -63,6 +67,11 @@ impl ControlPlane {
                 Err((_, why)) => tracing::warn!("drained server {server} of service {service} stays: {why}"),
             }
         }
+    }
+
+    /// Ends connections whose servers were removed, if `expire_nodest_conn` says so: a bounded part of the table.
+    pub(super) fn end_orphans(&mut self) {
+        self.orphans = self.orphans.and_then(|from| self.director.end_orphans(from, ORPHANS_AT_ONCE));
     }
 
     /// Lets lblc and lblcr forget what is too old.

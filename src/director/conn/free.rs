@@ -109,17 +109,6 @@ impl Reserve {
         }
     }
 
-    /// Puts back a slot that was taken and never linked.
-    pub(super) fn put_back(&mut self, slots: &[Slot], id: SlotId) {
-        slots[id as usize].stamp.store(0, Ordering::Relaxed);
-        slots[id as usize].next.store(self.first, Ordering::Relaxed);
-        self.first = id;
-        if self.last == NONE {
-            self.last = id;
-        }
-        self.len += 1;
-    }
-
     fn pop(&mut self, slots: &[Slot], quiesce: &Quiesce) -> Option<SlotId> {
         let id = self.first;
         let slot = slots.get(id as usize)?;

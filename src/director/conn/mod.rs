@@ -9,6 +9,8 @@
 //! | `quiesce` | when a removed slot may be used again: after every worker passed a batch boundary |
 //! | `index` | cache-line buckets of tags and slot numbers |
 //! | `slot` | one connection: keys, recipes, state, last-seen; 192 bytes |
+//! | `template` | where persistence keeps a client's server: slots too, found by keys that no packet has |
+//! | `row` | a slot as listings show it |
 //! | `free` | which slots are free |
 //! | `wheel` | when to look at a connection next; one per worker |
 //! | `state` | TCP and UDP states and their timeouts |
@@ -19,10 +21,12 @@ mod free;
 mod index;
 mod memory;
 mod quiesce;
+mod row;
 mod shard;
 mod slot;
 pub mod state;
 mod table;
+mod template;
 #[cfg(test)]
 mod tests;
 mod wheel;
@@ -33,7 +37,9 @@ mod atomic {
     pub use std::sync::atomic::{AtomicU64, Ordering, fence};
 }
 
+pub use row::Row;
 pub use shard::Shard;
 pub use slot::{Direction, Slot, SlotId};
 pub use table::{Found, NewConnection, Refused, Table};
+pub use template::NewTemplate;
 pub use wheel::Wheel;

@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use super::free::Reserve;
-use super::slot::{Direction, SlotId};
+use super::slot::{Direction, Slot, SlotId};
 use super::state::Status;
 use super::table::{NewConnection, Refused, Table};
+use super::template::{NewTemplate, STATUS};
 use super::wheel::Wheel;
 
 /// Slots a worker may keep in its own list before it shares them.
@@ -46,31 +47,27 @@ impl Shard {
     ///
     /// # Errors
     /// Why not, and the status it had in the end for whoever counted it, unless another worker removed it
-    /// meanwhile and did the counting. Nothing is left behind.
+    /// meanwhile and did the counting, leaving its template included. Nothing is left behind.
     pub fn insert(
         &mut self,
         table: &Table,
         new: &NewConnection,
         deadline: u32,
     ) -> Result<SlotId, (Refused, Option<Status>)> {
-        let taken = self.reserve.take(&table.slots, &table.shared, &table.quiesce);
-        let id = taken.ok_or((Refused::TableFull, Some(new.status)))?;
-        let slot = table.slot(id);
+        let (id, slot) = self.take(table).ok_or((Refused::TableFull, Some(new.status)))?;
         let ((key, recipe, way), (reply_key, reply_recipe, reply_way)) = (&new.client, &new.server);
         slot.set_side(Direction::In, key, *recipe, *way);
         slot.set_side(Direction::Out, reply_key, *reply_recipe, *reply_way);
         slot.set_server_id(new.server_id);
+        slot.set_template(new.template);
+        slot.set_timeout_s(new.timeout_s);
         slot.learn(new.learned.0, new.learned.1);
         slot.seen(new.tick);
-        slot.owner.store(self.worker, Ordering::Relaxed);
-        slot.armed.store(Wheel::UNARMED, Ordering::Relaxed);
-        slot.set_linked(true);
-        slot.set_status(new.status);
-        table.live.fetch_add(1, Ordering::Relaxed);
+        self.show(table, slot, new.status);
 
         if let Err(refused) = table.index.insert(table.hash(key), id, false, |e| table.is(e, key)) {
             let status = table.unlink(id);
-            self.reserve.put_back(&table.slots, id);
+            self.retire(table, id);
             return Err((refused.into(), status));
         }
         let hash = table.hash(reply_key);
@@ -81,14 +78,56 @@ impl Shard {
             self.retire(table, id);
             return Err((refused.into(), status));
         }
-        // Another worker may have found the connection by its first key and unlinked it before it had
-        // its second.
-        let gone = slot.status().removed;
-        if gone && new.replies {
-            table.index.remove(hash, id, true);
+        self.arm_new(table, id, deadline);
+        Ok(id)
+    }
+
+    /// Enters a template of persistence, held by one connection already, and arms its timer for `deadline`, a tick.
+    ///
+    /// # Errors
+    /// Why not. Nothing is left behind.
+    pub fn insert_template(
+        &mut self,
+        table: &Table,
+        new: &NewTemplate,
+        deadline: u32,
+    ) -> Result<SlotId, Refused> {
+        let (id, slot) = self.take(table).ok_or(Refused::TableFull)?;
+        new.write(slot);
+        self.show(table, slot, STATUS);
+        let key = &new.key;
+        if let Err(refused) = table.index.insert(table.hash(key), id, false, |e| table.is(e, key)) {
+            table.unlink(id);
+            self.retire(table, id);
+            return Err(refused.into());
+        }
+        self.arm_new(table, id, deadline);
+        Ok(id)
+    }
+
+    fn take<'t>(&mut self, table: &'t Table) -> Option<(SlotId, &'t Slot)> {
+        let id = self.reserve.take(&table.slots, &table.shared, &table.quiesce)?;
+        Some((id, table.slot(id)))
+    }
+
+    /// From here on listings see the slot, and who finds it there may unlink it.
+    fn show(&self, table: &Table, slot: &Slot, status: Status) {
+        slot.owner.store(self.worker, Ordering::Relaxed);
+        slot.armed.store(Wheel::UNARMED, Ordering::Relaxed);
+        slot.set_linked(true);
+        slot.set_status(status);
+        table.live.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Arms the timer of a slot whose keys are all in the index.
+    fn arm_new(&mut self, table: &Table, id: SlotId, deadline: u32) {
+        // Another thread may have found the slot, in a listing or by its first key, and unlinked it before it had
+        // all of its keys.
+        let gone = table.slot(id).status().removed;
+        if gone {
+            table.remove_keys(id);
         }
         self.wheel.arm(&table.slots[..], id, if gone { 0 } else { deadline });
-        Ok(id)
     }
 
     /// True if this worker's wheel holds the timer of `id`. What another worker says of a slot may be about

@@ -1,9 +1,9 @@
-//! One connection: three cache lines of atomics.
+//! One connection, or one template of persistence (see `template`): three cache lines of atomics.
 //!
 //! ```text
 //! line 0   key of the client's packets, their recipe and way, last-seen tick, state and flags
-//! line 1   key of the server's packets, their recipe and way, server
-//! line 2   cold: the way back as learned, the timer's links, the free list's stamp, owner
+//! line 1   key of the server's packets, their recipe and way, server, template
+//! line 2   cold: the way back as learned, the timer's links, the free list's stamp, owner, what a template needs
 //! ```
 //!
 //! Keys and recipes are written before the slot is in the index and never while a reader may hold it
@@ -60,6 +60,8 @@ pub struct Slot {
 
     server: Side,
     server_id: AtomicU32,
+    /// Number of the connection's template and one; zero is none.
+    template: AtomicU32,
 
     /// The MAC (48 bits) and interface (16 bits) that the client's packets come from.
     learned: AtomicU64,
@@ -69,6 +71,8 @@ pub struct Slot {
     pub(super) armed: AtomicU32,
     pub(super) owner: AtomicU32,
     linked: AtomicU32,
+    pub(super) held: AtomicU32,
+    pub(super) timeout_s: AtomicU32,
 }
 
 impl Slot {
@@ -185,6 +189,16 @@ impl Slot {
         self.server_id.store(id, Relaxed);
     }
 
+    /// The template that led the connection to its server.
+    #[inline]
+    pub fn template(&self) -> Option<SlotId> {
+        self.template.load(Relaxed).checked_sub(1)
+    }
+
+    pub(super) fn set_template(&self, template: Option<SlotId>) {
+        self.template.store(template.map_or(0, |id| id + 1), Relaxed);
+    }
+
     /// The MAC and interface that the client's packets come from.
     pub fn learned(&self) -> ([u8; 6], u16) {
         let [a, b, c, d, e, f, high, low] = self.learned.load(Relaxed).to_be_bytes();
@@ -199,6 +213,18 @@ impl Slot {
         if self.learned.load(Relaxed) != word {
             self.learned.store(word, Relaxed);
         }
+    }
+
+    /// How long it lives after its last packet, or, a template, after the last connection that joined it, in seconds:
+    /// what the timeouts said when that packet came.
+    #[inline]
+    pub fn timeout_s(&self) -> u32 {
+        self.timeout_s.load(Relaxed)
+    }
+
+    /// Notes how long it lives from its last packet on.
+    pub fn set_timeout_s(&self, timeout_s: u32) {
+        self.timeout_s.store(timeout_s, Relaxed);
     }
 
     /// The worker whose wheel holds this connection's timer.

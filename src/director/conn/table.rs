@@ -18,6 +18,9 @@ use super::quiesce::Quiesce;
 use super::slot::{Direction, Slot, SlotId};
 use super::state::Status;
 
+/// Places that a whole listing looks at before it lets removed slots be used again.
+const LISTED_AT_ONCE: usize = 16_384;
+
 /// All connections of the director.
 #[derive(Debug)]
 pub struct Table {
@@ -45,10 +48,14 @@ pub struct NewConnection {
     pub status: Status,
     /// The server it was given to.
     pub server_id: u32,
+    /// The template of persistence that it follows and has joined.
+    pub template: Option<SlotId>,
     /// The MAC and interface the first packet came from.
     pub learned: ([u8; 6], u16),
     /// The tick of the first packet.
     pub tick: u32,
+    /// How long it lives after the first packet, in seconds.
+    pub timeout_s: u32,
 }
 
 /// Where a packet belongs.
@@ -188,26 +195,28 @@ impl Table {
         self.slots.len()
     }
 
-    /// Shows `look` every connection of this moment: for listings, not for packets. Forwarding goes on; only
-    /// the reuse of removed slots waits.
+    /// Shows `look` every connection and template of this moment: for listings, not for packets.
     pub fn list(&self, mut look: impl FnMut(&Slot)) {
-        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        self.quiesce.enter(*reader);
-        let used = self.shared.touched() as usize;
-        self.slots[..used].iter().filter(|s| !s.published_status().removed).for_each(&mut look);
-        self.quiesce.rest(*reader);
+        let mut from = Some(0);
+        while let Some(place) = from {
+            from = self.list_from(place, LISTED_AT_ONCE, |_, slot| look(slot));
+        }
     }
 
-    /// Shows `look` the connections of `limit` slots from number `from` on. Where the next slots begin; none: these
-    /// were the last. For listings that let others have their turn between the pieces: one that comes or goes
-    /// meanwhile may be seen or not, every other is seen once.
+    /// Shows `look` the connections and templates among the next `limit` places of the table, and says where to go
+    /// on: nowhere when that were the last ones. Forwarding goes on meanwhile; only the reuse of removed slots waits
+    /// until this returns. What is there from a listing's first piece to its last is shown once.
     pub fn list_from(&self, from: u32, limit: usize, mut look: impl FnMut(SlotId, &Slot)) -> Option<u32> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         self.quiesce.enter(*reader);
         let used = self.shared.touched();
         let end = u32::try_from(limit).map_or(used, |limit| used.min(from.saturating_add(limit.max(1))));
-        let live = |id: &SlotId| !self.slot(*id).published_status().removed;
-        (from..end).filter(live).for_each(|id| look(id, self.slot(id)));
+        for id in from..end {
+            let slot = self.slot(id);
+            if !slot.published_status().removed {
+                look(id, slot);
+            }
+        }
         self.quiesce.rest(*reader);
         (end < used).then_some(end)
     }
@@ -226,13 +235,18 @@ impl Table {
                 Err(other) => status = other,
             }
         }
-        for direction in [Direction::In, Direction::Out] {
-            let key = slot.key(direction);
-            self.index.remove(self.hash(&key), id, direction == Direction::Out);
-        }
+        self.remove_keys(id);
         slot.set_linked(false);
         self.live.fetch_sub(1, Ordering::Relaxed);
         Some(status)
+    }
+
+    /// Takes whatever keys of a slot are in the index out of it.
+    pub(super) fn remove_keys(&self, id: SlotId) {
+        for direction in [Direction::In, Direction::Out] {
+            let key = self.slot(id).key(direction);
+            self.index.remove(self.hash(&key), id, direction == Direction::Out);
+        }
     }
 }
 
@@ -258,8 +272,10 @@ mod tests {
             replies: true,
             status: STATUS,
             server_id: 0,
+            template: None,
             learned: ([0; 6], 0),
             tick: 0,
+            timeout_s: 10,
         }
     }
 

@@ -1,0 +1,64 @@
+//! A slot as `ipvsadm -Lnc` lists it.
+
+use std::net::SocketAddr;
+
+use crate::director::service::Protocol;
+use crate::director::time::Time;
+
+use super::slot::{Direction, Slot};
+use super::state::State;
+
+/// The ports that the kernel shows of a template that leads nobody any more.
+const INVALID_PORT: u16 = 0xffff;
+
+/// A connection, or a template of persistence, in a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// `TCP`, `UDP`, or `IP` for the template of a firewall mark.
+    pub protocol: &'static str,
+    /// Seconds until it ends if nothing comes.
+    pub expires_s: u32,
+    /// The state's name.
+    pub state: &'static str,
+    /// Address and port of the client; of its network and port 0 for a template.
+    pub client: SocketAddr,
+    /// Virtual address and port; for the template of a firewall mark, the mark as an address.
+    pub virtual_address: SocketAddr,
+    /// Address and port of the server.
+    pub server: SocketAddr,
+    /// True for a template.
+    pub template: bool,
+}
+
+impl Slot {
+    /// Seconds until it ends if nothing comes, rounded down as `ipvsadm -Lnc` shows them.
+    pub fn expires_s(&self, tick: u32) -> u32 {
+        let idle = tick.saturating_sub(self.last_seen());
+        self.timeout_s().saturating_mul(Time::TICKS_PER_S).saturating_sub(idle) / Time::TICKS_PER_S
+    }
+
+    /// As it is listed at `tick`.
+    pub fn row(&self, tick: u32) -> Row {
+        let (key, status) = (self.key(Direction::In), self.status());
+        let template = key.is_group();
+        let protocol = match Protocol::from_number(key.protocol()) {
+            Some(Protocol::Tcp) => "TCP",
+            Some(Protocol::Udp) => "UDP",
+            Some(Protocol::Sctp) => "SCTP",
+            None => "IP",
+        };
+        let state = match status.state {
+            State::None if template => "NONE",
+            _ if template => "ASSURED",
+            _ if key.protocol() == Protocol::Udp as u8 => "UDP",
+            state => state.name(),
+        };
+        let (mut virtual_address, mut server) = (key.destination(), self.key(Direction::Out).source());
+        if template && self.is_invalid() {
+            virtual_address.set_port(INVALID_PORT);
+            server.set_port(INVALID_PORT);
+        }
+        let expires_s = self.expires_s(tick);
+        Row { protocol, expires_s, state, client: key.source(), virtual_address, server, template }
+    }
+}
