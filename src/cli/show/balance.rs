@@ -52,7 +52,7 @@ pub(super) fn services(client: &mut Client, json: bool) -> anyhow::Result<String
         table.row([
             s.service.to_string(),
             scheduler(s),
-            s.persistence.as_ref().map_or_else(|| "-".to_owned(), |p| format!("{} s", p.timeout_s)),
+            persistence(s),
             s.servers.len().to_string(),
             sum(|d| d.active).to_string(),
             sum(|d| d.inactive).to_string(),
@@ -186,6 +186,14 @@ fn scheduler(s: &ServiceView) -> String {
         text.push_str(" ops");
     }
     text
+}
+
+/// `60 s`, and the netmask if clients of a network are one.
+fn persistence(s: &ServiceView) -> String {
+    match &s.persistence {
+        None => "-".to_owned(),
+        Some(p) => p.netmask.iter().fold(format!("{} s", p.timeout_s), |text, netmask| text + " " + netmask),
+    }
 }
 
 fn bits(rates: &TrafficView) -> String {
