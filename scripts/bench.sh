@@ -96,6 +96,9 @@ interfaces = ["in0", "in1"]
 cores = [$forwarder_core]
 busy_poll = $([ "$busy" = yes ] && echo true || echo false)
 
+[api]
+socket = "$work/xvs.sock"
+
 [[service]]
 protocol = "udp"
 address = "10.71.0.100:80"

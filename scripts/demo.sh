@@ -10,7 +10,7 @@ SERVERS=(a b c)
 declare -A RIP=([a]=10.1.0.11 [b]=10.1.0.12 [c]=10.1.0.13) WEIGHT=([a]=3 [b]=2 [c]=1)
 CLIENTS=(10.0.1.1 10.0.1.2 10.0.1.3 10.0.1.4)
 VIP_NAT=10.0.0.100 VIP_DR=10.0.0.101
-XVS=${CARGO_TARGET_DIR:-target}/release/xvs
+XVS=$(realpath -m "${CARGO_TARGET_DIR:-target}/release/xvs")
 READY_S=15 # how long xvs may take to start, and to stop
 XVS_PID=
 FAILURES=0
@@ -86,7 +86,10 @@ wait_for_servers() {
 }
 
 start_xvs() {
-    ip netns exec "$(netns director)" "$XVS" run --config config/lab.toml \
+    # With a socket of its own, should another xvs run on this machine.
+    cp config/lab.toml "$LAB_DIR/xvs.toml"
+    printf '\n[api]\nsocket = "%s"\n' "$XVS_SOCKET" >>"$LAB_DIR/xvs.toml"
+    ip netns exec "$(netns director)" "$XVS" run --config "$LAB_DIR/xvs.toml" \
         >"$LAB_DIR/report" 2>"$LAB_DIR/xvs.log" </dev/null &
     XVS_PID=$! # `ip netns exec` becomes the command it runs
     for ((tenths = 0; tenths < READY_S * 10; tenths++)); do
@@ -121,21 +124,37 @@ requests() {
     done
 }
 
-# Asks xvs for a report while it runs and prints it: every service, its servers, connections and counters.
-report_of_xvs() {
-    local before after
-    kill -USR1 "$XVS_PID"
-    before=-1
-    for ((tenths = 0; tenths < 50; tenths++)); do # it is complete when it has come and grows no more
-        after=$(stat -c %s "$LAB_DIR/report")
-        if ((after > 0 && after == before)); then break; fi
-        before=$after
-        sleep 0.2
+# admin COMMAND...: types it on the director.
+admin() {
+    local said status=0
+    said=$(on director "$@" 2>&1) || status=$?
+    say "   \$ $*"
+    if [ -n "$said" ]; then show <<<"$said"; fi
+    if ((status != 0)); then
+        say "   exit status $status"
+        FAILURES=$((FAILURES + 1))
+    fi
+}
+
+# What an operator of LVS types while it forwards: a server is taken out and put back, and no request fails.
+change_while_it_runs() {
+    local answer
+    admin ipvsadm -Ln
+    say
+    admin ipvsadm -d -t $VIP_NAT:80 -r "${RIP[a]}:8080"
+    for cip in "${CLIENTS[@]}"; do
+        answer=$(on clients curl -fsS --max-time 5 --interface "$cip" "http://$VIP_NAT/" 2>&1) || FAILURES=$((FAILURES + 1))
+        say "   \$ curl http://$VIP_NAT/    $answer"
+        case $answer in server-a*) FAILURES=$((FAILURES + 1)) ;; esac
     done
-    # Every connection of the demo is in it; a screenful of them is enough.
-    awk '/ (10\.0\.0\.10[01]:80) .* 10\.1\.0\./ && ++rows > 8 { more++; next } { print }
-         END { if (more) print "(and " more " more connections)" }' "$LAB_DIR/report" | show
-    if ((after == 0)); then FAILURES=$((FAILURES + 1)); fi
+    admin xvs show drift
+    admin xvs reload
+    say
+    sleep 2.2 # counters are those of the estimator's last look, every two seconds, as with IPVS
+    admin ipvsadm -Ln --stats
+    admin xvs show connections --limit 4
+    admin xvs show drops
+    admin xvs show interfaces
 }
 
 stop_xvs() {
@@ -173,6 +192,10 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 step "A network of five namespaces, two queues on every wire"
 lab_begin xvsdemo
+mkdir "$LAB_DIR/bin"
+ln -s "$XVS" "$LAB_DIR/bin/xvs"
+ln -s "$XVS" "$LAB_DIR/bin/ipvsadm"
+export PATH="$LAB_DIR/bin:$PATH" XVS_SOCKET="$LAB_DIR/xvs.sock"
 build_lab
 wait_for_servers
 cat <<PICTURE
@@ -193,8 +216,8 @@ requests $VIP_NAT
 step "DR: http://$VIP_DR/, only the MAC address changes, the servers answer the clients directly"
 requests $VIP_DR
 
-step "What xvs saw of it (SIGUSR1)"
-report_of_xvs
+step "Driving it while it forwards: ipvsadm is a link to xvs"
+change_while_it_runs
 
 step "Stopping xvs (SIGTERM)"
 stop_xvs

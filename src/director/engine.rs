@@ -148,7 +148,7 @@ impl Engine {
 
         let (services, shard, tick) = (self.services.load(), &mut self.shard, now.tick());
         let available = &*services.available;
-        // In the tick of `ipvsadm --set` every packet counts, not only the first of a tick.
+        // Right after `ipvsadm --set` every packet counts, not only the first of a tick.
         let renews = tick.wrapping_sub(services.timeouts_since) <= 1;
         let mut work = Work { director, stats, shard, services, available, renews, hops, tick };
         verdicts.clear();
@@ -270,7 +270,9 @@ impl<'a, H: NextHops> Work<'a, H> {
         {
             self.director.table.slot(template).assure();
         }
-        if new_tick || self.renews {
+        // Right after `ipvsadm --set` what only acknowledges is still about what was before.
+        let only_acknowledges = parsed.flags.0 == TcpFlags::ACK;
+        if (new_tick && !self.renews) || (self.renews && !only_acknowledges) {
             self.renew(slot, found.slot);
         }
         new_tick

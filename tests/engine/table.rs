@@ -79,6 +79,7 @@ pub fn tcp(from: &str, to: &str, flags: &str) -> Vec<u8> {
             'S' => b.syn(),
             'A' => b.ack(9),
             'F' => b.fin(),
+            'P' => b.psh(),
             'R' => b.rst(),
             '.' => b,
             other => panic!("{other}"),
@@ -298,7 +299,7 @@ impl Table {
 
     /// All connections as listed, without those that are no templates if `templates`.
     pub fn rows(&self, templates: bool) -> Vec<String> {
-        let (mut all, timeouts) = (Vec::new(), self.director.services.load().timeouts);
+        let mut all = Vec::new();
         self.director.table.list(|slot| {
             let row = slot.row(self.now.tick());
             if row.template || !templates {

@@ -256,3 +256,39 @@ fn counts_do_not_drift_when_two_workers_open_the_same_flow() {
     t.pass(1000);
     assert_eq!((t.director.table.len(), t.counts(0), t.counts(1)), (0, (0, 0), (0, 0)));
 }
+
+/// As with the kernel: a timeout is given to a connection by its packets, not by `ipvsadm --set`.
+#[test]
+fn new_timeouts_are_for_connections_with_packets() {
+    const IDLE: &str = "192.0.2.8:40000";
+    const ACKS: &str = "192.0.2.9:40000";
+    let set = |t: &mut Table, tcp_s| {
+        let since = t.now.tick();
+        t.change(|draft| {
+            let settings = draft.settings();
+            settings.timeouts = settings.timeouts.changed(tcp_s, 120, 300);
+            settings.timeouts_since = since;
+            Ok(())
+        });
+    };
+    let mut t = one_server(Method::Nat);
+    t.pass(10);
+    for client in [C, IDLE, ACKS] {
+        ["S", "A"].map(|flags| t.tcp(client, VIP, flags).unwrap());
+    }
+    set(&mut t, 20);
+    // In the same tick: data counts, an acknowledgement of what was before does not.
+    t.tcp(C, VIP, "PA").unwrap();
+    t.tcp(ACKS, VIP, "A").unwrap();
+    t.pass(2);
+    t.tcp(ACKS, VIP, "A").unwrap();
+    t.pass(19);
+    assert_eq!(t.director.table.len(), 2, "the one with data is over after 20 s");
+    t.pass(3);
+    assert_eq!(t.states().len(), 1, "an acknowledgement later on counts");
+    set(&mut t, 900);
+    t.pass(870);
+    assert_eq!(t.states(), [(IDLE.to_owned(), State::Established)], "the idle one keeps its 900 s");
+    t.pass(10);
+    assert!(t.director.table.is_empty());
+}
