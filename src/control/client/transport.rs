@@ -218,12 +218,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("xvs.sock");
         let listener = UnixListener::bind(&socket).unwrap();
+        let (close, is_to_close) = std::sync::mpsc::channel();
         let (closed, is_closed) = std::sync::mpsc::channel();
         let server = std::thread::spawn(move || {
             for _ in 0..ROUNDS {
                 let (mut stream, _) = listener.accept().unwrap();
                 let _the_request = stream.read(&mut [0; 4096]).unwrap();
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+                is_to_close.recv().unwrap();
                 drop(stream);
                 closed.send(()).unwrap();
             }
@@ -232,6 +234,8 @@ mod tests {
         for round in 0..ROUNDS {
             let answer = transport.call(Method::POST, "/v1/commands", None);
             assert!(matches!(&answer, Ok(body) if **body == *b"{}"), "round {round}: {answer:?}");
+            // Nothing of the client runs while it is closed.
+            close.send(()).unwrap();
             is_closed.recv().unwrap();
         }
         server.join().unwrap();
