@@ -238,6 +238,7 @@ impl Plane for FakePlane {
             answered: 1,
             strays: 2,
             workers: vec![TrafficView::default()],
+            worker_rates: vec![TrafficView::default()],
             steering: vec![("ours".into(), 7), ("passed".into(), 8)],
         }
     }
