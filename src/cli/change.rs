@@ -1,16 +1,19 @@
 //! Commands for people that change a running director: `set`, `mark`, `drain`, `reload`, `save`.
 
+use std::fs;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
 use ipnet::IpNet;
 
-use super::client::{Socket, print};
+use super::client::{EXIT_STATUS, Socket, print};
 use crate::control::client::Client;
 use crate::control::command::Command;
 use crate::director::marks::MarkRule;
@@ -27,7 +30,7 @@ fn all(client: &mut Client, commands: &[Command]) -> anyhow::Result<()> {
 /// `xvs show tunables` lists them. They are set until the end, or until a
 /// reload sets them to what the configuration says.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXIT_STATUS, verbatim_doc_comment)]
 pub struct SetArgs {
     #[command(flatten)]
     socket: Socket,
@@ -59,7 +62,7 @@ pub fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
 /// No netfilter runs before a packet reaches xvs, so marks are given by these
 /// rules instead: the first one that fits gives its mark.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXIT_STATUS, verbatim_doc_comment)]
 pub struct MarkArgs {
     #[command(flatten)]
     socket: Socket,
@@ -80,6 +83,7 @@ enum MarkAction {
 #[derive(Debug, clap::Args)]
 struct Rule {
     /// The mark, 1 to 4294967295
+    #[arg(value_parser = mark_number)]
     mark: NonZeroU32,
     /// tcp or udp
     #[arg(long, short)]
@@ -109,7 +113,11 @@ impl Rule {
     }
 }
 
-pub(super) fn network(text: &str) -> Result<IpNet, String> {
+fn mark_number(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| format!("give a number from 1 to {}", u32::MAX))
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<std::net::IpAddr>().map(IpNet::from).ok();
     let net = text.parse::<IpNet>().ok().or_else(address);
     net.map(|net| net.trunc()).ok_or_else(|| "give an address or a network such as 192.0.2.0/24".to_owned())
@@ -132,7 +140,7 @@ pub fn mark(args: &MarkArgs) -> anyhow::Result<ExitCode> {
     match &args.action {
         MarkAction::Add(rule) => all(&mut client, &[Command::AddMark(rule.rule())])?,
         MarkAction::Delete(rule) => all(&mut client, &[Command::DeleteMark(rule.rule())])?,
-        MarkAction::List => print(&super::show::marks(&mut client)?)?,
+        MarkAction::List => drop(print(&super::show::marks(&mut client)?)?),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -142,17 +150,22 @@ pub fn mark(args: &MarkArgs) -> anyhow::Result<ExitCode> {
 /// Its weight becomes 0 now; it is deleted once its connections are gone, or
 /// when the deadline passes. Giving it a weight again ends the draining.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXIT_STATUS, verbatim_doc_comment)]
 pub struct DrainArgs {
     #[command(flatten)]
     socket: Socket,
     /// The service, for example tcp:192.0.2.10:80
     service: ServiceKey,
-    /// The server's address and port
+    /// The server's address and port, for example 10.0.0.2:80
+    #[arg(value_parser = server)]
     server: SocketAddr,
     /// Deletes it after so many seconds even if it has connections
     #[arg(long, value_name = "SECONDS")]
     deadline: Option<u32>,
+}
+
+fn server(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "give its address and port, for example 10.0.0.2:80".to_owned())
 }
 
 /// `xvs drain`.
@@ -167,11 +180,11 @@ pub fn drain(args: &DrainArgs) -> anyhow::Result<ExitCode> {
 
 /// Makes the running state that of the configuration file
 ///
-/// Prints what changes, one line each, before it is applied. Services and
-/// servers that stay keep their connections and counters. A file with an error
-/// changes nothing. SIGHUP does the same.
+/// Prints what changed, one line each. Services and servers that stay keep
+/// their connections and counters. A file with an error changes nothing.
+/// SIGHUP does the same, and the log says what changed.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXIT_STATUS, verbatim_doc_comment)]
 pub struct ReloadArgs {
     #[command(flatten)]
     socket: Socket,
@@ -194,9 +207,10 @@ pub fn reload(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
 /// Writes the running state as a configuration file
 ///
 /// Read back, it gives the same services, servers, marks, timeouts and
-/// tunables.
+/// tunables, without the comments of the file that xvs was started with. A
+/// server that is being drained has weight 0 in it.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXIT_STATUS, verbatim_doc_comment)]
 pub struct SaveArgs {
     #[command(flatten)]
     socket: Socket,
@@ -211,20 +225,38 @@ pub struct SaveArgs {
 pub fn save(args: &SaveArgs) -> anyhow::Result<ExitCode> {
     let text = args.socket.connect()?.save()?;
     match &args.file {
-        None => print(&text)?,
-        Some(file) => {
-            // Beside it and then in its place: a crash leaves the old one or the new one.
-            let beside = file.with_extension("toml.new");
-            std::fs::write(&beside, &text)
-                .and_then(|()| std::fs::rename(&beside, file))
-                .with_context(|| format!("cannot write {}", file.display()))?;
-        }
+        None => drop(print(&text)?),
+        Some(file) => replace(file, &text).with_context(|| format!("cannot write {}", file.display()))?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Writes beside the file and then into its place: a crash leaves the old one or the new one. A link stays a link,
+/// and who may read the old one may read the new one.
+fn replace(file: &Path, text: &str) -> io::Result<()> {
+    let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let mut beside = file.clone().into_os_string();
+    beside.push(format!(".new-{}", std::process::id()));
+    let written = (|| {
+        let mut new = fs::File::create_new(&beside)?;
+        if let Ok(old) = fs::metadata(&file) {
+            new.set_permissions(old.permissions())?;
+            fchown(&new, Some(old.uid()), Some(old.gid()))?;
+        }
+        new.write_all(text.as_bytes())?;
+        new.sync_all()?;
+        fs::rename(&beside, &file)
+    })();
+    if written.is_err() {
+        let _there_is_none = fs::remove_file(&beside);
+    }
+    written
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -238,5 +270,23 @@ mod tests {
         assert_eq!(network("192.0.2.7/24").unwrap().to_string(), "192.0.2.0/24");
         assert_eq!(network("192.0.2.7").unwrap().to_string(), "192.0.2.7/32");
         assert!(network("web").is_err());
+        assert!(mark_number("0").unwrap_err().contains("from 1 to 4294967295"));
+        assert!(server("10.0.0.2").unwrap_err().contains("port"));
+    }
+
+    #[test]
+    fn a_saved_file_replaces_what_was_there_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("real.toml"), directory.path().join("link.toml"));
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        replace(&link, "new").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        replace(&directory.path().join("fresh"), "x").unwrap();
+        assert!(replace(directory.path(), "x").is_err(), "a directory is no file");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 3, "nothing is left beside them");
     }
 }

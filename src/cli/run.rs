@@ -10,6 +10,7 @@
 //! owners, so nothing stays attached, however the process ends.
 
 mod api;
+mod holder;
 mod host;
 mod machine;
 mod report;

@@ -22,11 +22,13 @@ pub const MAX_SERVICES: usize = 16_384;
 pub enum Refused {
     #[error("service {0} exists already: edit it, or delete it first")]
     ServiceExists(ServiceKey),
-    #[error("there is no service {0}: add it first")]
+    #[error("there is no service {0}: add it first; `xvs show services` lists those there are")]
     NoService(ServiceKey),
     #[error("server {server} is in service {service} already: edit it, or delete it first")]
     ServerExists { service: ServiceKey, server: SocketAddr },
-    #[error("there is no server {server} in service {service}: add it first")]
+    #[error(
+        "there is no server {server} in service {service}: add it first; `xvs show servers` lists those there are"
+    )]
     NoServer { service: ServiceKey, server: SocketAddr },
     #[error("{what} {value} is outside of {least}..={most}")]
     OutOfRange { what: &'static str, value: u32, least: u32, most: u32 },

@@ -13,6 +13,7 @@
 //! ends and one or two transmit queues, so replies may arrive at another worker than the requests.
 //! Must not know xvs.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::process::Command;
@@ -65,7 +66,7 @@ pub fn alone() -> MutexGuard<'static, ()> {
 #[derive(Debug)]
 pub struct Lab {
     // Dropped in this order: the servers leave their namespaces first.
-    servers: Vec<Server>,
+    servers: Mutex<BTreeMap<&'static str, Server>>,
     namespaces: Namespaces,
     dir: TempDir,
 }
@@ -85,18 +86,34 @@ impl Lab {
         let namespaces = Namespaces::new();
         allow_many_files();
         let dir = tempfile::Builder::new().prefix(namespaces.prefix()).tempdir();
-        let mut lab = Self { servers: Vec::new(), namespaces, dir: dir.expect("temporary directory") };
+        let lab = Self { servers: Mutex::default(), namespaces, dir: dir.expect("temporary directory") };
         lab.clients_and_director(offloads_off);
         for (name, rip) in SERVERS {
             lab.real_server(name, rip, offloads_off);
         }
         for (name, rip) in SERVERS {
-            let netns = lab.netns(name);
-            let tcp = TCP_PORTS.map(|port| SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
-            let udp = [rip, DR_VIP].map(|address| SocketAddrV4::new(address, UDP_PORT));
-            lab.servers.push(Server::start(&netns, name, &tcp, &udp, lab.dir()));
+            lab.start_server(name, rip);
         }
         lab
+    }
+
+    fn start_server(&self, name: &'static str, rip: Ipv4Addr) {
+        let tcp = TCP_PORTS.map(|port| SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
+        let udp = [rip, DR_VIP].map(|address| SocketAddrV4::new(address, UDP_PORT));
+        let server = Server::start(&self.netns(name), name, &tcp, &udp, self.dir());
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner).insert(name, server);
+    }
+
+    /// Ends the processes of real server `name`: its ports refuse.
+    pub fn stop_server(&self, name: &str) {
+        let server = self.servers.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        assert!(server.is_some(), "server {name} does not run");
+    }
+
+    /// Starts them again.
+    pub fn restart_server(&self, name: &str) {
+        let (name, rip) = *SERVERS.iter().find(|(n, _)| *n == name).expect("a server of the lab");
+        self.start_server(name, rip);
     }
 
     fn clients_and_director(&self, offloads_off: bool) {

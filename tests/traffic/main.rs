@@ -7,11 +7,16 @@
 mod answers;
 mod choices;
 mod client;
+mod control;
 mod doctor;
+mod drain;
+mod hostile;
+mod how_tos;
 mod itself;
 mod lab;
 mod lifecycle;
 mod load;
+mod marks;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
 #[path = "../common/netns.rs"]
 mod netns;
@@ -24,6 +29,7 @@ mod real_server;
 mod refusals;
 mod reload;
 mod server;
+mod shown;
 mod transfer;
 mod udp;
 #[path = "../common/wire.rs"]

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::client;
 use crate::lab::{self, Lab, NAT_VIP};
 use crate::netns::succeed;
-use crate::xvs::{Xvs, abc, command, config, ends, service};
+use crate::xvs::{self, Xvs, abc, command, config, ends, service};
 
 const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
 
@@ -45,14 +45,27 @@ fn an_mtu_whose_frames_would_be_lost() {
     assert!(!lab.xdp_attached());
 }
 
+/// By its socket, and with a socket of its own by the interface.
 #[test]
-fn a_queue_that_another_program_has_taken_and_the_first_goes_on() {
+fn who_comes_second_is_told_who_holds_it_and_the_first_goes_on() {
     let lab = Lab::new();
-    let _first = Xvs::start(&lab, &nat());
-    refuses(&mut command(&lab, &[], &nat()), &["lb0"]);
+    let first = Xvs::start(&lab, &nat());
+    let served = || client::run(&lab, async || client::name_of_server(lab::client(0), NAT).await);
+    let holder = format!("is held by process {} (`", first.pid());
+    let socket = xvs::socket(&lab);
+    let said = refuses(&mut command(&lab, &[], &nat()), &[&holder, "[api] socket"]);
+    assert!(said.contains(&format!("socket {} {holder}", socket.display())), "{said}");
+    assert_eq!(served().expect("still served"), "c");
+
+    let other = lab.dir().join("other.sock");
+    let second = lab.dir().join("second.toml");
+    std::fs::write(&second, format!("{}\n[api]\nsocket = {other:?}\n", nat())).unwrap();
+    let run = &mut lab.command("director", env!("CARGO_BIN_EXE_xvs"));
+    refuses(run.args(["run", "--config"]).arg(second), &[&format!("lb0 {holder}")]);
+    assert!(!other.exists(), "its socket is left over");
     assert!(lab.xdp_attached(), "the first one's program was taken off");
-    let name = client::run(&lab, async || client::name_of_server(lab::client(0), NAT).await);
-    assert_eq!(name.expect("still served"), "c");
+    assert_eq!(served().expect("still served"), "b");
+    xvs::say(&lab, &["show", "info"]);
 }
 
 #[test]

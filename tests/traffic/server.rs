@@ -1,7 +1,7 @@
 //! What the lab's real servers say.
 //!
 //! TCP, any number of lines on a connection: `name` is answered with the name; `send FILE` with the
-//! file's bytes; after `take LEN` the server takes LEN bytes, keeps them in `NAME.taken` in the lab's
+//! file's bytes; a request of HTTP with a page that is the name, and the end; after `take LEN` the server takes LEN bytes, keeps them in `NAME.taken` in the lab's
 //! directory and answers `taken`. UDP: see [`answer`].
 
 use std::io;
@@ -40,6 +40,12 @@ impl Manners for Named {
                     let bytes = wire.bytes(len.parse().map_err(io::Error::other)?).await?;
                     std::fs::write(self.dir.join(format!("{}.taken", self.name)), bytes)?;
                     wire.write(b"taken\n").await?;
+                }
+                Some(("GET", _)) => {
+                    while wire.line().await?.is_some_and(|line| line != "\r") {}
+                    let len = self.name.len() + 1;
+                    let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {len}\r\n\r\n");
+                    return wire.write(format!("{head}{}\n", self.name).as_bytes()).await;
                 }
                 _ => return Err(io::Error::other(format!("what is {line:?}?"))),
             }

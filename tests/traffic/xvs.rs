@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddrV4;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, SERVERS};
+use crate::netns::succeed;
 pub use crate::process::{PATIENCE, Xvs, ends, wait};
 
 /// A configuration for the lab's director.
@@ -67,11 +70,52 @@ pub fn client_command(lab: &Lab, words: &[&str]) -> Command {
     command
 }
 
+/// What a command of xvs that must succeed says to the lab's director.
+pub fn say(lab: &Lab, words: &[&str]) -> String {
+    String::from_utf8(succeed(&mut client_command(lab, words)).stdout).expect("UTF-8")
+}
+
+/// A script for bash in the director's namespace, where `ipvsadm` and its two scripts are xvs.
+pub fn shell(lab: &Lab, script: &str) -> Command {
+    let links = lab.dir().join("bin");
+    if !links.exists() {
+        std::fs::create_dir(&links).expect("a directory");
+        for name in ["ipvsadm", "ipvsadm-save", "ipvsadm-restore"] {
+            symlink(env!("CARGO_BIN_EXE_xvs"), links.join(name)).expect("a link");
+        }
+    }
+    let mut command = lab.command("director", "bash");
+    let path = format!("{}:{}", links.display(), std::env::var("PATH").expect("PATH"));
+    command.args(["-euo", "pipefail", "-c", script]).env("PATH", path);
+    command.env("XVS_SOCKET", socket(lab)).current_dir(lab.dir());
+    command
+}
+
+/// What `ipvsadm WORDS` says, which must succeed.
+pub fn ipvsadm(lab: &Lab, words: &str) -> String {
+    let words: Vec<&str> = ["ipvsadm"].into_iter().chain(words.split_whitespace()).collect();
+    say(lab, &words)
+}
+
+/// Waits until it is so.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 impl Xvs {
     /// Starts xvs in the director's namespace and waits until it says that it is ready.
     pub fn start(lab: &Lab, config: &str) -> Self {
         Self::spawn(&mut command(lab, &[], config))
     }
+}
+
+/// Starts xvs in the director's namespace with a file that is there already.
+pub fn start_with(lab: &Lab, file: &std::path::Path) -> Xvs {
+    Xvs::spawn(lab.command("director", env!("CARGO_BIN_EXE_xvs")).args(["run", "--config"]).arg(file))
 }
 
 /// The five numbers of an `ipvsadm -Ln --stats` row of a report: Conns, InPkts, OutPkts, InBytes, OutBytes.

@@ -83,11 +83,7 @@ impl Running {
 
     /// Reads the configuration file again; what is wrong with it is logged and changes nothing.
     pub(super) fn reload(&self) {
-        match self.plane().reload(false) {
-            Ok(lines) if lines.is_empty() => tracing::info!("reload: nothing changes"),
-            Ok(lines) => tracing::info!("reload: done, {} changes", lines.len()),
-            Err(refusal) => tracing::error!("reload refused, everything stays as it was: {refusal}"),
-        }
+        self.plane().reload_or_log();
     }
 
     /// Hands all traffic back to the kernel, lets the workers finish what has arrived, and reports.

@@ -11,10 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::api::{self, Serving};
-use super::host;
 use super::machine::{Machine, Shared};
 use super::report::Interface;
 use super::running::Running;
+use super::{holder, host};
 use crate::control::plane::ControlPlane;
 use crate::control::{config, config::Config};
 use crate::director::engine::Engine;
@@ -124,7 +124,8 @@ fn attach(steering: &mut Steering, config: &Config) -> anyhow::Result<Vec<Interf
     };
     let mut interfaces = Vec::new();
     for (index, name) in (0..).zip(&config.director.interfaces) {
-        let xdp = match steering.attach(name, index, require)? {
+        let attached = steering.attach(name, index, require).map_err(holder::named);
+        let xdp = match attached? {
             XdpMode::Native => "native",
             XdpMode::Generic { native_refused } => {
                 tracing::warn!(

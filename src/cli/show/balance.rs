@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write, stdout};
 
 use super::ServersView;
 use super::table::Table;
-use crate::cli::client::json as as_json;
+use crate::cli::client::{is_read, json as as_json};
 use crate::control::client::Client;
 use crate::control::connections::{Endpoint, Filter, Network, StateName};
 use crate::control::view::{ConnectionView, ServerView, ServiceView, TrafficView};
@@ -52,7 +52,7 @@ pub(super) fn services(client: &mut Client, json: bool) -> anyhow::Result<String
         table.row([
             s.service.to_string(),
             scheduler(s),
-            s.persistence.as_ref().map_or_else(|| "-".to_owned(), |p| format!("{} s", p.timeout_s)),
+            persistence(s),
             s.servers.len().to_string(),
             sum(|d| d.active).to_string(),
             sum(|d| d.inactive).to_string(),
@@ -129,8 +129,8 @@ pub(super) fn servers(
     Ok(table.finish("no servers: `ipvsadm -a`, or [[service.server]] in the configuration and `xvs reload`"))
 }
 
-/// Streams: there may be millions.
-pub(super) fn connections(client: &mut Client, args: &ConnectionsArgs, json: bool) -> anyhow::Result<()> {
+/// Streams: there may be millions. False if nobody reads it any more.
+pub(super) fn connections(client: &mut Client, args: &ConnectionsArgs, json: bool) -> anyhow::Result<bool> {
     let filter =
         Filter { client: args.client, service: args.service, server: args.server, state: args.state };
     let mut out = BufWriter::new(stdout().lock());
@@ -142,7 +142,7 @@ pub(super) fn connections(client: &mut Client, args: &ConnectionsArgs, json: boo
         }
         writeln!(
             out,
-            "{:<5} {:<21} {:<21} {:<21} {:<11} {:>5}:{:02}{}",
+            "{:<5}  {:<21}  {:<21}  {:<21}  {:<11}  {:>5}:{:02}{}",
             c.protocol,
             c.client.to_string(),
             c.virtual_address.to_string(),
@@ -157,7 +157,7 @@ pub(super) fn connections(client: &mut Client, args: &ConnectionsArgs, json: boo
         if !json {
             writeln!(
                 out,
-                "{:<5} {:<21} {:<21} {:<21} {:<11} {:>8}",
+                "{:<5}  {:<21}  {:<21}  {:<21}  {:<11}  {:>8}",
                 "PROTO", "CLIENT", "VIRTUAL", "SERVER", "STATE", "EXPIRES"
             )?;
         }
@@ -169,15 +169,12 @@ pub(super) fn connections(client: &mut Client, args: &ConnectionsArgs, json: boo
             show(&mut out, &c)
         })
     })();
-    match listed {
-        // The limit is reached, or nobody reads any more.
-        Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::BrokenPipe) => {}
-        result => result?,
-    }
-    match out.flush() {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
-    }
+    let listed = match listed {
+        // The limit is reached.
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        result => result,
+    };
+    Ok(is_read(listed.and_then(|()| out.flush()))?)
 }
 
 fn scheduler(s: &ServiceView) -> String {
@@ -189,6 +186,14 @@ fn scheduler(s: &ServiceView) -> String {
         text.push_str(" ops");
     }
     text
+}
+
+/// `60 s`, and the netmask if clients of a network are one.
+fn persistence(s: &ServiceView) -> String {
+    match &s.persistence {
+        None => "-".to_owned(),
+        Some(p) => p.netmask.iter().fold(format!("{} s", p.timeout_s), |text, netmask| text + " " + netmask),
+    }
 }
 
 fn bits(rates: &TrafficView) -> String {

@@ -62,7 +62,7 @@ pub(super) fn drops(client: &mut Client, all: bool, json: bool) -> anyhow::Resul
     if json {
         return as_json(&drops);
     }
-    let mut table = Table::new(&[">FRAMES", "REASON", "MEANING"]);
+    let mut table = Table::new(&[">FRAMES", "REASON", "~MEANING"]);
     for d in &drops {
         table.row([d.count.to_string(), d.reason.clone(), d.help.clone()]);
     }
@@ -108,7 +108,7 @@ pub(super) fn tunables(client: &mut Client, json: bool) -> anyhow::Result<String
     if json {
         return as_json(&tunables);
     }
-    let mut table = Table::new(&["TUNABLE", ">VALUE", ">DEFAULT", ">RANGE", "MEANING"]);
+    let mut table = Table::new(&["TUNABLE", ">VALUE", ">DEFAULT", ">RANGE", "~MEANING"]);
     for t in &tunables {
         table.row([
             t.name.clone(),

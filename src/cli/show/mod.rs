@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 
-use super::client::{Socket, print};
+use super::client::{EXIT_STATUS, Socket, print};
 use crate::control::client::Client;
 use balance::ConnectionsArgs;
 
@@ -26,10 +26,10 @@ const WATCH_MIN_S: f64 = 0.1;
 
 /// Shows what a running director does
 ///
-/// Tables on the terminal, JSON with --json. Totals and rates are those of the
-/// last two seconds' look, as with ipvsadm.
+/// Tables for people, JSON with --json for programs. Totals and rates are looked
+/// at every two seconds, as with ipvsadm.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXIT_STATUS, verbatim_doc_comment)]
 pub struct Args {
     #[command(flatten)]
     socket: Socket,
@@ -95,7 +95,9 @@ enum ServersView {
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (WATCH_MIN_S..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err(format!("give {WATCH_MIN_S} to 86400 seconds")),
+        Ok(_) => Err(format!("give {WATCH_MIN_S} to 86400 seconds")),
+        // `--watch services`: the next word is taken for the seconds.
+        Err(_) => Err("this is no number of seconds: write --watch behind the other words".to_owned()),
     }
 }
 
@@ -114,7 +116,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             // Home, and everything below it cleared.
             print("\x1b[H\x1b[2J")?;
         }
-        args.show(&mut client)?;
+        if !args.show(&mut client)? {
+            return Ok(ExitCode::SUCCESS);
+        }
         sleep(Duration::from_secs_f64(interval));
     }
 }
@@ -125,7 +129,8 @@ pub(super) fn marks(client: &mut Client) -> anyhow::Result<String> {
 }
 
 impl Args {
-    fn show(&self, client: &mut Client) -> anyhow::Result<()> {
+    /// False if nobody reads it any more.
+    fn show(&self, client: &mut Client) -> anyhow::Result<bool> {
         let json = self.json;
         match &self.what {
             What::Info => machine::info(client, json),

@@ -1,4 +1,4 @@
-//! Who listens on a socket: asked of the kernel, for the error of who came second.
+//! Who holds what only one process can have: a socket, asked of the kernel, for the error of who came second.
 
 use std::fmt;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// A process that listens on a socket.
+/// A process that holds what another one wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     pid: Option<i32>,
@@ -17,7 +17,7 @@ pub struct Holder {
 
 impl Holder {
     /// The process with this number, if it is known.
-    pub(super) fn of(pid: Option<i32>) -> Self {
+    pub fn of(pid: Option<i32>) -> Self {
         let line = pid.and_then(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok());
         let command = line.map(|bytes| {
             let words = bytes.split(|&byte| byte == 0).map(|word| word.escape_ascii().to_string());

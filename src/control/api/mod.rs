@@ -39,6 +39,7 @@ pub use commands::{Batch, Mode, Results};
 pub use connections::NDJSON;
 pub use director::Reloaded;
 pub use error::{ErrorBody, ErrorView};
+pub use holder::Holder;
 pub use listener::{BindError, Listener};
 pub use plane::{Plane, Shared};
 pub use router::document;

@@ -13,6 +13,7 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::SOCKET_VARIABLE;
@@ -141,7 +142,11 @@ async fn ask(
     media: &str,
     body: Option<Vec<u8>>,
 ) -> Result<Response<Incoming>, Failure> {
-    // xvs closes connections that are idle for long, or after an error: that is no reason to fail.
+    // xvs closes connections that are idle for long, or after an error: that is no reason to fail. Nothing ran here
+    // since the last answer: the first yield lets the runtime hear of a close, the second lets the connection end.
+    for _ in 0..2 {
+        yield_now().await;
+    }
     if sender.ready().await.is_err() {
         *sender = open(socket).await?;
     }
@@ -198,4 +203,37 @@ fn broken(socket: &Path, error: &hyper::Error) -> io::Error {
     let message =
         format!("xvs at {} ended the connection before its answer's end: {error}", socket.display());
     io::Error::new(io::ErrorKind::ConnectionAborted, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_was_closed_between_two_requests_is_opened_again() {
+        const ROUNDS: usize = 50;
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("xvs.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (closed, is_closed) = std::sync::mpsc::channel();
+        let server = std::thread::spawn(move || {
+            for _ in 0..ROUNDS {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _the_request = stream.read(&mut [0; 4096]).unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+                drop(stream);
+                closed.send(()).unwrap();
+            }
+        });
+        let mut transport = Transport::connect(&socket).unwrap();
+        for round in 0..ROUNDS {
+            let answer = transport.call(Method::POST, "/v1/commands", None);
+            assert!(matches!(&answer, Ok(body) if **body == *b"{}"), "round {round}: {answer:?}");
+            is_closed.recv().unwrap();
+        }
+        server.join().unwrap();
+    }
 }

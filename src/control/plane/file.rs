@@ -39,7 +39,7 @@ impl Origin {
     fn load(&self) -> Result<Config, Refusal> {
         let (config, warnings) = Config::load(&self.path).map_err(|ConfigErrors(report)| {
             let lines: Vec<String> = report.lines().map(|line| line.to_string()).collect();
-            Refusal::new(Code::Invalid, lines.join("\n"))
+            Refusal::new(Code::Invalid, format!("the file cannot be used:\n{}", lines.join("\n")))
         })?;
         warnings.lines().for_each(|line| tracing::warn!("{line}"));
         Ok(config)
@@ -99,6 +99,18 @@ impl ControlPlane {
         Ok(lines)
     }
 
+    /// Reloads as nobody waits for the answer: what is refused is logged, line by line.
+    pub fn reload_or_log(&mut self) {
+        match self.reload(false) {
+            Ok(lines) if lines.is_empty() => tracing::info!("reload: nothing changes"),
+            Ok(lines) => tracing::info!("reload: done, changes: {}", lines.len()),
+            Err(refusal) => {
+                tracing::error!("reload refused, everything stays as it was");
+                refusal.message.lines().for_each(|line| tracing::error!("reload: {line}"));
+            }
+        }
+    }
+
     /// Reloads if the file has changed since it was last read, or tried to be.
     pub fn reload_if_changed(&mut self) {
         let Some(origin) = &mut self.origin else { return };
@@ -108,9 +120,7 @@ impl ControlPlane {
         }
         origin.seen = now;
         tracing::info!("{} has changed: reloading", origin.path.display());
-        if let Err(refusal) = self.reload(false) {
-            tracing::error!("reload refused, everything stays as it was: {refusal}");
-        }
+        self.reload_or_log();
     }
 
     /// How what runs and the file disagree.

@@ -63,7 +63,7 @@ pub(super) fn perform(command: &Command, draft: &mut Draft, after: &mut Vec<Afte
             let place = rules.iter().position(|r| r == rule).ok_or_else(|| {
                 Refusal::new(
                     Code::NotFound,
-                    format!("there is no rule `{rule}`: `xvs mark` lists those there are"),
+                    format!("there is no rule `{rule}`: `xvs mark list` lists those there are"),
                 )
             })?;
             let mut rules = rules.to_vec();
