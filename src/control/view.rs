@@ -72,10 +72,12 @@ pub struct ServerView {
     pub persistent: u32,
     /// It is being drained: deleted once its connections are gone.
     pub draining: bool,
-    /// Totals since it was added or last zeroed.
-    pub statistics: TrafficView,
-    /// What there was in a second lately.
-    pub rates: TrafficView,
+    /// Totals since it was added or last zeroed; none if they were not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<TrafficView>,
+    /// What there was in a second lately; none if that was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<TrafficView>,
 }
 
 /// Connections, packets and bytes: totals, or of one second.

@@ -68,8 +68,8 @@ impl ControlPlane {
             inactive: counts.inactive(d.id),
             persistent: counts.persistent(d.id),
             draining: self.drains.contains_key(&(key, d.address)),
-            statistics: shown.totals,
-            rates: shown.rates,
+            statistics: Some(shown.totals),
+            rates: Some(shown.rates),
         }
     }
 
