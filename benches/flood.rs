@@ -55,6 +55,9 @@ struct Arguments {
     /// Seconds to send for; a little longer, since a call of the kernel is not cut short.
     #[arg(long, default_value_t = 3)]
     seconds: u64,
+    /// Frames to send, instead of sending for so many seconds.
+    #[arg(long, conflicts_with = "seconds")]
+    frames: Option<u32>,
     /// Core to send from.
     #[arg(long)]
     core: Option<usize>,
@@ -87,14 +90,21 @@ fn main() -> anyhow::Result<()> {
 
     let start = Instant::now();
     let mut sent = 0u64;
-    while start.elapsed() < Duration::from_secs(arguments.seconds) {
+    let mut send = |frames: u32| {
+        sent += u64::from(frames);
         xdp.test_run(TestRunOptions {
             data_in: Some(&frame),
-            repeat: FRAMES_PER_CALL,
+            repeat: frames,
             attrs: TestRunAttrs::new().xdp_live_frames(FRAMES_PER_BATCH),
             ..TestRunOptions::new()
-        })?;
-        sent += u64::from(FRAMES_PER_CALL);
+        })
+    };
+    if let Some(frames) = arguments.frames {
+        send(frames)?;
+    } else {
+        while start.elapsed() < Duration::from_secs(arguments.seconds) {
+            send(FRAMES_PER_CALL)?;
+        }
     }
     println!("offered {sent} seconds {:.3}", start.elapsed().as_secs_f64());
     Ok(())

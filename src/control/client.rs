@@ -95,12 +95,13 @@ impl Client {
         }
     }
 
-    /// Every service in the order they were added.
+    /// Every service in the order they were added, with statistics and rates of each server if `server_traffic`:
+    /// they are half of a long list.
     ///
     /// # Errors
     /// xvs cannot be reached.
-    pub fn services(&mut self) -> io::Result<Vec<ServiceView>> {
-        self.get("/v1/services")
+    pub fn services(&mut self, server_traffic: bool) -> io::Result<Vec<ServiceView>> {
+        self.get(&format!("/v1/services?server_traffic={server_traffic}"))
     }
 
     /// The service of this name.

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use super::view::TrafficView;
+use super::view::{InterfaceView, QueueRatesView, TrafficView};
 use crate::director::name::ServiceKey;
 use crate::director::server::ServerId;
 use crate::director::services::{Services, VirtualService};
@@ -113,6 +113,9 @@ pub struct Statistics {
     total: Meter,
     /// What was done by servers whose numbers are free again.
     carried: Traffic,
+    workers: Vec<Meter>,
+    /// By interface and number of the queue: received counts as in, sent as out.
+    queues: HashMap<(String, u32), Meter>,
 }
 
 impl Statistics {
@@ -173,6 +176,41 @@ impl Statistics {
         self.total.look(total);
     }
 
+    /// Looks at what the workers and the queues did; to be called every [`PERIOD_S`] seconds.
+    pub fn look_at_machine(&mut self, workers: &[Traffic], interfaces: &[InterfaceView]) {
+        self.workers.resize_with(workers.len(), Meter::default);
+        self.workers.iter_mut().zip(workers).for_each(|(meter, now)| meter.look(*now));
+        for interface in interfaces {
+            for q in &interface.queues {
+                let now = Traffic {
+                    connections: 0,
+                    in_packets: q.rx_packets,
+                    in_bytes: q.rx_bytes,
+                    out_packets: q.tx_packets,
+                    out_bytes: q.tx_bytes,
+                };
+                self.queues.entry((interface.name.clone(), q.queue)).or_default().look(now);
+            }
+        }
+    }
+
+    /// What there was in a second lately at each worker.
+    pub fn worker_rates(&self) -> Vec<TrafficView> {
+        self.workers.iter().map(|meter| meter.shown().rates).collect()
+    }
+
+    /// What there was in a second lately at a queue.
+    pub fn queue_rates(&self, interface: &str, queue: u32) -> QueueRatesView {
+        let meter = self.queues.get(&(interface.to_owned(), queue));
+        let rates = meter.map(|meter| meter.shown().rates).unwrap_or_default();
+        QueueRatesView {
+            rx_packets: rates.in_packets,
+            rx_bytes: rates.in_bytes,
+            tx_packets: rates.out_packets,
+            tx_bytes: rates.out_bytes,
+        }
+    }
+
     /// `ipvsadm -Z`: of one service and its servers, or of all and of the director.
     pub fn zero(&mut self, service: Option<ServiceKey>) {
         match service {
@@ -213,6 +251,7 @@ impl Statistics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::view::QueueView;
     use crate::director::draft::Draft;
     use crate::director::roster::Roster;
     use crate::director::service::{Method, Server, Service};
@@ -376,5 +415,24 @@ mod tests {
         bench.look();
         assert_eq!(bench.statistics.server(id).totals.in_packets, 0);
         assert_eq!(bench.statistics.total().totals.in_packets, 5);
+    }
+
+    #[test]
+    fn workers_and_queues_have_rates_of_their_own() {
+        let mut statistics = Statistics::default();
+        let mut total = 0;
+        for _ in 0..40 {
+            total += 2000;
+            let worker = Traffic { in_packets: total, ..Traffic::default() };
+            let queue =
+                QueueView { queue: 1, rx_packets: total, tx_bytes: 64 * total, ..QueueView::default() };
+            let interface = InterfaceView { name: "eth0".into(), xdp: "native".into(), queues: vec![queue] };
+            statistics.look_at_machine(&[Traffic::default(), worker], &[interface]);
+        }
+        let rates: Vec<_> = statistics.worker_rates().iter().map(|t| t.in_packets).collect();
+        assert_eq!(rates, [0, 1000]);
+        let queue = statistics.queue_rates("eth0", 1);
+        assert_eq!((queue.rx_packets, queue.tx_packets, queue.tx_bytes), (1000, 0, 63_999));
+        assert_eq!(statistics.queue_rates("eth0", 0), QueueRatesView::default());
     }
 }

@@ -72,10 +72,12 @@ pub struct ServerView {
     pub persistent: u32,
     /// It is being drained: deleted once its connections are gone.
     pub draining: bool,
-    /// Totals since it was added or last zeroed.
-    pub statistics: TrafficView,
-    /// What there was in a second lately.
-    pub rates: TrafficView,
+    /// Totals since it was added or last zeroed; none if they were not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<TrafficView>,
+    /// What there was in a second lately; none if that was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<TrafficView>,
 }
 
 /// Connections, packets and bytes: totals, or of one second.
@@ -166,8 +168,10 @@ pub struct CountersView {
     pub answered: u64,
     /// Packets of NAT servers that belonged to no connection.
     pub strays: u64,
-    /// What each worker forwarded, in order of queue.
+    /// What each worker forwarded since the start, in order of queue.
     pub workers: Vec<TrafficView>,
+    /// What there was in a second lately at each worker.
+    pub worker_rates: Vec<TrafficView>,
     /// Outcomes of the steering program, by name.
     pub steering: Vec<(String, u64)>,
 }
@@ -204,6 +208,21 @@ pub struct QueueView {
     pub transmit_full: u64,
     /// Frames that the kernel dropped before xvs saw them; up to a second old.
     pub kernel_dropped: u64,
+    /// What there was in a second lately.
+    pub rates: QueueRatesView,
+}
+
+/// Frames and bytes of one queue in a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QueueRatesView {
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Bytes received, without FCS.
+    pub rx_bytes: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Bytes sent, without FCS.
+    pub tx_bytes: u64,
 }
 
 /// How the running state and the configuration file disagree, line by line.

@@ -56,6 +56,8 @@ impl<H> Work<'_, H> {
 
     /// The connection lives from this packet on for as long as the timeouts say now (`ip_vs_conn_put`); its timer is seen
     /// to when that is shorter than it was. An idle connection keeps what its last packet was given.
+    #[cold]
+    #[inline(never)]
     pub(super) fn renew(&mut self, slot: &Slot, id: SlotId) {
         let timeout_s = self.services.timeouts.of(slot.key(Direction::In).protocol(), slot.status().state);
         let before_s = slot.timeout_s();

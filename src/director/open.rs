@@ -50,6 +50,7 @@ enum Fate {
 impl<'a, H: NextHops> Work<'a, H> {
     /// Deals with a packet that has no connection, or `known`, of which it is not clear whether it goes on.
     #[cold]
+    #[inline(never)]
     pub(super) fn begin(
         &mut self,
         packet: &mut Packet<'_>,

@@ -1,4 +1,7 @@
-//! Which core a worker runs on.
+//! Which core a worker runs on, and that nobody else of this process does.
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 
 /// A configured core that this process may not use.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +39,25 @@ pub fn choose(queue: u32, configured: &[usize], allowed: &[usize]) -> Result<Opt
     }
 }
 
+/// Keeps this thread, and those it starts from now on, off the cores that workers have, if it may use others: a worker
+/// that another thread of ours took the core from would keep its packets waiting for milliseconds.
+///
+/// # Errors
+/// The kernel's, which has no reason to refuse: the thread may run where it could before then.
+pub fn leave(taken: &[Option<usize>], allowed: &[usize]) -> nix::Result<()> {
+    let others = others(taken, allowed);
+    if others.is_empty() {
+        return Ok(());
+    }
+    let mut set = CpuSet::new();
+    others.into_iter().try_for_each(|core| set.set(core))?;
+    sched_setaffinity(Pid::from_raw(0), &set)
+}
+
+fn others(taken: &[Option<usize>], allowed: &[usize]) -> Vec<usize> {
+    allowed.iter().copied().filter(|core| !taken.contains(&Some(*core))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +78,22 @@ mod tests {
     #[test]
     fn nothing_known_means_not_pinned() {
         assert_eq!(choose(4, &[], &[]), Ok(None));
+    }
+
+    #[test]
+    fn the_others_are_those_that_no_worker_has() {
+        assert_eq!(others(&[Some(2), Some(7)], &[1, 2, 3, 7]), [1, 3]);
+        assert_eq!(others(&[None], &[1, 2]), [1, 2]);
+        assert!(others(&[Some(1), Some(2)], &[1, 2]).is_empty());
+    }
+
+    #[test]
+    fn a_thread_leaves_the_cores_of_workers() {
+        let allowed = allowed();
+        let taken = [allowed.first().copied()];
+        let left = std::thread::spawn(move || leave(&taken, &super::allowed()).map(|()| super::allowed()));
+        let expected = if allowed.len() > 1 { &allowed[1..] } else { &allowed[..] };
+        assert_eq!(left.join().unwrap().unwrap(), expected);
     }
 
     #[test]

@@ -37,7 +37,11 @@ fn what_is_asked_is_done_and_what_is_there_is_shown() {
     assert_eq!(results.iter().map(code).collect::<Vec<_>>(), [None, Some(Code::NoService), None]);
     let (index, why) = client.apply_all(&[Command::Clear {}, commands[1].clone()]).unwrap().unwrap_err();
     assert_eq!((index, why.code, why.message.as_str()), (1, Code::NoService, "there is no service fwm:5"));
-    assert_eq!(client.services().unwrap().len(), 1, "nothing is half done");
+    let mut services = client.services(true).unwrap();
+    assert_eq!(services.len(), 1, "nothing is half done");
+    let server_view = &mut services[0].servers[0];
+    assert!(server_view.statistics.take().is_some() && server_view.rates.take().is_some());
+    assert_eq!(client.services(false).unwrap(), services, "the same without traffic of servers");
 
     client.drain(&key, server.address, Some(3)).unwrap();
     assert!(client.service(&key).unwrap().servers[0].draining);

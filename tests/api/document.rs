@@ -160,6 +160,8 @@ fn asked() -> Vec<(&'static str, String, String, u16)> {
     add("GET", &format!("{servers}/x"), none(), 400);
     add("GET", s81, none(), 200);
     add("GET", "/v1/services", none(), 200);
+    add("GET", "/v1/services?server_traffic=false", none(), 200);
+    add("GET", "/v1/services?server_traffic=1", none(), 400);
     add("PUT", &one(1), server(1), 200);
     add("PUT", &one(1), heavy, 422);
     add("PUT", &one(2), server(1), 400);

@@ -180,8 +180,8 @@ fn server_view((spec, draining): &(ServerSpec, bool)) -> ServerView {
         inactive: 2,
         persistent: 3,
         draining: *draining,
-        statistics: TrafficView { connections: 1, in_packets: u64::MAX, ..TrafficView::default() },
-        rates: TrafficView::default(),
+        statistics: Some(TrafficView { connections: 1, in_packets: u64::MAX, ..TrafficView::default() }),
+        rates: Some(TrafficView::default()),
     }
 }
 
@@ -238,6 +238,7 @@ impl Plane for FakePlane {
             answered: 1,
             strays: 2,
             workers: vec![TrafficView::default()],
+            worker_rates: vec![TrafficView::default()],
             steering: vec![("ours".into(), 7), ("passed".into(), 8)],
         }
     }

@@ -129,8 +129,8 @@ fn command_lines_are_a_shells_and_their_exit_status_shows() {
   a
 > ipvsadm one two three | wc -l
   3
-> ipvsadm kept > /tmp/scenario.saved
-> ipvsadm $(cat < /tmp/scenario.saved) too
+> ipvsadm kept > /tmp/xvs-player-keeps
+> ipvsadm $(cat < /tmp/xvs-player-keeps) too
   kept
   too
 > ipvsadm gone; echo wrong >&2; exit 3
@@ -150,5 +150,5 @@ fn command_lines_are_a_shells_and_their_exit_status_shows() {
 > wait 0.01
 ",
     );
-    assert!(!std::path::Path::new("/tmp/scenario.saved").exists(), "what a scenario keeps is its lab's");
+    assert!(!std::path::Path::new("/tmp/xvs-player-keeps").exists(), "what a scenario keeps is its lab's");
 }

@@ -15,8 +15,9 @@ pub(super) trait Director {
     /// Does one after the other, each by itself: a refusal does not keep the next one from being done.
     fn apply_each(&mut self, commands: &[Command]) -> io::Result<Vec<Result<(), Refusal>>>;
 
-    /// All services, in the order they were added, their servers newest first.
-    fn services(&mut self) -> io::Result<Vec<ServiceView>>;
+    /// All services, in the order they were added, their servers newest first. Statistics and rates of each server
+    /// may be left out unless `server_traffic`.
+    fn services(&mut self, server_traffic: bool) -> io::Result<Vec<ServiceView>>;
 
     /// One service, if it is there.
     fn service(&mut self, key: &ServiceKey) -> io::Result<Option<ServiceView>>;
@@ -47,8 +48,8 @@ impl Director for Client {
         Client::apply_each(self, commands)
     }
 
-    fn services(&mut self) -> io::Result<Vec<ServiceView>> {
-        Client::services(self)
+    fn services(&mut self, server_traffic: bool) -> io::Result<Vec<ServiceView>> {
+        Client::services(self, server_traffic)
     }
 
     fn service(&mut self, key: &ServiceKey) -> io::Result<Option<ServiceView>> {

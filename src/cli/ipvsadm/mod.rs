@@ -47,6 +47,9 @@ use self::stop::{Stop, WRONG};
 /// What a shell says of a program that wrote into a closed pipe: SIGPIPE.
 const CLOSED_PIPE: u8 = 128 + 13;
 
+/// Bytes of a listing that are written at once: what a pipe holds.
+const WRITTEN_AT_ONCE: usize = 64 << 10;
+
 /// Lists and changes services and servers with the words of ipvsadm
 ///
 /// Takes the arguments of ipvsadm 1.31 and answers as it does. A link to xvs
@@ -117,7 +120,7 @@ pub(super) fn main(mut words: impl Iterator<Item = OsString>) -> Option<ExitCode
 
 /// Runs ipvsadm with this process's input and output.
 fn ipvsadm(program: &str, words: &[String]) -> io::Result<u8> {
-    let (mut out, mut err) = (BufWriter::new(stdout().lock()), stderr().lock());
+    let (mut out, mut err) = (BufWriter::with_capacity(WRITTEN_AT_ONCE, stdout().lock()), stderr().lock());
     if let Some(stop) = read::without_director(program, words) {
         out.write_all(stop.answer.as_bytes())?;
         out.flush()?;

@@ -9,14 +9,18 @@ use std::net::{IpAddr, SocketAddr};
 use crate::control::view::{ServerView, ServiceView};
 use crate::director::name::ServiceKey;
 
-/// Sorts services as ipvsadm does.
-pub(super) fn sort_services(services: &mut Vec<ServiceView>) {
-    merge_sort(services, &|a, b| compare_services(&a.service, &b.service));
+/// Services in ipvsadm's order.
+pub(super) fn sorted_services(services: &[ServiceView]) -> Vec<&ServiceView> {
+    let mut sorted: Vec<_> = services.iter().collect();
+    merge_sort(&mut sorted, &|a, b| compare_services(&a.service, &b.service));
+    sorted
 }
 
-/// Sorts the servers of a service as ipvsadm does.
-pub(super) fn sort_servers(servers: &mut Vec<ServerView>) {
-    merge_sort(servers, &|a, b| compare_addresses(a.address, b.address));
+/// The servers of a service in ipvsadm's order.
+pub(super) fn sorted_servers(servers: &[ServerView]) -> Vec<&ServerView> {
+    let mut sorted: Vec<_> = servers.iter().collect();
+    merge_sort(&mut sorted, &|a, b| compare_addresses(a.address, b.address));
+    sorted
 }
 
 /// Less than 0 if `a` comes before `b`.
@@ -62,21 +66,27 @@ fn address_words(ip: IpAddr) -> [u32; 4] {
 }
 
 /// The merge sort of the C library: the lower half is the shorter one, equal elements stay in order.
-fn merge_sort<T>(list: &mut Vec<T>, compare: &impl Fn(&T, &T) -> i32) {
+fn merge_sort<T: Copy>(list: &mut [T], compare: &impl Fn(T, T) -> i32) {
     if list.len() <= 1 {
         return;
     }
-    let mut upper = list.split_off(list.len() / 2);
-    merge_sort(list, compare);
-    merge_sort(&mut upper, compare);
-    let mut lower = std::mem::take(list).into_iter().peekable();
-    let mut upper = upper.into_iter().peekable();
-    while let (Some(a), Some(b)) = (lower.peek(), upper.peek()) {
-        let next = if compare(a, b) <= 0 { lower.next() } else { upper.next() };
-        list.extend(next);
+    let (lower, upper) = list.split_at_mut(list.len() / 2);
+    merge_sort(lower, compare);
+    merge_sort(upper, compare);
+    let (mut lower, mut upper) = (&*lower, &*upper);
+    let mut merged = Vec::with_capacity(lower.len() + upper.len());
+    while let (Some((&a, lower_rest)), Some((&b, upper_rest))) = (lower.split_first(), upper.split_first()) {
+        if compare(a, b) <= 0 {
+            merged.push(a);
+            lower = lower_rest;
+        } else {
+            merged.push(b);
+            upper = upper_rest;
+        }
     }
-    list.extend(lower);
-    list.extend(upper);
+    merged.extend_from_slice(lower);
+    merged.extend_from_slice(upper);
+    list.copy_from_slice(&merged);
 }
 
 #[cfg(test)]

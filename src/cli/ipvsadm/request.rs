@@ -57,6 +57,13 @@ pub(super) struct Format {
     pub columns: Columns,
 }
 
+impl Format {
+    /// True if totals or rates are shown.
+    pub const fn shows_traffic(self) -> bool {
+        matches!(self.columns, Columns::Stats | Columns::Rate)
+    }
+}
+
 /// What is said of each service and server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Columns {

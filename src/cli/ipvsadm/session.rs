@@ -5,7 +5,6 @@ use std::io::{self, Read, Write};
 use super::director::Director;
 use super::messages;
 use super::names::Names;
-use super::order::sort_services;
 use super::read::read;
 use super::render::{self, Connections};
 use super::request::{Format, Listing, Request};
@@ -136,7 +135,7 @@ impl<D: Director> Session<'_, D> {
             Request::Unreadable(why) => self.refused(&why),
             Request::Save(format) => {
                 let services = self.services(format)?;
-                render::save(self.out, format, &mut self.names, services)?;
+                render::save(self.out, format, &mut self.names, &services)?;
                 Ok(0)
             }
             Request::List(listing, format) => self.list(listing, format),
@@ -150,12 +149,12 @@ impl<D: Director> Session<'_, D> {
             Listing::All => {
                 self.out.write_all(messages::BANNER.as_bytes())?;
                 let services = self.services(format)?;
-                render::list(self.out, format, &mut self.names, services)?;
+                render::list(self.out, format, &mut self.names, &services)?;
             }
             Listing::Service(key) => {
                 let service = self.director.service(&key).map_err(not_listed)?;
                 let service = service.ok_or_else(|| Stop::new(NOT_LISTED, messages::NO_SUCH_SERVICE))?;
-                render::list(self.out, format, &mut self.names, vec![service])?;
+                render::list(self.out, format, &mut self.names, &[service])?;
             }
             Listing::Connections => {
                 let Self { director, out, names, .. } = self;
@@ -180,11 +179,7 @@ impl<D: Director> Session<'_, D> {
     }
 
     fn services(&mut self, format: Format) -> Result<Vec<ServiceView>, End> {
-        let mut services = self.director.services().map_err(not_listed)?;
-        if !format.unsorted {
-            sort_services(&mut services);
-        }
-        Ok(services)
+        self.director.services(format.shows_traffic()).map_err(not_listed)
     }
 
     fn refused(&mut self, why: &str) -> Result<u8, End> {

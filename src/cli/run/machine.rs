@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::report::Interface;
 use super::rules;
 use crate::control::plane::{Host, Steered};
-use crate::control::view::{InterfaceView, QueueView};
+use crate::control::view::{InterfaceView, QueueRatesView, QueueView};
 use crate::director::time::Time;
 use crate::net::{Mirror, Snapshot};
 use crate::worker::Clock;
@@ -167,6 +167,7 @@ impl Host for Shared {
                 recycled: t.recycled,
                 transmit_full: t.transmit_full,
                 kernel_dropped: t.kernel_rx_dropped + t.kernel_rx_ring_full,
+                rates: QueueRatesView::default(),
             }
         };
         let view = |(port, interface): (usize, &Interface)| InterfaceView {

@@ -74,7 +74,7 @@ impl Running {
             }
         }
         let mut workers = Vec::with_capacity(sockets.len());
-        for (((queue, (umem, ports)), seat), core) in (0..).zip(sockets).zip(seats).zip(cores) {
+        for (((queue, (umem, ports)), seat), &core) in (0..).zip(sockets).zip(seats).zip(&cores) {
             workers.push(
                 spawn(WorkerSetup {
                     queue,
@@ -92,6 +92,10 @@ impl Running {
                 })
                 .with_context(|| format!("cannot start the worker of queue {queue}"))?,
             );
+        }
+
+        if let Err(error) = cores::leave(&cores, &allowed) {
+            tracing::debug!("the control thread may take the workers' cores: {error}");
         }
 
         await_servers(&config.wanted.pools, &mirror).await;

@@ -31,7 +31,7 @@ pub(super) struct ConnectionsArgs {
 }
 
 pub(super) fn services(client: &mut Client, json: bool) -> anyhow::Result<String> {
-    let services = sorted(client.services()?);
+    let services = sorted(client.services(json)?);
     if json {
         return as_json(&services);
     }
@@ -71,7 +71,8 @@ pub(super) fn servers(
     view: ServersView,
     json: bool,
 ) -> anyhow::Result<String> {
-    let mut services = sorted(client.services()?);
+    let shows_traffic = json || matches!(view, ServersView::Totals | ServersView::Rates);
+    let mut services = sorted(client.services(shows_traffic)?);
     if let Some(key) = of {
         services.retain(|s| s.service == *key);
         anyhow::ensure!(
@@ -107,16 +108,16 @@ pub(super) fn servers(
                     ]
                 }
                 ServersView::Totals => {
-                    let t = &d.statistics;
+                    let t = d.statistics.unwrap_or_default();
                     [t.connections, t.in_packets, t.out_packets, t.in_bytes, t.out_bytes]
                         .map(|n| n.to_string())
                         .to_vec()
                 }
                 ServersView::Rates => {
-                    let t = &d.rates;
+                    let t = d.rates.unwrap_or_default();
                     let mut cells =
                         [t.connections, t.in_packets, t.out_packets].map(|n| n.to_string()).to_vec();
-                    cells.push(bits(t));
+                    cells.push(bits(&t));
                     cells
                 }
                 ServersView::Thresholds => [d.upper_threshold, d.lower_threshold, d.active, d.inactive]

@@ -44,10 +44,8 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two requests of a connection: who asks every few seconds keeps it.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// For a client to take [`ANSWER_STEP`] of an answer: somebody who pages through a listing stops for a while.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Bytes of an answer that count as progress: 2 KB in a second are slow even for a modem.
+/// Bytes of an answer that count as progress when others wait for the seat. As long as nobody does, somebody who
+/// pages through a listing may stop for as long as they like.
 pub const ANSWER_STEP: usize = 64 << 10;
 
 /// Slots of the connection table that are looked at before others get their turn: about a millisecond.

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Nothing of xvs ever takes long: whatever a client is at, it is xvs that waits for the client. Each of these waits has
-//! a limit. When there is no seat or no memory left for one more, those who keep xvs waiting longest go first,
-//! so that whoever behaves is served, however many do not.
+//! a limit, but for that of an answer: whoever reads a listing in a pager may read for as long as there is room. When
+//! there is no seat or no memory left for one more, those who keep xvs waiting longest go first, and readers after all
+//! others, so that whoever behaves is served, however many do not.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,8 +17,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::limits::{
-    ANSWER_STEP, ANSWER_TIMEOUT, BODY_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LOOK, MAX_CONNECTIONS,
-    MAX_HELD_BYTES, PATIENCE, PATIENCE_AMID, SMALL_BYTES,
+    ANSWER_STEP, BODY_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LOOK, MAX_CONNECTIONS, MAX_HELD_BYTES, PATIENCE,
+    PATIENCE_AMID, SMALL_BYTES,
 };
 
 /// What xvs waits for.
@@ -36,23 +37,28 @@ enum Phase {
 }
 
 impl Phase {
-    /// How long xvs waits.
-    const fn timeout(self) -> Duration {
+    /// How long xvs waits if nobody waits for the seat; none: without end.
+    const fn timeout(self) -> Option<Duration> {
         match self {
-            Phase::Idle => IDLE_TIMEOUT,
-            Phase::Head => HEAD_TIMEOUT,
+            Phase::Idle => Some(IDLE_TIMEOUT),
+            Phase::Head => Some(HEAD_TIMEOUT),
             // The request is refused first, which takes no time.
-            Phase::Body => BODY_TIMEOUT.saturating_add(LOOK),
-            Phase::Answer | Phase::Written => ANSWER_TIMEOUT,
+            Phase::Body => Some(BODY_TIMEOUT.saturating_add(LOOK)),
+            Phase::Answer | Phase::Written => None,
         }
     }
 
     /// How long it waits if others wait for the seat.
-    const fn patience(self) -> Duration {
+    const fn patience(self) -> Option<Duration> {
         match self {
-            Phase::Idle | Phase::Head => PATIENCE,
-            Phase::Body | Phase::Answer | Phase::Written => PATIENCE_AMID,
+            Phase::Idle | Phase::Head => Some(PATIENCE),
+            Phase::Body | Phase::Answer | Phase::Written => Some(PATIENCE_AMID),
         }
+    }
+
+    /// True while the client reads: it goes after all others.
+    const fn reads(self) -> bool {
+        matches!(self, Phase::Answer | Phase::Written)
     }
 }
 
@@ -140,12 +146,12 @@ impl Seat {
     }
 
     /// How much longer than `limit` xvs has waited; none if not longer, or if the client is leaving.
-    fn overdue(&self, now: Instant, limit: impl Fn(Phase) -> Duration) -> Option<Duration> {
+    fn overdue(&self, now: Instant, limit: impl Fn(Phase) -> Option<Duration>) -> Option<Duration> {
         let state = self.state();
         if state.is_told_to_leave {
             return None;
         }
-        now.duration_since(state.since).checked_sub(limit(state.phase))
+        now.duration_since(state.since).checked_sub(limit(state.phase)?)
     }
 
     fn held(&self) -> usize {
@@ -154,10 +160,14 @@ impl Seat {
     }
 }
 
-/// The client that has been too slow for longest, if any is.
+/// The client that has been too slow for longest, if any is; one who reads only if there is no other.
 fn slowest<'a>(seats: impl Iterator<Item = &'a Arc<Seat>>, now: Instant) -> Option<&'a Arc<Seat>> {
-    let overdue = |seat: &'a Arc<Seat>| Some((seat.overdue(now, Phase::patience)?, seat));
-    seats.filter_map(overdue).max_by_key(|(overdue, _)| *overdue).map(|(_, seat)| seat)
+    let overdue = |seat: &'a Arc<Seat>| {
+        let overdue = seat.overdue(now, Phase::patience)?;
+        Some((!seat.state().phase.reads(), overdue, seat))
+    };
+    let slow = seats.filter_map(overdue);
+    slow.max_by_key(|&(is_first, overdue, _)| (is_first, overdue)).map(|(_, _, seat)| seat)
 }
 
 /// A taken seat, free again when dropped.
@@ -251,5 +261,46 @@ impl Seats {
         while !self.taken().is_empty() {
             self.left.notified().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn seat(phase: Phase) -> Arc<Seat> {
+        let seat = Seat::new();
+        seat.enter(phase);
+        Arc::new(seat)
+    }
+
+    #[test]
+    fn only_who_reads_an_answer_may_do_so_for_ever() {
+        let now = Instant::now() + DAY;
+        for phase in [Phase::Idle, Phase::Head, Phase::Body] {
+            assert!(seat(phase).overdue(now, Phase::timeout).is_some(), "{phase:?}");
+        }
+        for phase in [Phase::Answer, Phase::Written] {
+            assert_eq!(seat(phase).overdue(now, Phase::timeout), None, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn readers_make_room_after_all_others() {
+        let (reader, second, idle) = (seat(Phase::Answer), seat(Phase::Written), seat(Phase::Idle));
+        let seats = [&second, &idle, &reader];
+        // The readers have sat there for longer.
+        for (seat, since) in [(&reader, 0), (&second, 1), (&idle, 2)] {
+            seat.state().since += Duration::from_secs(since);
+        }
+        for expected in [&idle, &reader, &second] {
+            let slow = slowest(seats.into_iter(), Instant::now() + DAY).unwrap();
+            assert!(Arc::ptr_eq(slow, expected), "{slow:?}");
+            slow.tell_to_leave();
+        }
+        assert!(slowest(seats.into_iter(), Instant::now() + DAY).is_none());
+        assert!(slowest([&seat(Phase::Answer)].into_iter(), Instant::now()).is_none(), "it has just begun");
     }
 }

@@ -2,9 +2,11 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::error::{Error, ErrorBody};
-use super::json::{Json, Name};
+use super::json::{Json, Name, Query};
 use super::plane::{Plane, Shared};
 use crate::control::command::{Code, Command, Refusal, ServiceSpec};
 use crate::control::view::ServiceView;
@@ -26,11 +28,38 @@ pub(super) fn created(was_there: bool) -> StatusCode {
     if was_there { StatusCode::OK } else { StatusCode::CREATED }
 }
 
+/// How much of the services.
+#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ServicesQuery {
+    /// Whether statistics and rates of each server are wanted: they are half of a long list.
+    #[serde(default = "yes")]
+    #[param(default = true)]
+    server_traffic: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
 /// Every service with its servers, in the order they were added.
-#[utoipa::path(get, path = "/v1/services", tag = "services",
-    responses((status = 200, description = "The services", body = Vec<ServiceView>)))]
-pub(super) async fn list(State(plane): State<Shared>) -> Json<Vec<ServiceView>> {
-    Json(plane.lock().services())
+#[utoipa::path(get, path = "/v1/services", tag = "services", params(ServicesQuery),
+    responses(
+        (status = 200, description = "The services", body = Vec<ServiceView>),
+        (status = 400, description = "The query is wrong", body = ErrorBody),
+    ))]
+pub(super) async fn list(
+    State(plane): State<Shared>,
+    Query(query): Query<ServicesQuery>,
+) -> Json<Vec<ServiceView>> {
+    let mut services = plane.lock().services();
+    if !query.server_traffic {
+        for server in services.iter_mut().flat_map(|service| &mut service.servers) {
+            (server.statistics, server.rates) = (None, None);
+        }
+    }
+    Json(services)
 }
 
 /// Adds a service without servers.

@@ -68,8 +68,8 @@ impl ControlPlane {
             inactive: counts.inactive(d.id),
             persistent: counts.persistent(d.id),
             draining: self.drains.contains_key(&(key, d.address)),
-            statistics: shown.totals,
-            rates: shown.rates,
+            statistics: Some(shown.totals),
+            rates: Some(shown.rates),
         }
     }
 
@@ -77,14 +77,13 @@ impl ControlPlane {
     pub fn counters(&self) -> CountersView {
         let shown = self.statistics.total();
         let stats = &self.director.stats;
-        let of_worker =
-            |s: &Stats| TrafficView::from(self.roster.ids().map(|id| s.traffic(id)).sum::<Traffic>());
         CountersView {
             statistics: shown.totals,
             rates: shown.rates,
             answered: stats.iter().map(Stats::answered).sum(),
             strays: stats.iter().map(Stats::strays).sum(),
-            workers: stats.iter().map(of_worker).collect(),
+            workers: self.by_worker().into_iter().map(TrafficView::from).collect(),
+            worker_rates: self.statistics.worker_rates(),
             steering: self.host.steering(),
         }
     }
@@ -101,7 +100,19 @@ impl ControlPlane {
 
     /// Interfaces and queues.
     pub fn interfaces(&self) -> Vec<InterfaceView> {
-        self.host.interfaces()
+        let mut interfaces = self.host.interfaces();
+        for interface in &mut interfaces {
+            for q in &mut interface.queues {
+                q.rates = self.statistics.queue_rates(&interface.name, q.queue);
+            }
+        }
+        interfaces
+    }
+
+    /// What each worker forwarded since the start.
+    pub(super) fn by_worker(&self) -> Vec<Traffic> {
+        let of_worker = |s: &Stats| self.roster.ids().map(|id| s.traffic(id)).sum();
+        self.director.stats.iter().map(of_worker).collect()
     }
 
     /// Every tunable.

@@ -33,6 +33,7 @@ impl ControlPlane {
             // From one deadline to the next, so that a late call does not stretch the period.
             self.upkeep.estimate = (self.upkeep.estimate + ESTIMATE_TICKS).max(now + 1);
             self.statistics.look(Self::raw(&self.director));
+            self.statistics.look_at_machine(&self.by_worker(), &self.host.interfaces());
         }
         if now >= self.upkeep.look {
             self.upkeep.look = now + LOOK_TICKS;

@@ -20,7 +20,7 @@ pub(super) use rules::save;
 use super::address::ip_text;
 use super::flags::Flags;
 use super::names::Names;
-use super::order::sort_servers;
+use super::order::{sorted_servers, sorted_services};
 use super::request::{Columns, Format};
 use crate::control::view::{ServerView, ServiceView};
 use crate::director::name::ServiceKey;
@@ -66,25 +66,27 @@ pub(super) fn list(
     out: &mut dyn Write,
     format: Format,
     names: &mut Names,
-    services: Vec<ServiceView>,
+    services: &[ServiceView],
 ) -> io::Result<()> {
     let table = table(format.columns);
     writeln!(out, "{}", table.title())?;
-    for mut service in services {
+    for service in in_order(services, format, sorted_services) {
         let key = service.service;
         let is_cut = key.is_v4() && key.vip().is_some();
         let name = cut(service_name(&key, format, names), is_cut, LONGEST_SERVICE);
-        writeln!(out, "{}", table.service(&name, &service, format.exact))?;
-        if !format.unsorted {
-            sort_servers(&mut service.servers);
-        }
-        for server in &service.servers {
+        writeln!(out, "{}", table.service(&name, service, format.exact))?;
+        for server in in_order(&service.servers, format, sorted_servers) {
             let name = address_text(server.address, protocol(&key), format, names);
             let name = cut(name, server.address.is_ipv4(), LONGEST_SERVER);
             writeln!(out, "  -> {name:28}{}", table.server(server, format.exact))?;
         }
     }
     Ok(())
+}
+
+/// In ipvsadm's order, unless the director's is wanted.
+fn in_order<T>(list: &[T], format: Format, sorted: fn(&[T]) -> Vec<&T>) -> Vec<&T> {
+    if format.unsorted { list.iter().collect() } else { sorted(list) }
 }
 
 /// Scheduler, flags, persistence, one packet at a time.

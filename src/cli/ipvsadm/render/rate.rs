@@ -19,7 +19,7 @@ impl Table for Rate {
     }
 
     fn server(&self, server: &ServerView, exact: bool) -> String {
-        let rates = &server.rates;
+        let rates = server.rates.unwrap_or_default();
         let counts = format!(" {:8} {:8} {:8}", rates.connections, rates.in_packets, rates.out_packets);
         counts + &wide(rates.in_bytes, exact) + &wide(rates.out_bytes, exact)
     }

@@ -4,7 +4,10 @@
 
 use std::io::{self, Write};
 
-use super::{Flags, Format, Names, ServiceKey, ServiceView, address_text, mark_text, protocol, sort_servers};
+use super::{
+    Flags, Format, Names, ServiceKey, ServiceView, address_text, in_order, mark_text, protocol,
+    sorted_servers, sorted_services,
+};
 use crate::control::command::{ChecksumSpec, Forward, TunnelSpec};
 use crate::control::view::ServerView;
 use crate::director::service::Protocol;
@@ -14,9 +17,9 @@ pub(crate) fn save(
     out: &mut dyn Write,
     format: Format,
     names: &mut Names,
-    services: Vec<ServiceView>,
+    services: &[ServiceView],
 ) -> io::Result<()> {
-    for mut service in services {
+    for service in in_order(services, format, sorted_services) {
         let key = service.service;
         let name = match key {
             ServiceKey::Address { protocol, address } => {
@@ -25,9 +28,8 @@ pub(crate) fn save(
             ServiceKey::Mark { mark, v6: false } => format!("-f {}", mark_text(mark)),
             ServiceKey::Mark { mark, v6: true } => format!("-f {} -6", mark_text(mark)),
         };
-        writeln!(out, "-A {name} {}", described(&service))?;
-        sort_servers(&mut service.servers);
-        for server in &service.servers {
+        writeln!(out, "-A {name} {}", described(service))?;
+        for server in sorted_servers(&service.servers) {
             let address = address_text(server.address, protocol(&key), format, names);
             writeln!(out, "-a {name} -r {address} {}", forwarded(server))?;
         }

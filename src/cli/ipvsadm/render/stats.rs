@@ -17,7 +17,7 @@ impl Table for Stats {
     }
 
     fn server(&self, server: &ServerView, exact: bool) -> String {
-        traffic(&server.statistics, exact)
+        traffic(&server.statistics.unwrap_or_default(), exact)
     }
 }
 

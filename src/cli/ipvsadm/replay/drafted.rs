@@ -85,7 +85,7 @@ impl Drafted {
         let destinations = &self.draft.services().get(key)?.destinations;
         let servers = destinations.iter().map(Destination::server).map(|server| {
             let counts = self.counts.get(&(*key, server.address)).copied().unwrap_or_default();
-            server_view(&ServerSpec::from(&server), counts, NO_TRAFFIC)
+            server_view(&ServerSpec::from(&server), counts, Some(NO_TRAFFIC))
         });
         Some(view(&self.said[key], servers.collect(), NO_TRAFFIC))
     }
@@ -116,7 +116,7 @@ impl Director for Drafted {
         Ok(commands.iter().map(|command| self.apply(command)).collect())
     }
 
-    fn services(&mut self) -> io::Result<Vec<ServiceView>> {
+    fn services(&mut self, _server_traffic: bool) -> io::Result<Vec<ServiceView>> {
         let keys: Vec<ServiceKey> = self.draft.services().all().map(|s| s.service.key).collect();
         Ok(keys.iter().filter_map(|key| self.view(key)).collect())
     }

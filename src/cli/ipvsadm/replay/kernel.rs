@@ -149,7 +149,7 @@ pub(super) fn view(spec: &ServiceSpec, servers: Vec<ServerView>, traffic: Traffi
 }
 
 /// A server as it is seen, with so many active, inactive connections and templates.
-pub(super) fn server_view(spec: &ServerSpec, counts: [u32; 3], traffic: TrafficView) -> ServerView {
+pub(super) fn server_view(spec: &ServerSpec, counts: [u32; 3], traffic: Option<TrafficView>) -> ServerView {
     let [active, inactive, persistent] = counts;
     ServerView {
         address: spec.address,
@@ -175,9 +175,10 @@ impl Director for Kernel {
         Ok(commands.iter().map(apply).collect())
     }
 
-    fn services(&mut self) -> io::Result<Vec<ServiceView>> {
+    fn services(&mut self, server_traffic: bool) -> io::Result<Vec<ServiceView>> {
         self.answer()?;
-        let server = |server: &ServerSpec| server_view(server, [0; 3], self.traffic);
+        let traffic = server_traffic.then_some(self.traffic);
+        let server = |server: &ServerSpec| server_view(server, [0; 3], traffic);
         let service = |(spec, servers): &(ServiceSpec, Vec<ServerSpec>)| {
             view(spec, servers.iter().map(server).collect(), self.traffic)
         };
@@ -185,7 +186,7 @@ impl Director for Kernel {
     }
 
     fn service(&mut self, key: &ServiceKey) -> io::Result<Option<ServiceView>> {
-        Ok(self.services()?.into_iter().find(|view| view.service == *key))
+        Ok(self.services(true)?.into_iter().find(|view| view.service == *key))
     }
 
     fn timeouts(&mut self) -> io::Result<TimeoutsView> {
