@@ -274,7 +274,9 @@ fn new_timeouts_are_for_connections_with_packets() {
     let mut t = one_server(Method::Nat);
     t.pass(10);
     for client in [C, IDLE, ACKS] {
-        ["S", "A"].map(|flags| t.tcp(client, VIP, flags).unwrap());
+        for flags in ["S", "A"] {
+            t.tcp(client, VIP, flags).unwrap();
+        }
     }
     set(&mut t, 20);
     // In the same tick: data counts, an acknowledgement of what was before does not.
