@@ -36,6 +36,9 @@ pub(super) fn counters(client: &mut Client, json: bool) -> anyhow::Result<String
     for (queue, worker) in counters.workers.iter().enumerate() {
         row(&mut table, format!("worker {queue} since start"), worker);
     }
+    for (queue, rates) in counters.worker_rates.iter().enumerate() {
+        row(&mut table, format!("worker {queue} per second"), rates);
+    }
     let mut text = table.finish("");
     text.push_str(&format!(
         "\n{} dropped packets answered with a reset or an ICMP error\n",
@@ -80,7 +83,9 @@ pub(super) fn interfaces(client: &mut Client, json: bool) -> anyhow::Result<Stri
         "XDP",
         "COPY",
         ">RECEIVED",
+        ">/S",
         ">SENT",
+        ">/S",
         ">NOT-SENT-ON",
         ">RING-FULL",
         ">KERNEL-DROPPED",
@@ -93,7 +98,9 @@ pub(super) fn interfaces(client: &mut Client, json: bool) -> anyhow::Result<Stri
                 interface.xdp.clone(),
                 if q.zero_copy { "zero".to_owned() } else { "copy".to_owned() },
                 q.rx_packets.to_string(),
+                q.rates.rx_packets.to_string(),
                 q.tx_packets.to_string(),
+                q.rates.tx_packets.to_string(),
                 q.recycled.to_string(),
                 q.transmit_full.to_string(),
                 q.kernel_dropped.to_string(),
