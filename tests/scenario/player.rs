@@ -65,6 +65,8 @@ impl Player<'_> {
     }
 
     fn ipvsadm(&self, arguments: &str) -> Output {
+        // What a scenario means to keep in /tmp is kept in the lab's directory, so that labs do not share it.
+        let arguments = arguments.replace("/tmp/", &format!("{}/", self.lab.dir().display()));
         self.lab.shell(&format!("{} {arguments}", self.director.ipvsadm()))
     }
 
