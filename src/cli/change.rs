@@ -198,9 +198,13 @@ pub struct ReloadArgs {
 /// # Errors
 /// The file has an error, or cannot be applied: nothing has changed then.
 pub fn reload(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
-    let lines = args.socket.connect()?.reload(args.dry_run)?;
+    let mut client = args.socket.connect()?;
+    let lines = client.reload(true)?;
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     print(if lines.is_empty() { "nothing changes\n" } else { &text })?;
+    if !args.dry_run {
+        client.reload(false)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -232,9 +236,17 @@ pub fn save(args: &SaveArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Writes beside the file and then into its place: a crash leaves the old one or the new one. A link stays a link,
-/// and who may read the old one may read the new one.
+/// and who may read the old one may read the new one. What is no file (a pipe, /dev/null) is written to as it is.
 fn replace(file: &Path, text: &str) -> io::Result<()> {
-    let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    if fs::metadata(file).is_ok_and(|there| !there.is_file()) {
+        return fs::OpenOptions::new().write(true).open(file)?.write_all(text.as_bytes());
+    }
+    let file = match fs::canonicalize(file) {
+        Ok(file) => file,
+        // A link to nowhere: where it leads is not known for sure.
+        Err(error) if file.is_symlink() => return Err(error),
+        Err(_) => file.to_owned(),
+    };
     let mut beside = file.clone().into_os_string();
     beside.push(format!(".new-{}", std::process::id()));
     let written = (|| {
@@ -258,6 +270,22 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn what_is_no_file_stays_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = {
+            let pipe = pipe.clone();
+            std::thread::spawn(move || fs::read_to_string(pipe).unwrap())
+        };
+        replace(&pipe, "text").unwrap();
+        assert_eq!(reader.join().unwrap(), "text");
+        let nowhere = dir.path().join("nowhere");
+        std::os::unix::fs::symlink(dir.path().join("missing/file"), &nowhere).unwrap();
+        assert!(replace(&nowhere, "text").is_err() && nowhere.is_symlink());
+    }
 
     #[test]
     fn what_is_written_is_understood_or_explained() {

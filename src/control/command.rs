@@ -2,7 +2,7 @@
 //!
 //! A reload, a request over HTTP and a line of `ipvsadm` are all these commands: plain values, read from JSON as
 //! they stand here. Names that the kernel looks up (schedulers, their flags) are text, so that they are
-//! refused in the kernel's order. What a command does is in the file `desk`.
+//! refused in the kernel's order. What a command does is in `plane::perform`.
 
 use std::net::SocketAddr;
 

@@ -152,6 +152,12 @@ impl Statistics {
         of.servers = there;
     }
 
+    /// Takes note that a service is another than the one of its name before.
+    pub fn restart(&mut self, service: &VirtualService, raw: impl Fn(ServerId) -> Traffic) {
+        self.services.remove(&service.service.key);
+        self.follow_service(service, raw);
+    }
+
     /// Takes note that these numbers are free.
     pub fn forget(&mut self, ids: &[ServerId], raw: impl Fn(ServerId) -> Traffic) {
         for &id in ids {

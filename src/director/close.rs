@@ -29,6 +29,11 @@ pub(super) const fn ticks(timeout_s: u32) -> u32 {
     timeout_s.saturating_mul(Time::TICKS_PER_S).saturating_add(1)
 }
 
+/// When a timer that has just been armed for `timeout_s` seconds is looked at first: a lost letter costs no more.
+pub(super) fn first_look(tick: u32, timeout_s: u32) -> u32 {
+    tick + ticks(timeout_s).min(ticks(MAX_NAP_S))
+}
+
 impl<H> Work<'_, H> {
     /// Steps a TCP connection's state, counts it anew at its server, and sees to its timer when that has to come
     /// up earlier than it is armed for.
@@ -67,7 +72,7 @@ impl<H> Work<'_, H> {
         slot.set_timeout_s(timeout_s);
         if timeout_s < before_s {
             if self.shard.owns(&self.director.table, id) {
-                self.shard.rearm(&self.director.table, id, self.tick + ticks(timeout_s));
+                self.shard.rearm(&self.director.table, id, first_look(self.tick, timeout_s));
             } else {
                 self.director.tell_owner(slot, id);
             }

@@ -6,7 +6,7 @@
 
 use std::hint::spin_loop;
 
-use super::close::ticks;
+use super::close::first_look;
 use super::conn::state::{State, Status};
 use super::conn::{Direction, Found, NewConnection, Refused, Slot, SlotId};
 use super::drops::DropReason;
@@ -84,10 +84,12 @@ impl<'a, H: NextHops> Work<'a, H> {
     fn fate(&self, slot: &Slot, service: Option<&VirtualService>, parsed: &Parsed) -> Fate {
         let (id, tunables) = (ServerId(slot.server_id()), &self.services.tunables);
         let gives_up = tunables.expire_nodest_conn > 0;
-        if parsed.flags.has(TcpFlags::SYN) && tunables.conn_reuse_mode > 0 {
-            let server = service.and_then(|s| s.destination(id));
-            let quiesced = gives_up && server.is_some_and(|d| d.weight == 0);
-            if quiesced || starts_anew(slot, tunables.conn_reuse_mode) {
+        if parsed.flags.has(TcpFlags::SYN) {
+            // The list is long, and asked only if it matters.
+            let server = || service.and_then(|s| s.destination(id));
+            let quiesced = gives_up && server().is_some_and(|d| d.weight == 0);
+            let mode = tunables.conn_reuse_mode;
+            if quiesced || (mode > 0 && starts_anew(slot, mode)) {
                 return Fate::Ends;
             }
         }
@@ -214,7 +216,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         let state = new.status.after_tcp(Direction::In, flags).state;
         let timeout_s = self.services.timeouts.of(new.client.0.protocol(), state);
         let new = &NewConnection { timeout_s, ..*new };
-        let deadline = self.tick + ticks(timeout_s);
+        let deadline = first_look(self.tick, timeout_s);
         let (director, counts) = (self.director, &self.director.counts);
         let table = &director.table;
         let id = ServerId(new.server_id);

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::close::ticks;
+use super::close::first_look;
 use super::conn::{NewTemplate, Refused, Slot, SlotId};
 use super::drops::DropReason;
 use super::engine::Work;
@@ -88,7 +88,7 @@ impl<H: NextHops> Work<'_, H> {
         };
         let (table, counts) = (&self.director.table, &self.director.counts);
         counts.template_opened(destination.id);
-        let deadline = self.tick.saturating_add(ticks(persistence.timeout_s));
+        let deadline = first_look(self.tick, persistence.timeout_s);
         match self.shard.insert_template(table, &new, deadline) {
             Ok(id) => Ok(Some((destination, id))),
             Err(refused) => {

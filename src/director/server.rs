@@ -2,7 +2,7 @@
 //! whether that is too many.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed, Ordering::SeqCst, fence};
 
 use zerocopy::FromZeros;
 
@@ -83,20 +83,30 @@ const _: () = assert!(size_of::<Cell>() == 64);
 impl Cell {
     /// Sets or clears the overload flag as `total` connections demand; between the thresholds it stays.
     fn judge(&self, total: u32) {
+        if !self.clear_below(total) && total >= self.upper.load(Relaxed) {
+            self.overloaded.store(1, Relaxed);
+            // With the fence in `closed`: either who ends a connection sees the flag, or this sees the connection gone.
+            fence(SeqCst);
+            self.clear_below(self.total.load(Relaxed));
+        }
+    }
+
+    /// Clears the overload flag if `total` connections are below the lower threshold. True if they are.
+    fn clear_below(&self, total: u32) -> bool {
         let (upper, lower) = (self.upper.load(Relaxed), self.lower.load(Relaxed));
         let lower = if lower > 0 { lower } else { upper - upper / 4 };
-        if upper == 0 || total < lower {
+        let is_below = upper == 0 || total < lower;
+        if is_below {
             self.overloaded.store(0, Relaxed);
-        } else if total >= upper {
-            self.overloaded.store(1, Relaxed);
         }
+        is_below
     }
 }
 
 /// Connections of every server as `ipvsadm -Ln` shows them, and the thresholds they are held to.
 ///
-/// Counting and judging are two steps, and workers may take them at the same time. What heals the flag is that a
-/// connection which set it is still to end, and judges again when it does.
+/// Counting and judging are two steps, and workers may take them at the same time: who sets the flag looks at the total
+/// again, and who ends a connection only ever clears it.
 #[derive(Debug)]
 pub struct Counts(Box<[Cell]>);
 
@@ -188,8 +198,12 @@ impl Counts {
                 cell.active.fetch_sub(1, Relaxed);
             }
             let total = cell.total.fetch_sub(1, Relaxed).wrapping_sub(1);
-            if cell.overloaded.load(Relaxed) != 0 {
-                cell.judge(total);
+            if cell.upper.load(Relaxed) > 0 {
+                fence(SeqCst);
+                // An end never sets the flag: the total it was counted in may be past.
+                if cell.overloaded.load(Relaxed) != 0 {
+                    cell.clear_below(total);
+                }
             }
         }
     }

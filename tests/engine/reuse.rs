@@ -52,7 +52,7 @@ fn which_finished_connections_a_syn_begins_anew() {
 
 #[test]
 fn a_syn_to_a_server_of_weight_0_is_scheduled_anew_if_such_connections_are_given_up() {
-    for (mode, expire, server) in [(1, 0, FIRST), (1, 1, SECOND), (0, 1, FIRST)] {
+    for (mode, expire, server) in [(1, 0, FIRST), (1, 1, SECOND), (0, 1, SECOND)] {
         let mut t = two(Method::Nat);
         t.tune("conn_reuse_mode", mode);
         t.tune("expire_nodest_conn", expire);

@@ -28,6 +28,8 @@ pub(super) struct Machine {
     steered: Steered,
     /// The steering program could not be told of new addresses.
     is_behind: bool,
+    /// The steering program knows a part of what was refused: it has to be told all again.
+    is_torn: bool,
 }
 
 impl Machine {
@@ -40,7 +42,17 @@ impl Machine {
     ) -> Self {
         let host_addresses = mirror.snapshots().load().host_addresses().clone();
         let steered = Steered::default();
-        Self { steering, mirror, interfaces, counters, clock, host_addresses, steered, is_behind: false }
+        Self {
+            steering,
+            mirror,
+            interfaces,
+            counters,
+            clock,
+            host_addresses,
+            steered,
+            is_behind: false,
+            is_torn: false,
+        }
     }
 
     /// Tells the steering program when the host's own addresses or MACs have changed. What it could not be told
@@ -58,9 +70,10 @@ impl Machine {
 
     fn tell_addresses(&mut self, snapshot: &Snapshot) -> Result<(), SteerError> {
         let addresses = snapshot.host_addresses();
-        if *addresses != self.host_addresses {
+        if *addresses != self.host_addresses || self.is_torn {
             self.steering.apply(&rules::rules(&self.steered, addresses))?;
             self.host_addresses = addresses.clone();
+            self.is_torn = false;
         }
         Ok(())
     }
@@ -139,7 +152,8 @@ impl Host for Shared {
             // Some of it may be told already: back to what it was.
             let before = rules::rules(&machine.steered, &machine.host_addresses);
             if let Err(again) = machine.steering.apply(&before) {
-                tracing::error!("the steering program is between two states: {again}");
+                tracing::error!("the steering program is between two states, trying again: {again}");
+                machine.is_torn = true;
             }
             return Err(error.to_string());
         }

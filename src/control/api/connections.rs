@@ -99,6 +99,10 @@ struct Pieces {
     next: Option<SlotId>,
 }
 
+/// Pieces looked through for one page, about a million places: with a filter that few pass a page may be short, or
+/// empty, and yet not the last.
+const PIECES_MAX: usize = 512;
+
 impl Pieces {
     /// The next piece. Everybody else has had their turn before.
     async fn piece(&mut self, from: SlotId, slots: usize, take: impl FnMut(ConnectionView)) {
@@ -109,8 +113,10 @@ impl Pieces {
 
     async fn page(mut self, limit: usize) -> ConnectionsPage {
         let mut connections = Vec::new();
+        let mut pieces = 0..PIECES_MAX;
         while let Some(from) = self.next
             && connections.len() < limit
+            && pieces.next().is_some()
         {
             // Each slot is one connection at most: the page never has more than its limit.
             let slots = SLOTS_AT_ONCE.min(limit - connections.len());

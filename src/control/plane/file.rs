@@ -19,6 +19,9 @@ use crate::control::difference::{difference, difference_needing_restart};
 use crate::control::view::DriftView;
 use crate::control::wanted::Wanted;
 
+/// Changes of one reload that are logged: a log that nobody reads must not fill its pipe.
+const MAX_LOGGED: usize = 100;
+
 /// The file that the director was started with, and what it said then.
 #[derive(Debug)]
 pub(super) struct Origin {
@@ -37,6 +40,11 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 impl Origin {
     fn load(&self) -> Result<Config, Refusal> {
+        // A pipe would keep the control thread waiting.
+        if fs::metadata(&self.path).is_ok_and(|there| !there.is_file()) {
+            let message = format!("{} is no file: only a file can be read again", self.path.display());
+            return Err(Refusal::new(Code::Invalid, message));
+        }
         let (config, warnings) = Config::load(&self.path).map_err(|ConfigErrors(report)| {
             let lines: Vec<String> = report.lines().map(|line| line.to_string()).collect();
             Refusal::new(Code::Invalid, format!("the file cannot be used:\n{}", lines.join("\n")))
@@ -90,8 +98,12 @@ impl ControlPlane {
         let config = origin.load()?;
         let lines = origin.changes(&self.running(), &config);
         if !dry_run {
-            lines.iter().for_each(|line| tracing::info!("reload: {line}"));
-            self.become_as(&config.wanted)?;
+            lines.iter().take(MAX_LOGGED).for_each(|line| tracing::info!("reload: {line}"));
+            if let Some(more) = lines.len().checked_sub(MAX_LOGGED).filter(|&more| more > 0) {
+                tracing::info!("reload: and {more} changes more");
+            }
+            self.become_as(&config.wanted)
+                .inspect_err(|why| tracing::error!("reload: none of it was done: {why}"))?;
             if let Some(origin) = &mut self.origin {
                 origin.seen = now;
             }

@@ -12,7 +12,7 @@
 //! | `file` | reload, drift, save |
 //! | `perform` | what each command does to a draft |
 //! | `publish` | from draft to workers, steering program and neighbours; nothing half-way |
-//! | `show` | what can be seen |
+//! | `show`, `seen` | what can be seen, and by the API |
 //! | `upkeep` | what time brings: estimates, drains, removed servers |
 //!
 //! Everything runs on the control thread and is over in milliseconds; workers are never waited for. The machine

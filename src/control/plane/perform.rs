@@ -8,7 +8,7 @@ use crate::director::draft::{Draft, Refused};
 use crate::director::marks::{MAX_MARK_RULES, MarkRule};
 use crate::director::name::ServiceKey;
 use crate::director::sched::{Kind, Options};
-use crate::director::service::{Netmask, Persistence, Server, Service};
+use crate::director::service::{Netmask, Persistence, Protocol, Server, Service};
 use crate::director::tunables::TunableError;
 
 /// Longest timeout in seconds: 31 days, as `ipvsadm --set` has it.
@@ -17,6 +17,8 @@ const MAX_TIMEOUT_S: u32 = 2_678_400;
 /// What is to be done once the draft is published.
 #[derive(Debug)]
 pub(super) enum After {
+    /// The service is new, even if one of its name was deleted a moment ago.
+    Fresh(ServiceKey),
     /// Totals count from here.
     Zero(Option<ServiceKey>),
     /// The server is deleted once its connections are gone, or these many seconds later.
@@ -32,6 +34,7 @@ pub(super) fn perform(command: &Command, draft: &mut Draft, after: &mut Vec<Afte
                 return Err(Refused::ServiceExists(spec.service).into());
             }
             draft.add_service(service(spec)?)?;
+            after.push(After::Fresh(spec.service));
         }
         Command::EditService(spec) => {
             if draft.services().get(&spec.service).is_none() {
@@ -153,6 +156,8 @@ fn add_mark(draft: &mut Draft, rule: &MarkRule) -> Result<(), Refusal> {
         Some((Code::ServiceExists, format!("the rule `{rule}` is there already")))
     } else if first > last {
         Some((Code::Invalid, format!("ports {first}-{last}: the first is above the last")))
+    } else if !Protocol::ALL.contains(&rule.protocol) {
+        Some((Code::Protocol, Refused::Protocol(rule.protocol).to_string()))
     } else if rule.is_v6() {
         Some((Code::Family, format!("IPv6 is not forwarded yet, and the rule `{rule}` is about it")))
     } else if rule.source.is_some_and(|s| matches!(s, ipnet::IpNet::V6(_)) != rule.is_v6()) {

@@ -44,9 +44,13 @@ impl ControlPlane {
         }
         self.before.push(before);
         self.free_snapshots();
-        self.drains.retain(|(key, address), _| is_quiet(&now, key, *address));
         for what in after {
             match what {
+                After::Fresh(key) => {
+                    if let Some(service) = now.get(&key) {
+                        self.statistics.restart(service, Self::raw(&self.director));
+                    }
+                }
                 After::Zero(service) => self.statistics.zero(service),
                 After::Drain(service, server, deadline_s) => {
                     let ticks = deadline_s.map(|s| s.saturating_mul(Time::TICKS_PER_S));
@@ -55,6 +59,8 @@ impl ControlPlane {
                 }
             }
         }
+        // Last, since a later command of the same batch may have ended a drain.
+        self.drains.retain(|(key, address), _| is_quiet(&now, key, *address));
         Ok(())
     }
 

@@ -293,3 +293,49 @@ fn rules_of_marks_come_up_while_a_service_has_the_mark() {
     bench.plane.apply_all(&[serde_json::from_str(&delete).unwrap()]).unwrap();
     assert_eq!(bench.told.lock().unwrap().steered, Steered::default());
 }
+
+#[test]
+fn a_weight_later_in_the_same_batch_ends_the_drain() {
+    let mut bench = Bench::with_two();
+    let drain = Command::DrainServer { service: key(), server: address(1), deadline_s: Some(5) };
+    let edit = Command::EditServer { service: key(), server: server(1) };
+    bench.plane.apply_all(&[drain, edit]).unwrap();
+    bench.later(10);
+    assert_eq!(bench.plane.services()[0].servers.len(), 2);
+}
+
+#[test]
+fn a_drain_that_the_host_stops_is_tried_again() {
+    let mut bench = Bench::with_two();
+    let drain = Command::DrainServer { service: key(), server: address(1), deadline_s: None };
+    bench.plane.director().counts.opened(bench.id(1), OPEN);
+    bench.plane.apply_all(&[drain]).unwrap();
+    bench.plane.director().counts.closed(bench.id(1), OPEN);
+    bench.told.lock().unwrap().refuses = true;
+    bench.later(1);
+    assert!(bench.plane.services()[0].servers.iter().any(|s| s.draining));
+    bench.told.lock().unwrap().refuses = false;
+    bench.later(1);
+    assert_eq!(bench.services(), ["tcp:192.0.2.10:80 rr: 10.0.0.2:80 1"]);
+}
+
+#[test]
+fn a_service_that_is_added_anew_counts_from_zero_within_a_batch_too() {
+    let mut bench = Bench::with_two();
+    bench.plane.director().stats[0].connection(bench.id(1));
+    bench.later(2);
+    assert_eq!(bench.plane.services()[0].statistics.connections, 1);
+    bench.plane.apply_all(&[Command::Clear {}, add_service("rr"), add_server(1)]).unwrap();
+    bench.later(2);
+    let service = &bench.plane.services()[0];
+    assert_eq!(service.statistics.connections, 0);
+    assert_eq!(service.servers[0].statistics.map(|s| s.connections), Some(1), "its server came back");
+}
+
+#[test]
+fn marks_of_protocols_that_are_not_forwarded_are_refused() {
+    let mut bench = Bench::new();
+    let rule = r#"{"command":"add-mark","mark":5,"protocol":"sctp","destination":"192.0.2.10/32"}"#;
+    let command = serde_json::from_str(rule).unwrap();
+    assert_eq!(bench.plane.apply_all(&[command]).unwrap_err().1.code, Code::Protocol);
+}

@@ -14,8 +14,8 @@ const ESTIMATE_TICKS: u32 = PERIOD_S as u32 * Time::TICKS_PER_S;
 /// Ticks between two looks at drained and removed servers.
 const LOOK_TICKS: u32 = Time::TICKS_PER_S;
 
-/// Places of the table looked through at once: some milliseconds.
-const ORPHANS_AT_ONCE: usize = 1 << 17;
+/// Places of the table looked through at once: fewer than the letters that a mailbox holds.
+const ORPHANS_AT_ONCE: usize = 1 << 15;
 
 /// When things are to be done next, as ticks.
 #[derive(Debug, Default)]
@@ -61,11 +61,16 @@ impl ControlPlane {
             .filter(|(server, deadline)| is_over(server, **deadline).unwrap_or(false))
             .map(|(server, _)| *server)
             .collect();
-        for (service, server) in over {
-            self.drains.remove(&(service, server));
-            match self.apply_all(&[Command::DeleteServer { service, server }]) {
+        let delete = |&(service, server): &_| Command::DeleteServer { service, server };
+        let commands: Vec<_> = over.iter().map(delete).collect();
+        if commands.is_empty() {
+            return;
+        }
+        // At once. What is refused is tried again at the next look; what is deleted is not drained any more.
+        for ((service, server), result) in over.iter().zip(self.apply_each(&commands)) {
+            match result {
                 Ok(()) => tracing::info!("server {server} of service {service} is drained and deleted"),
-                Err((_, why)) => tracing::warn!("drained server {server} of service {service} stays: {why}"),
+                Err(why) => tracing::debug!("drained server {server} of service {service} stays: {why}"),
             }
         }
     }
