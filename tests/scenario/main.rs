@@ -66,6 +66,7 @@ scenarios! {
         ipvsadm_errors "09-ipvsadm-errors.txt",
         listing_save_restore "10-listing-save-restore.txt",
         howtos "11-howtos.txt",
+        reuse_mode_off "12-reuse-mode-off.txt",
 }
 
 fn play_against_xvs(file: &str) {
