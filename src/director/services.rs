@@ -93,6 +93,18 @@ impl Available {
     }
 }
 
+/// Where the replies of a NAT server of this service come from: all ports of it, if the service has all ports, and of
+/// every protocol, if it is a firewall mark's.
+pub fn reply_endpoints(service: ServiceKey, server: SocketAddr) -> impl Iterator<Item = Endpoint> {
+    let port = if service.port() == 0 { 0 } else { server.port() };
+    let has = move |protocol: &Protocol| match service {
+        ServiceKey::Address { protocol: own, .. } => own == *protocol,
+        ServiceKey::Mark { .. } => true,
+    };
+    let protocols = Protocol::ALL.iter().copied().filter(has);
+    protocols.map(move |protocol| (protocol, SocketAddr::new(server.ip(), port)))
+}
+
 /// All services.
 #[derive(Clone, Debug)]
 pub struct Services {
@@ -241,15 +253,8 @@ impl Services {
         if server.method != Method::Nat {
             return;
         }
-        let protocols = match service {
-            ServiceKey::Address { protocol, .. } => std::slice::from_ref(protocol),
-            ServiceKey::Mark { .. } => Protocol::ALL,
-        };
-        // With all ports of a service come all ports of its servers.
-        let port = if service.port() == 0 { 0 } else { server.address.port() };
         let counts = Arc::make_mut(&mut self.nat_servers);
-        for &protocol in protocols {
-            let endpoint = (protocol, SocketAddr::new(server.address.ip(), port));
+        for endpoint in reply_endpoints(*service, server.address) {
             let count = counts.entry(endpoint).or_default();
             *count = if is_in { *count + 1 } else { count.saturating_sub(1) };
             if *count == 0 {

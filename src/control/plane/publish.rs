@@ -11,8 +11,8 @@ use crate::director::draft::Draft;
 use crate::director::name::ServiceKey;
 use crate::director::roster::Roster;
 use crate::director::server::Counts;
-use crate::director::service::{Method, Protocol};
-use crate::director::services::Services;
+use crate::director::service::Method;
+use crate::director::services::{Services, reply_endpoints};
 use crate::director::time::Time;
 
 impl ControlPlane {
@@ -111,13 +111,7 @@ fn steered(services: &Services, roster: &Roster, counts: &Counts) -> Steered {
     for (key, removed) in roster.removed().filter(|(_, removed)| counts.any(removed.id)) {
         service(&mut wanted, key);
         if removed.server.method == Method::Nat {
-            let address = removed.server.address;
-            match key {
-                ServiceKey::Address { protocol, .. } => drop(wanted.nat_servers.insert((protocol, address))),
-                ServiceKey::Mark { .. } => {
-                    wanted.nat_servers.extend(Protocol::ALL.iter().map(|&p| (p, address)))
-                }
-            }
+            wanted.nat_servers.extend(reply_endpoints(key, removed.server.address));
         }
     }
     wanted.marks = services.marks.iter().filter(|rule| marks.contains(&rule.mark)).copied().collect();

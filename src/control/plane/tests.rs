@@ -339,3 +339,19 @@ fn marks_of_protocols_that_are_not_forwarded_are_refused() {
     let command = serde_json::from_str(rule).unwrap();
     assert_eq!(bench.plane.apply_all(&[command]).unwrap_err().1.code, Code::Protocol);
 }
+
+#[test]
+fn replies_of_a_removed_server_come_up_as_they_did_before() {
+    for service in ["tcp:192.0.2.10:80", "fwm:5"] {
+        let mut bench = Bench::new();
+        let add = serde_json::json!({"command": "add-service", "service": service});
+        let server = serde_json::json!({"command": "add-server", "service": service,
+            "server": {"address": "10.0.0.1:80", "forward": "nat"}});
+        let commands = [add, server].map(|c| serde_json::from_value::<Command>(c).unwrap());
+        bench.plane.apply_all(&commands).unwrap();
+        let before = bench.told.lock().unwrap().steered.nat_servers.clone();
+        bench.plane.director().counts.opened(ServerId(0), OPEN);
+        bench.plane.apply_all(&[Command::Clear {}]).unwrap();
+        assert_eq!(bench.told.lock().unwrap().steered.nat_servers, before, "{service}");
+    }
+}
