@@ -259,6 +259,8 @@ fn the_mac_that_frames_must_be_sent_to_is_the_interfaces_and_follows_it() {
     assert_eq!(taken(&mut steering), [[MAC_A], [MAC_B]], "and back");
     steering.set_mac(5, MAC_NEW).unwrap();
     assert_eq!(taken(&mut steering), [[MAC_A], [MAC_B]], "nothing is attached as 5");
+    steering.detach(3).unwrap();
+    await_no_program(&["va"]);
     steering.attach("va", 3, Require::Native).unwrap();
     assert_eq!(taken(&mut steering), [[MAC_NEW], [MAC_B]], "attaching reads it");
 }
