@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::name::ServiceKey;
 use super::sched::{Kind, Options};
+pub use crate::packet::encap::{Tunnel, TunnelChecksum};
 
 /// A transport protocol that services balance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -95,38 +96,6 @@ impl fmt::Display for Method {
             Method::Tun(_) => "Tunnel",
         })
     }
-}
-
-/// What packets to a tunnelling server are wrapped into.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Tunnel {
-    /// IP in IP (RFC 2003, RFC 2473).
-    #[default]
-    Ipip,
-    /// Generic UDP encapsulation.
-    Gue {
-        /// UDP port of the server, 1..=65_535.
-        port: u16,
-        /// What is summed.
-        checksum: TunnelChecksum,
-    },
-    /// Generic routing encapsulation (RFC 2784).
-    Gre {
-        /// What is summed.
-        checksum: TunnelChecksum,
-    },
-}
-
-/// The checksum of a tunnel's own header.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum TunnelChecksum {
-    /// None (`--tun-nocsum`).
-    #[default]
-    None,
-    /// The whole packet (`--tun-csum`).
-    Full,
-    /// The remote checksum offload of GUE (`--tun-remcsum`).
-    Remote,
 }
 
 /// A name that is not in a closed list.

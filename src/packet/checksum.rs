@@ -1,5 +1,7 @@
 //! Internet checksums: whole (RFC 1071) and incremental (RFC 1624).
 
+use std::net::IpAddr;
+
 /// A difference between two texts under the same checksum, in one's complement.
 ///
 /// Computed once for a connection and applied to each of its packets: `HC' = ~(~HC + ~m + m')`, equation 3
@@ -51,6 +53,16 @@ impl Delta {
 /// whose own checksum is right sums to zero.
 pub fn of(bytes: &[u8]) -> u16 {
     !fold(words(bytes).sum())
+}
+
+/// As [`of`] for a transport packet, with the pseudo header of its addresses and `protocol` (RFC 768, RFC 8200 8.1).
+pub fn of_transport(source: IpAddr, destination: IpAddr, protocol: u8, bytes: &[u8]) -> u16 {
+    let address = |address: IpAddr| match address {
+        IpAddr::V4(ip) => words(&ip.octets()).sum::<u64>(),
+        IpAddr::V6(ip) => words(&ip.octets()).sum(),
+    };
+    let pseudo = address(source) + address(destination) + u64::from(protocol) + bytes.len() as u64;
+    !fold(pseudo + words(bytes).sum::<u64>())
 }
 
 /// As [`of`] for an IP header, whose length is a multiple of four bytes: half as many additions.

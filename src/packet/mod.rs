@@ -6,5 +6,6 @@
 pub mod answer;
 pub mod checksum;
 pub mod edit;
+pub mod encap;
 pub mod flow;
 pub mod parse;
