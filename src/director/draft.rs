@@ -167,6 +167,7 @@ impl Draft {
         self.services.servers += 1;
         self.services.set_available(id, true);
         self.services.count_nat(&key, &destination, true);
+        self.services.set_tunnel(&destination);
         self.thresholds.push((id, server.upper, server.lower));
         Ok(())
     }
@@ -187,6 +188,7 @@ impl Draft {
         self.put(service.with(Change::Updated, list));
         self.services.count_nat(&key, &old, false);
         self.services.count_nat(&key, &new, true);
+        self.services.set_tunnel(&new);
         self.thresholds.push((old.id, server.upper, server.lower));
         Ok(())
     }

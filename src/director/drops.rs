@@ -55,7 +55,7 @@ drop_reasons! {
     NoConnection = "no_connection",
     /// The scheduler found no server that may take the connection.
     NoServer = "no_server",
-    /// The chosen server is behind a tunnel, which is not forwarded yet.
+    /// No tunnel to the server: no address of the director to send from, or an MTU below 68 (IPv6: 1280) bytes.
     NoTunnel = "no_tunnel",
     /// The connection's server has been removed.
     ServerGone = "server_gone",

@@ -13,7 +13,7 @@ use crossbeam_channel::Receiver;
 use super::conn::{Direction, Found, Shard, Slot, SlotId};
 use super::drops::DropReason;
 use super::forward::hops::{Hop, NextHops, PortId, Route};
-use super::forward::recipe::{Recipe, Way};
+use super::forward::recipe::{Recipe, Rewrite, Way};
 use super::forward::{self};
 use super::open::Begun;
 use super::refusal::{self, Allowance, Refusal};
@@ -25,7 +25,7 @@ use super::time::Time;
 use super::{Director, Seat};
 use crate::packet::answer::must_not_fragment;
 use crate::packet::flow::FlowKey;
-use crate::packet::parse::{Parsed, Reject, TcpFlags, parse};
+use crate::packet::parse::{Parsed, Reject, TcpFlags, close_room, parse};
 
 /// Frames processed at once: enough to overlap memory latency, few enough for the first-level cache.
 pub const BATCH: usize = 64;
@@ -80,6 +80,7 @@ pub struct Engine {
     pub(super) mail: Receiver<SlotId>,
     pub(super) shard: Shard,
     allowance: Allowance,
+    identification: u16,
     worker: usize,
     looked: ArrayVec<Looked, BATCH>,
 }
@@ -95,6 +96,8 @@ pub(super) struct Work<'a, H> {
     available: &'a Available,
     /// The timeouts have just been changed.
     renews: bool,
+    /// Of the last outer packet.
+    pub(super) identification: &'a mut u16,
     pub(super) hops: &'a H,
     pub(super) tick: u32,
 }
@@ -116,6 +119,7 @@ impl Engine {
             shard: Shard::new(&director.table, worker),
             mail,
             allowance: Allowance::default(),
+            identification: 0,
             worker: worker as usize,
             looked: ArrayVec::new(),
             director,
@@ -150,7 +154,9 @@ impl Engine {
         let available = &*services.available;
         // Right after `ipvsadm --set` every packet counts, not only the first of a tick.
         let renews = tick.wrapping_sub(services.timeouts_since) <= 1;
-        let mut work = Work { director, stats, shard, services, available, renews, hops, tick };
+        let identification = &mut self.identification;
+        let mut work =
+            Work { director, stats, shard, services, available, renews, identification, hops, tick };
         verdicts.clear();
         for (packet, looked) in batch.iter_mut().zip(&self.looked) {
             let outcome = match &looked.parsed {
@@ -170,6 +176,9 @@ impl Engine {
                     }
                 }
             });
+            if let Ok(Parsed { room: room @ 1.., .. }) = looked.parsed {
+                packet.len = close_room(packet.room, packet.len, room);
+            }
         }
     }
 
@@ -207,8 +216,12 @@ impl<'a, H: NextHops> Work<'a, H> {
         let direction = found.direction;
         let new_tick = self.note(slot, found, parsed);
         let hop = self.next_hop(slot, direction, parsed, packet, new_tick);
+        let recipe = slot.recipe(direction);
+        if recipe.rewrite == Rewrite::Wrap {
+            return self.send_wrapped(packet, parsed, hop, slot);
+        }
         let opposite = || slot.key(direction.opposite());
-        self.send(packet, parsed, direction, hop, slot.recipe(direction), opposite)
+        self.send(packet, parsed, direction, hop, recipe, opposite)
     }
 
     /// True for a packet that just goes on in its connection: a server's, or a client's that is no SYN, while the
@@ -294,11 +307,14 @@ impl<'a, H: NextHops> Work<'a, H> {
         if way.generation != self.hops.generation() || (new_tick && !matches!(way.route, Route::Via(_))) {
             // The key of the server's packets starts at the server, whether they come through here or not.
             let destination = match direction {
-                Direction::In => slot.key(Direction::Out).source(),
-                Direction::Out => slot.key(Direction::In).source(),
+                Direction::In => slot.server_ip(),
+                Direction::Out => slot.key(Direction::In).source().ip(),
             };
-            way = self.way(destination.ip(), parsed);
+            way = self.way(destination, parsed);
             slot.set_way(direction, way);
+            if slot.recipe(direction).rewrite == Rewrite::Wrap {
+                slot.set_outer_source(self.hops.source(destination, flow_hash(parsed)));
+            }
         }
         if new_tick && direction == Direction::In {
             slot.learn(packet.source_mac(), packet.port);
@@ -322,9 +338,13 @@ impl<'a, H: NextHops> Work<'a, H> {
     /// The way to `destination` by the routes of this moment.
     #[cold]
     pub(super) fn way(&self, destination: std::net::IpAddr, parsed: &Parsed) -> Way {
-        let flow_hash = parsed.key.ports() ^ parsed.key.ports().rotate_left(16);
-        Way { route: self.hops.route(destination, flow_hash), generation: self.hops.generation() }
+        Way { route: self.hops.route(destination, flow_hash(parsed)), generation: self.hops.generation() }
     }
+}
+
+/// Chooses among equal routes: the same for all packets of a flow.
+pub(super) fn flow_hash(parsed: &Parsed) -> u32 {
+    parsed.key.ports() ^ parsed.key.ports().rotate_left(16)
 }
 
 /// True if the packet belongs to this connection and the connection is not removed.

@@ -10,10 +10,10 @@ use super::close::first_look;
 use super::conn::state::{State, Status};
 use super::conn::{Direction, Found, NewConnection, Refused, Slot, SlotId};
 use super::drops::DropReason;
-use super::engine::{Packet, Work};
+use super::engine::{Packet, Work, flow_hash};
 use super::forward::Plan;
 use super::forward::hops::{NextHops, PortId, Route};
-use super::forward::recipe::Way;
+use super::forward::recipe::{Rewrite, Way};
 use super::name::ServiceKey;
 use super::refusal::{Answer, Refusal};
 use super::sched::{Request, Schedule};
@@ -167,7 +167,7 @@ impl<'a, H: NextHops> Work<'a, H> {
 
     /// Forwards a packet that is a connection of its own: counted, and forgotten.
     fn send_alone(
-        &self,
+        &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
         plan: &Plan,
@@ -175,11 +175,16 @@ impl<'a, H: NextHops> Work<'a, H> {
     ) -> Result<PortId, Refusal> {
         self.stats.connection(id);
         self.stats.packet_in(id, parsed.ip_len);
-        let hop = match self.way(plan.reply_key.source().ip(), parsed).route {
+        let server = plan.reply_key.source().ip().to_canonical();
+        let hop = match self.way(server, parsed).route {
             Route::Via(hop) => self.hops.hop(hop).ok_or(DropReason::Unresolved),
             Route::Unknown => Err(DropReason::Unresolved),
             Route::Unreachable => Err(DropReason::NoRoute),
         };
+        if plan.client.rewrite == Rewrite::Wrap {
+            let source = self.hops.source(server, flow_hash(parsed));
+            return self.wrap(packet, parsed, hop, id, source.map(|source| (source, server)));
+        }
         self.send(packet, parsed, Direction::In, hop, plan.client, || plan.reply_key)
     }
 
@@ -191,10 +196,15 @@ impl<'a, H: NextHops> Work<'a, H> {
         id: ServerId,
         template: Option<SlotId>,
     ) -> NewConnection {
-        let to_server = self.way(plan.reply_key.source().ip(), parsed);
         let replies = plan.server.is_some();
+        let mut to_server = self.way(plan.reply_key.source().ip().to_canonical(), parsed);
+        if plan.client.rewrite == Rewrite::Wrap {
+            // Its first packet asks again, and notes where its tunnel begins.
+            to_server.generation = to_server.generation.wrapping_sub(1);
+        }
         // Of another generation: looked up by the first reply. Many floods never get one.
-        let to_client = Way { route: Route::Unknown, generation: to_server.generation.wrapping_sub(1) };
+        let generation = self.hops.generation().wrapping_sub(1);
+        let to_client = Way { route: Route::Unknown, generation };
         NewConnection {
             client: (parsed.key, plan.client, to_server),
             server: (plan.reply_key, plan.server.unwrap_or(plan.client), to_client),

@@ -72,16 +72,13 @@ impl<H: NextHops> Work<'_, H> {
         group: FlowKey,
     ) -> Result<Option<(Destination, SlotId)>, Refusal> {
         let destination = self.schedule(service, key)?;
-        if destination.address.is_ipv4() != key.is_v4() {
-            return Err(DropReason::NoTunnel.into());
-        }
         // The port of a server is the template's where all its connections have it.
         let own_port = group.destination().port() != 0;
         let port = if own_port { destination.address.port() } else { 0 };
         let server = SocketAddr::new(destination.address.ip(), port);
         let new = NewTemplate {
             key: group,
-            reply_key: FlowKey::new(group.protocol(), server, group.source()),
+            reply_key: FlowKey::across(group.protocol(), server, group.source()),
             server_id: destination.id.0,
             timeout_s: persistence.timeout_s,
             tick: self.tick,

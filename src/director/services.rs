@@ -18,7 +18,7 @@ use super::name::ServiceKey;
 use super::roster::Roster;
 use super::sched::{Change, Schedule, Scheduler};
 use super::server::{Destination, MAX_IDS, ServerId};
-use super::service::{Method, Pool, Protocol, Service};
+use super::service::{Method, Pool, Protocol, Service, Tunnel};
 use super::tunables::Tunables;
 use crate::packet::flow::FlowKey;
 
@@ -116,6 +116,8 @@ pub struct Services {
     pub(super) nat_servers: Arc<HashMap<Endpoint, u32, RandomState>>,
     /// Servers that are in their services.
     pub(super) available: Arc<Available>,
+    /// What is between the director and a server, by the server's number; nothing where no tunnel was yet.
+    pub(super) tunnels: Arc<Vec<Tunnel>>,
     /// Which packets get a firewall mark.
     pub marks: Arc<[MarkRule]>,
     /// How long connections live.
@@ -137,6 +139,7 @@ impl Default for Services {
             servers: 0,
             nat_servers: Arc::default(),
             available: Arc::new(Available([0; Available::WORDS])),
+            tunnels: Arc::default(),
             marks: Arc::default(),
             timeouts: Timeouts::default(),
             timeouts_since: LONG_AGO,
@@ -246,6 +249,24 @@ impl Services {
         let (word, bit) = Available::place(id);
         let word = &mut Arc::make_mut(&mut self.available).0[word];
         *word = if is_available { *word | bit } else { *word & !bit };
+    }
+
+    /// The tunnel to the server with this number, if it is behind one.
+    #[inline]
+    pub(super) fn tunnel(&self, id: ServerId) -> Tunnel {
+        self.tunnels.get(id.0 as usize).copied().unwrap_or_default()
+    }
+
+    /// Notes what is between the director and a server.
+    pub(super) fn set_tunnel(&mut self, server: &Destination) {
+        let Method::Tun(tunnel) = server.method else { return };
+        if self.tunnel(server.id) != tunnel {
+            let (tunnels, place) = (Arc::make_mut(&mut self.tunnels), server.id.0 as usize);
+            if tunnels.len() <= place {
+                tunnels.resize(place + 1, Tunnel::default());
+            }
+            tunnels[place] = tunnel;
+        }
     }
 
     /// Counts a NAT server in, or out.

@@ -49,6 +49,8 @@ pub(crate) struct RouteEntry {
     pub prefix: IpNet,
     /// Lower wins among equal prefixes; the first one listed wins among equal metrics.
     pub metric: u32,
+    /// The address that the host's own packets are sent from.
+    pub source: Option<IpAddr>,
     pub kind: RouteKind,
 }
 
@@ -66,8 +68,8 @@ enum Action {
     Local,
     Unreachable,
     Throw,
-    /// Never empty; with the sum of the weights up to and including each one.
-    Ways(Box<[(u64, Target)]>),
+    /// Never empty; with the sum of the weights up to and including each one. And the route's own source address.
+    Ways(Box<[(u64, Target)]>, Option<IpAddr>),
 }
 
 /// What was decided for a destination.
@@ -102,7 +104,7 @@ impl Fib {
             }
         }
         let tables = best.map(|table| {
-            table.iter().map(|(prefix, route)| (prefix, action(&route.kind, &usable, hops))).collect()
+            table.iter().map(|(prefix, route)| (prefix, action(route, &usable, hops))).collect()
         });
         Self { tables, ipv4_rules_changed }
     }
@@ -114,7 +116,7 @@ impl Fib {
             |action| match action {
                 Action::Local => Decision::Local,
                 Action::Unreachable | Action::Throw => Decision::Unreachable,
-                Action::Ways(ways) => Decision::Way(choose(ways, flow_hash)),
+                Action::Ways(ways, _) => Decision::Way(choose(ways, flow_hash)),
             },
         )
     }
@@ -123,16 +125,24 @@ impl Fib {
     pub(crate) fn ways(&self, destination: IpAddr) -> impl Iterator<Item = &Target> {
         let action = self.actions(destination).into_iter().flatten().find(|a| **a != Action::Throw);
         let ways: &[(u64, Target)] = match action {
-            Some(Action::Ways(ways)) => ways,
+            Some(Action::Ways(ways, _)) => ways,
             _ => &[],
         };
         ways.iter().map(|(_, target)| target)
     }
 
+    /// The source address that the route to `destination` names.
+    pub(crate) fn source(&self, destination: IpAddr) -> Option<IpAddr> {
+        match self.actions(destination).into_iter().flatten().find(|a| **a != Action::Throw)? {
+            Action::Ways(_, source) => *source,
+            _ => None,
+        }
+    }
+
     /// The gateways of all routes, in the order of the tables, with repetitions.
     pub(crate) fn gateways(&self) -> impl Iterator<Item = HopKey> {
         let actions = self.tables.iter().flat_map(|table| table.values());
-        let ways = actions.filter_map(|a| if let Action::Ways(ways) = a { Some(ways) } else { None });
+        let ways = actions.filter_map(|a| if let Action::Ways(ways, _) = a { Some(ways) } else { None });
         ways.flat_map(|ways| ways.iter()).filter_map(|(_, target)| match target {
             Target::Gateway { key, .. } => Some(*key),
             Target::OnLink { .. } => None,
@@ -158,8 +168,8 @@ impl Fib {
     }
 }
 
-fn action(kind: &RouteKind, usable: impl Fn(u32) -> bool, hops: &mut HopTable) -> Action {
-    let ways = match kind {
+fn action(route: &RouteEntry, usable: impl Fn(u32) -> bool, hops: &mut HopTable) -> Action {
+    let ways = match &route.kind {
         RouteKind::Local => return Action::Local,
         RouteKind::Refused => return Action::Unreachable,
         RouteKind::Throw => return Action::Throw,
@@ -178,7 +188,7 @@ fn action(kind: &RouteKind, usable: impl Fn(u32) -> bool, hops: &mut HopTable) -
         };
         live.push((sum, target));
     }
-    if live.is_empty() { Action::Unreachable } else { Action::Ways(live.into()) }
+    if live.is_empty() { Action::Unreachable } else { Action::Ways(live.into(), route.source) }
 }
 
 /// Picks by weight: the hash, scaled to the sum of the weights, falls into one way's share.
@@ -199,7 +209,7 @@ mod tests {
     }
 
     fn route(table: Table, prefix: &str, metric: u32, kind: RouteKind) -> RouteEntry {
-        RouteEntry { table, prefix: prefix.parse().unwrap(), metric, kind }
+        RouteEntry { table, prefix: prefix.parse().unwrap(), metric, source: None, kind }
     }
 
     fn build(routes: &[RouteEntry]) -> Fib {
@@ -298,7 +308,13 @@ mod tests {
                 (false, 0) => RouteKind::Refused,
                 (false, n) => RouteKind::Unicast(vec![way(n, &format!("10.9.9.{n}"), 1)]),
             };
-            RouteEntry { table: if local { Table::Local } else { Table::Main }, prefix, metric, kind }
+            RouteEntry {
+                table: if local { Table::Local } else { Table::Main },
+                prefix,
+                metric,
+                source: None,
+                kind,
+            }
         })
     }
 

@@ -1,12 +1,11 @@
 //! A network interface as the kernel describes it.
 
-use std::net::IpAddr;
-
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
     VlanProtocol, XdpAttached,
 };
 
+use super::addresses::Address;
 use super::error::NetError;
 use super::netlink;
 
@@ -135,11 +134,10 @@ pub async fn all() -> Result<Vec<Link>, NetError> {
     netlink::Requests::open()?.links().await
 }
 
-/// All addresses of the calling thread's network namespace, with the number of their interface. Needs a
-/// tokio runtime.
+/// All addresses of the calling thread's network namespace. Needs a tokio runtime.
 ///
 /// # Errors
 /// When the kernel refuses or does not answer.
-pub async fn addresses() -> Result<Vec<(u32, IpAddr)>, NetError> {
+pub async fn addresses() -> Result<Vec<Address>, NetError> {
     netlink::Requests::open()?.addresses().await
 }

@@ -12,6 +12,7 @@
 //!     └── neighbour requests ── keep ─┴──────────── Resolver::try_ask <───────────────────┘
 //! ```
 
+mod addresses;
 pub mod error;
 mod fib;
 mod follow;
@@ -28,6 +29,7 @@ pub mod snapshot;
 mod tables;
 pub mod xdp_features;
 
+pub use addresses::Address;
 pub use error::NetError;
 pub use mirror::{Mirror, Resolver};
 pub use snapshot::{Hop, HopId, Port, Route, Snapshot};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -16,6 +16,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Error, Handle};
 use tokio::time::timeout;
 
+use super::addresses::Address;
 use super::error::NetError;
 use super::fib::RouteEntry;
 use super::hop_table::HopKey;
@@ -99,12 +100,10 @@ impl Requests {
         .await
     }
 
-    pub(crate) async fn addresses(&self) -> Result<Vec<(u32, IpAddr)>, NetError> {
+    pub(crate) async fn addresses(&self) -> Result<Vec<Address>, NetError> {
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         self.dump("list addresses", request, |answer| match answer {
-            RouteNetlinkMessage::NewAddress(address) => {
-                Some((address.header.index, own_address(&address.attributes)?))
-            }
+            RouteNetlinkMessage::NewAddress(address) => own_address(&address),
             _ => None,
         })
         .await
@@ -263,17 +262,25 @@ pub(crate) fn neighbour_change(message: RouteNetlinkMessage) -> Option<Neighbour
     Some(((message.header.ifindex, address?), (!gone).then_some(neighbour)))
 }
 
-fn own_address(attributes: &[AddressAttribute]) -> Option<IpAddr> {
+fn own_address(message: &AddressMessage) -> Option<Address> {
+    let AddressMessage { header, attributes, .. } = message;
     // IPv4 point-to-point: `Local` is ours and `Address` the peer's. IPv6 has only `Address`.
     let local = attributes.iter().find_map(|a| match a {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,
     });
-    local.or_else(|| {
-        attributes.iter().find_map(|a| match a {
-            AddressAttribute::Address(address) => Some(*address),
-            _ => None,
-        })
+    let address = attributes.iter().find_map(|a| match a {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
+    let unwanted =
+        AddressHeaderFlags::Secondary | AddressHeaderFlags::Deprecated | AddressHeaderFlags::Tentative;
+    Some(Address {
+        ifindex: header.index,
+        ip: local.or(address)?,
+        prefix_len: header.prefix_len,
+        is_secondary: header.flags.intersects(unwanted),
+        is_local: !matches!(header.scope, AddressScope::Universe | AddressScope::Site),
     })
 }
 

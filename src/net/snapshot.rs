@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::addresses::{self, Address};
 use super::fib::{Decision, Fib, Target};
 use super::hop_table::HopKey;
 use super::mirror::Resolver;
@@ -59,6 +60,7 @@ pub struct Snapshot {
     pub(super) hops: Vec<Option<Hop>>,
     pub(super) ports: Vec<Option<Port>>,
     pub(super) resolver: Option<Resolver>,
+    pub(super) addresses: Arc<[Address]>,
     pub(super) host_addresses: Arc<BTreeSet<IpAddr>>,
 }
 
@@ -79,6 +81,19 @@ impl Snapshot {
                 self.ids.get(&(*ifindex, destination)).map_or(Route::Unknown, |id| Route::Via(*id))
             }
         }
+    }
+
+    /// The address of this host that its own packets to `destination` are sent from, as the kernel chooses it: what
+    /// the route says (`src`), else one of the interface's. `None` without a route or such an address.
+    pub fn source(&self, destination: IpAddr, flow_hash: u32) -> Option<IpAddr> {
+        let Decision::Way(target) = self.fib.decide(destination, flow_hash) else { return None };
+        let (ifindex, next) = match target {
+            Target::Gateway { key: (ifindex, gateway), .. } if gateway.is_ipv4() == destination.is_ipv4() => {
+                (*ifindex, *gateway)
+            }
+            Target::Gateway { key: (ifindex, _), .. } | Target::OnLink { ifindex } => (*ifindex, destination),
+        };
+        self.fib.source(destination).or_else(|| addresses::source(&self.addresses, ifindex, next))
     }
 
     /// The next hop itself; `None` while the kernel does not know its MAC address.

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::addresses::Address;
 use super::fib::{Fib, RouteEntry, Target};
 use super::hop_table::{HopKey, HopTable};
 use super::links::Link;
@@ -17,7 +18,7 @@ const MAX_GATEWAYS: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     pub links: Vec<Link>,
-    pub addresses: Vec<(u32, IpAddr)>,
+    pub addresses: Vec<Address>,
     pub routes: Vec<RouteEntry>,
     /// There are, or were since the start, other IPv4 rules than the default ones.
     pub ipv4_rules_changed: bool,
@@ -30,6 +31,7 @@ pub(crate) struct Tables {
     ports: Vec<u32>,
     links: HashMap<u32, Link>,
     fib: Arc<Fib>,
+    addresses: Arc<[Address]>,
     host_addresses: Arc<BTreeSet<IpAddr>>,
     neighbours: HashMap<HopKey, Neighbour>,
     hops: HopTable,
@@ -44,6 +46,7 @@ impl Tables {
             ports,
             links: HashMap::new(),
             fib: Arc::default(),
+            addresses: Arc::default(),
             host_addresses: Arc::default(),
             neighbours: HashMap::new(),
             hops: HopTable::default(),
@@ -55,15 +58,16 @@ impl Tables {
     /// Takes over links, addresses and routes.
     pub(crate) fn set_network(&mut self, network: Network) {
         self.links = network.links.into_iter().map(|link| (link.ifindex, link)).collect();
-        let addresses: BTreeSet<IpAddr> = network.addresses.into_iter().map(|(_, address)| address).collect();
+        let addresses = network.addresses;
         let (ports, links) = (&self.ports, &self.links);
         let usable = |ifindex| exit(ports, links, ifindex).is_some();
         let fib = Fib::build(&network.routes, usable, &mut self.hops, network.ipv4_rules_changed);
-        if fib != *self.fib || addresses != *self.host_addresses {
+        if fib != *self.fib || *addresses != *self.addresses {
             self.generation = self.generation.wrapping_add(1);
             self.gateways = first_gateways(&fib);
             self.fib = Arc::new(fib);
-            self.host_addresses = Arc::new(addresses);
+            self.host_addresses = Arc::new(addresses.iter().map(|address| address.ip).collect());
+            self.addresses = addresses.into();
         }
         // Links may have become ours or usable: their neighbours get their ids now.
         let known: Vec<HopKey> = self.neighbours.keys().copied().collect();
@@ -157,6 +161,7 @@ impl Tables {
             ids: self.hops.ids(),
             hops: self.hops.keys().iter().map(hop).collect(),
             ports: self.ports.iter().map(|ifindex| self.port(*ifindex)).collect(),
+            addresses: Arc::clone(&self.addresses),
             host_addresses: Arc::clone(&self.host_addresses),
             resolver: None,
         }
@@ -220,15 +225,21 @@ mod tests {
             table: Table::Main,
             prefix: prefix.parse().unwrap(),
             metric: 0,
+            source: None,
             kind: RouteKind::Unicast(ways),
         }
+    }
+
+    fn address(ip: &str) -> Address {
+        let ip = ip.parse().unwrap();
+        Address { ifindex: 7, ip, prefix_len: 24, is_secondary: false, is_local: false }
     }
 
     fn network() -> Network {
         let vlan = Link { vlan: Some(100), parent: Some(7), mtu: 1400, ..link(9) };
         Network {
             links: vec![link(5), link(7), vlan],
-            addresses: vec![(7, "10.0.0.1".parse().unwrap())],
+            addresses: vec![address("10.0.0.1")],
             routes: vec![
                 main_route("10.0.0.0/24", 7, None),
                 main_route("10.100.0.0/24", 9, None),
@@ -284,6 +295,21 @@ mod tests {
         other.routes[2] = main_route("0.0.0.0/0", 7, Some("10.0.0.253"));
         tables.set_network(other);
         assert_ne!(tables.snapshot().generation(), first);
+    }
+
+    #[test]
+    fn packets_of_its_own_are_sent_from_where_the_route_says_else_from_its_interface() {
+        let mut tables = Tables::new(vec![5, 7]);
+        let mut network = network();
+        network.routes[2].source = Some("10.0.0.77".parse().unwrap());
+        network.routes.push(main_route("10.8.0.0/16", 7, Some("10.0.0.253")));
+        network.addresses.push(address("10.0.0.77"));
+        tables.set_network(network);
+        let source = |to: &str| tables.snapshot().source(to.parse().unwrap(), 0).map(|ip| ip.to_string());
+        assert_eq!(source("8.8.8.8").as_deref(), Some("10.0.0.77"));
+        assert_eq!(source("10.8.0.1").as_deref(), Some("10.0.0.1"));
+        assert_eq!(source("10.0.0.9").as_deref(), Some("10.0.0.1"));
+        assert_eq!(source("fd00::1"), None);
     }
 
     #[test]

@@ -7,6 +7,12 @@ use super::checksum::Delta;
 use super::flow::FlowKey;
 use super::parse::Parsed;
 
+/// Ethernet header, without and with a VLAN tag.
+const ETHERNET_LEN: usize = 14;
+const TAG_LEN: usize = 4;
+const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0];
+const ETHERTYPE_IPV4: [u8; 2] = [8, 0];
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 const TTL: usize = 8;
 const IP_CHECKSUM: usize = 10;
 const ADDRESSES: usize = 12;
@@ -19,6 +25,26 @@ pub fn set_macs(frame: &mut [u8], destination: [u8; 6], source: [u8; 6]) {
     if let Some(head) = frame.first_chunk_mut::<12>() {
         head[..6].copy_from_slice(&destination);
         head[6..].copy_from_slice(&source);
+    }
+}
+
+/// Length of an Ethernet header in bytes, its VLAN tag included.
+pub const fn ethernet_len(vlan: Option<u16>) -> usize {
+    if vlan.is_some() { ETHERNET_LEN + TAG_LEN } else { ETHERNET_LEN }
+}
+
+/// Writes a whole Ethernet header of [`ethernet_len`] bytes in front of an IP packet.
+pub fn set_ethernet(frame: &mut [u8], destination: [u8; 6], source: [u8; 6], vlan: Option<u16>, is_v4: bool) {
+    set_macs(frame, destination, source);
+    let kind = if is_v4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+    let Some(rest) = frame.get_mut(12..ethernet_len(vlan)) else { return };
+    match (vlan, rest) {
+        (Some(id), [tag @ .., a, b, c, d]) => {
+            tag.copy_from_slice(&ETHERTYPE_VLAN);
+            [*a, *b] = id.to_be_bytes();
+            [*c, *d] = kind;
+        }
+        (_, rest) => rest.copy_from_slice(&kind),
     }
 }
 

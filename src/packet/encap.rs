@@ -97,7 +97,12 @@ pub struct Outer {
 /// Writes the outer headers in front of the IP packet of `inner_len` bytes that starts at `inner` in `frame`. Its TTL
 /// is what it leaves the director with. Returns where the outer packet starts, and its length; `None`, with nothing
 /// written, if there is no room, the addresses are of two families, or the whole were longer than 65,535 bytes.
-pub fn encapsulate(frame: &mut [u8], inner: usize, inner_len: usize, outer: &Outer) -> Option<(usize, usize)> {
+pub fn encapsulate(
+    frame: &mut [u8],
+    inner: usize,
+    inner_len: usize,
+    outer: &Outer,
+) -> Option<(usize, usize)> {
     let is_v4 = outer.destination.is_ipv4();
     let overhead = outer.tunnel.overhead(is_v4);
     let start = inner.checked_sub(overhead)?;
@@ -225,7 +230,8 @@ mod tests {
     fn inner(v4: bool, traffic_class: u8, dont_fragment: bool) -> (Vec<u8>, usize) {
         let mut packet = vec![0xee; HEAD];
         if v4 {
-            let mut ip = etherparse::Ipv4Header::new(0, 33, 17.into(), [10, 0, 1, 1], [10, 0, 0, 100]).unwrap();
+            let mut ip =
+                etherparse::Ipv4Header::new(0, 33, 17.into(), [10, 0, 1, 1], [10, 0, 0, 100]).unwrap();
             ip.dont_fragment = dont_fragment;
             let builder = PacketBuilder::ip(etherparse::IpHeaders::Ipv4(ip, Default::default()));
             builder.udp(4711, 53).write(&mut packet, b"hello").unwrap();
@@ -303,7 +309,10 @@ mod tests {
                         assert_eq!((protocol, &frame[payload..HEAD]), (47, &[0, 0, kind[0], kind[1]][..]));
                     }
                     Tunnel::Gre { .. } => {
-                        assert_eq!((protocol, frame[payload], checksum::of(&frame[payload..])), (47, 0x80, 0));
+                        assert_eq!(
+                            (protocol, frame[payload], checksum::of(&frame[payload..])),
+                            (47, 0x80, 0)
+                        );
                     }
                     Tunnel::Gue { checksum, .. } => {
                         let Some(TransportHeader::Udp(udp)) = headers.transport else { panic!() };

@@ -55,6 +55,20 @@ impl FlowKey {
         }
     }
 
+    /// The key of a server's packets to a client that may be of another family: an IPv4 address counts as the IPv6
+    /// address that stands for it then (RFC 4291, 2.5.5.2). No packet has such a key.
+    pub fn across(protocol: u8, server: SocketAddr, client: SocketAddr) -> Self {
+        let mapped = |address: SocketAddr| match address.ip() {
+            IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+            IpAddr::V6(_) => address,
+        };
+        if server.is_ipv4() == client.is_ipv4() {
+            Self::new(protocol, server, client)
+        } else {
+            Self::new(protocol, mapped(server), mapped(client))
+        }
+    }
+
     /// The key of all flows between `source` and `destination`, in whatever way these stand for many: never that of
     /// a packet.
     ///
@@ -107,6 +121,15 @@ impl FlowKey {
     #[inline]
     pub const fn ports(&self) -> u32 {
         (self.words[1] >> 32) as u32
+    }
+
+    /// Some bits that differ from client to client.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "any bits will do")]
+    pub const fn source_bits(&self) -> u32 {
+        let [first, _, second, ..] = self.words;
+        let bits = if self.is_v4() { first >> 32 } else { first ^ second };
+        (bits ^ bits >> 32) as u32
     }
 
     /// Where the packet comes from.

@@ -69,7 +69,17 @@ pub struct Parsed {
     pub ttl: u8,
     /// TCP flags; none for UDP.
     pub flags: TcpFlags,
+    /// Bytes of room in front of the Ethernet header: see [`ROOM_MARK`].
+    pub room: u16,
 }
+
+/// EtherType (one of IEEE 802's for local experiments) at the front of a frame that the steering program has made longer:
+/// the MAC addresses again, this, the number of bytes of room as 16 bits, and, that many bytes from the front on, the
+/// frame as it came. Frames that come with it are not IP and never get here.
+pub const ROOM_MARK: u16 = 0x88b5;
+
+/// Bytes of room that are believed: from what the mark takes to the most.
+const ROOM_BYTES: std::ops::RangeInclusive<u16> = 16..=64;
 
 /// Reads the headers of `frame`.
 ///
@@ -77,8 +87,14 @@ pub struct Parsed {
 /// The reason why the director cannot look the packet up; the frame may still be a good one.
 #[inline]
 pub fn parse(frame: &[u8]) -> Result<Parsed, Reject> {
-    let ethernet = Ethernet2HeaderSlice::from_slice(frame).map_err(|_| Reject::Truncated)?;
-    let (mut kind, mut l3, mut vlan) = (ethernet.ether_type(), ethernet.slice().len(), None);
+    parse_from(frame, 0)
+}
+
+/// Reads the headers of a frame that starts at `start`.
+#[inline]
+fn parse_from(frame: &[u8], start: usize) -> Result<Parsed, Reject> {
+    let ethernet = Ethernet2HeaderSlice::from_slice(rest(frame, start)).map_err(|_| Reject::Truncated)?;
+    let (mut kind, mut l3, mut vlan) = (ethernet.ether_type(), start + ethernet.slice().len(), None);
     if kind == EtherType::VLAN_TAGGED_FRAME || kind == EtherType::PROVIDER_BRIDGING {
         let tag = SingleVlanHeaderSlice::from_slice(rest(frame, l3)).map_err(|_| Reject::Truncated)?;
         // Id 0 is a priority and no VLAN (IEEE 802.1Q, 9.6).
@@ -88,6 +104,7 @@ pub fn parse(frame: &[u8]) -> Result<Parsed, Reject> {
     match kind {
         EtherType::IPV4 => {}
         EtherType::IPV6 => return Err(Reject::Ipv6),
+        EtherType(ROOM_MARK) if start == 0 => return parse_behind_room(frame),
         _ => return Err(Reject::NotIp),
     }
 
@@ -132,7 +149,33 @@ pub fn parse(frame: &[u8]) -> Result<Parsed, Reject> {
     let ports = u32::from_be_bytes(*payload.first_chunk().ok_or(Reject::Truncated)?);
     let key =
         FlowKey::v4(protocol.0, u32::from_be_bytes(ip.source()), u32::from_be_bytes(ip.destination()), ports);
-    Ok(Parsed { key, l3, l4: l3 + header_len, ip_len, vlan, ttl: ip.ttl(), flags })
+    Ok(Parsed { key, l3, l4: l3 + header_len, ip_len, vlan, ttl: ip.ttl(), flags, room: 0 })
+}
+
+/// Reads the headers of a frame with room in front of it.
+#[cold]
+#[inline(never)]
+fn parse_behind_room(frame: &[u8]) -> Result<Parsed, Reject> {
+    let &[high, low] = rest(frame, 14).first_chunk().ok_or(Reject::Truncated)?;
+    let room = u16::from_be_bytes([high, low]);
+    if !ROOM_BYTES.contains(&room) {
+        return Err(Reject::NotIp);
+    }
+    parse_from(frame, usize::from(room)).map(|parsed| Parsed { room, ..parsed })
+}
+
+/// Takes the room in front of a frame away, if it is still there, and leaves the MAC addresses at the front. Returns the
+/// frame's new length.
+#[cold]
+#[inline(never)]
+pub fn close_room(frame: &mut [u8], len: usize, room: u16) -> usize {
+    let room = usize::from(room);
+    let is_there = frame.get(12..14).is_some_and(|kind| kind == ROOM_MARK.to_be_bytes());
+    if !is_there || len < room + 12 || frame.len() < len {
+        return len;
+    }
+    frame.copy_within(room + 12..len, 12);
+    len - room
 }
 
 fn rest(frame: &[u8], from: usize) -> &[u8] {

@@ -57,6 +57,10 @@ impl NextHops for NoHops {
         None
     }
 
+    fn source(&self, _destination: IpAddr, _flow_hash: u32) -> Option<IpAddr> {
+        None
+    }
+
     fn back_to(&self, _port: PortId, _mac: [u8; 6]) -> Option<Hop> {
         None
     }

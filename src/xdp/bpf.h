@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * The little that a BPF program needs beyond the kernel's own user-space headers: sections, map
- * definitions by type information, byte order and two helpers by their number in linux/bpf.h.
+ * definitions by type information, byte order and three helpers by their number in linux/bpf.h.
  */
 #ifndef XVS_BPF_H
 #define XVS_BPF_H
@@ -31,6 +31,7 @@
 #define HOST16(value) ((__u16)NET16(value))
 
 static void *(*const map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
+static long (*const adjust_head)(struct xdp_md *ctx, int delta) = (void *)BPF_FUNC_xdp_adjust_head;
 static long (*const redirect_map)(void *map, __u64 index, __u64 action_if_absent) =
 	(void *)BPF_FUNC_redirect_map;
 

@@ -16,7 +16,11 @@
  * own, such as a macvlan for a virtual router's MAC, is the kernel's, with all that is sent to that address.
  *
  * Nothing else is decided here: which server, which connection, what is dropped is user space's business.
- * The frame is never written to. Each frame counts in exactly one outcome.
+ * Each frame counts in exactly one outcome. What was in a frame is never written to; one to a service whose servers
+ * are behind tunnels gets room in front of it, since user space cannot move its beginning:
+ *
+ *   | MAC addresses again | ROOM_MARK | room in bytes | ... | the frame as it came |
+ *   0                     12          14              16    room
  */
 #include "bpf.h"
 
@@ -39,6 +43,11 @@
 
 /* IPv6 extension headers looked through; real traffic has one or two. */
 #define MAX_EXTENSIONS 6
+
+/* Bytes of room a service may ask for, and the EtherType in front of it; src/packet/parse.rs has the same. */
+#define ROOM_MIN 16
+#define ROOM_MAX 64
+#define ROOM_MARK 0x88b5
 
 /* Outcomes in the order of `Outcome` in src/xdp/steer/outcome.rs. Those before NO_SOCKET go to a socket. */
 enum outcome {
@@ -68,9 +77,9 @@ struct key {
 	__u8 family;   /* 4 or 6 */
 };
 
-/* What a service asks of this program. No flag is defined yet; user space writes 0. */
+/* What a service asks of this program. */
 struct service {
-	__u32 flags;
+	__u32 room; /* in front of each frame, in bytes: 0, or ROOM_MIN to ROOM_MAX */
 };
 
 /* The addresses that agree with `address` in the bits of `mask`; IPv4 in the first four bytes of both. */
@@ -195,12 +204,20 @@ struct extension {
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_FRAGMENT_OFFSET 0x1fff
 
+/* What room begins with. */
+struct room {
+	__u8 macs[12];
+	__be16 mark;
+	__be16 len;
+};
+
 /* The network layer in hand: `end` bounds what may be read, `source` and `destination` have no port yet. */
 struct packet {
 	void *end;
 	/* Aligned for networks, which are compared by 8 bytes. */
 	struct key source __attribute__((aligned(8)));
 	struct key destination __attribute__((aligned(8)));
+	__u32 room; /* that the frame is to get */
 };
 
 INLINE int is_balanced(__u8 protocol)
@@ -270,16 +287,23 @@ INLINE int is_in_range(struct packet *packet, __u8 protocol, __u16 port)
 INLINE enum outcome judge_ports(struct packet *packet, __u8 protocol, struct transport_ports *ports)
 {
 	struct key *source = &packet->source, *destination = &packet->destination;
+	struct service *service;
 	int is_from_server;
 
 	/* Services before host addresses: the kernel has the VIP on an interface and it is ours all the same. */
 	destination->protocol = protocol;
 	destination->port = ports->destination;
-	if (map_lookup(&services, destination))
+	service = map_lookup(&services, destination);
+	if (service) {
+		packet->room = service->room;
 		return OUTCOME_SERVICE;
+	}
 	destination->port = 0;
-	if (map_lookup(&services, destination))
+	service = map_lookup(&services, destination);
+	if (service) {
+		packet->room = service->room;
 		return OUTCOME_SERVICE_ANY_PORT;
+	}
 
 	source->protocol = protocol;
 	source->port = ports->source;
@@ -318,9 +342,10 @@ INLINE enum outcome judge_transport(struct packet *packet, __u8 protocol, void *
 	return OUTCOME_PASS_NOT_OURS;
 }
 
-INLINE enum outcome judge_ipv4(void *network, void *end)
+INLINE enum outcome judge_ipv4(void *network, void *end, __u32 *room)
 {
 	struct packet packet = {.end = end};
+	enum outcome outcome;
 	struct iphdr *ip = network;
 	__u32 header_len, total_len;
 
@@ -336,12 +361,15 @@ INLINE enum outcome judge_ipv4(void *network, void *end)
 	__builtin_memcpy(packet.destination.address, &ip->daddr, sizeof(ip->daddr));
 	if (ip->frag_off & NET16(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
 		return judge_fragment(&packet, ip->protocol);
-	return judge_transport(&packet, ip->protocol, network + header_len, total_len - header_len);
+	outcome = judge_transport(&packet, ip->protocol, network + header_len, total_len - header_len);
+	*room = packet.room;
+	return outcome;
 }
 
-INLINE enum outcome judge_ipv6(void *network, void *end)
+INLINE enum outcome judge_ipv6(void *network, void *end, __u32 *room)
 {
 	struct packet packet = {.end = end};
+	enum outcome outcome;
 	struct ipv6hdr *ip = network;
 	struct extension *extension;
 	__u32 left;
@@ -363,8 +391,11 @@ INLINE enum outcome judge_ipv6(void *network, void *end)
 		__u32 len;
 
 		if (protocol != IPPROTO_HOPOPTS && protocol != IPPROTO_ROUTING && protocol != IPPROTO_DSTOPTS &&
-		    protocol != IPPROTO_FRAGMENT)
-			return judge_transport(&packet, protocol, next, left);
+		    protocol != IPPROTO_FRAGMENT) {
+			outcome = judge_transport(&packet, protocol, next, left);
+			*room = packet.room;
+			return outcome;
+		}
 
 		extension = next;
 		if (left < sizeof(*extension) || (void *)(extension + 1) > end)
@@ -384,7 +415,7 @@ INLINE enum outcome judge_ipv6(void *network, void *end)
 	return OUTCOME_PASS_MALFORMED;
 }
 
-INLINE enum outcome judge(void *frame, void *end)
+INLINE enum outcome judge(void *frame, void *end, __u32 *room)
 {
 	struct ethhdr *ethernet = frame;
 	void *network = ethernet + 1;
@@ -402,9 +433,9 @@ INLINE enum outcome judge(void *frame, void *end)
 		network = tag + 1;
 	}
 	if (type == NET16(ETH_P_IP))
-		return judge_ipv4(network, end);
+		return judge_ipv4(network, end, room);
 	if (type == NET16(ETH_P_IPV6))
-		return judge_ipv6(network, end);
+		return judge_ipv6(network, end, room);
 	return OUTCOME_PASS_NOT_IP;
 }
 
@@ -439,6 +470,25 @@ INLINE enum outcome to_socket(struct xdp_md *ctx, void *frame, enum outcome outc
 	return outcome;
 }
 
+/* Makes room in front of the frame. Where the driver has none, user space moves the packet. */
+INLINE void make_room(struct xdp_md *ctx, __u32 len)
+{
+	struct room *room = (void *)(long)ctx->data;
+	__u8 macs[12];
+
+	if (len < ROOM_MIN || len > ROOM_MAX || (void *)(room + 1) > (void *)(long)ctx->data_end)
+		return;
+	__builtin_memcpy(macs, room->macs, sizeof(macs));
+	if (adjust_head(ctx, -(int)len))
+		return;
+	room = (void *)(long)ctx->data;
+	if ((void *)(room + 1) > (void *)(long)ctx->data_end)
+		return;
+	__builtin_memcpy(room->macs, macs, sizeof(macs));
+	room->mark = NET16(ROOM_MARK);
+	room->len = NET16((__u16)len);
+}
+
 INLINE void count(__u32 outcome)
 {
 	__u64 *counter = map_lookup(&counters, &outcome);
@@ -452,10 +502,13 @@ SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
 	void *frame = (void *)(long)ctx->data;
-	enum outcome outcome = judge(frame, (void *)(long)ctx->data_end);
+	__u32 room = 0;
+	enum outcome outcome = judge(frame, (void *)(long)ctx->data_end, &room);
 
 	if (outcome < OUTCOME_NO_SOCKET)
 		outcome = to_socket(ctx, frame, outcome);
+	if (room && outcome < OUTCOME_NO_SOCKET)
+		make_room(ctx, room);
 	count(outcome);
 	return outcome < OUTCOME_NO_SOCKET ? XDP_REDIRECT : XDP_PASS;
 }

@@ -12,3 +12,4 @@ mod reuse;
 mod rewrite;
 mod table;
 mod timers;
+mod tunnels;

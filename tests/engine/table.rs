@@ -34,13 +34,22 @@ pub struct Hops {
     pub client_route: Route,
     pub mtu: u16,
     pub vlan: Option<u16>,
+    /// What the director's own packets are sent from, one of each family.
+    pub sources: Vec<IpAddr>,
 }
 
 impl Hops {
     fn new() -> Self {
         let server = |n| (u32::from(n), [2, 0, 0, 0, 0xa, n]);
         let macs = (11..=20).map(server).chain([(0, ROUTER_MAC)]).collect();
-        Self { generation: 1, macs, client_route: Route::Via(HopId(0)), mtu: 1500, vlan: None }
+        Self {
+            generation: 1,
+            macs,
+            client_route: Route::Via(HopId(0)),
+            mtu: 1500,
+            vlan: None,
+            sources: vec![IpAddr::from([10, 1, 0, 1])],
+        }
     }
 }
 
@@ -60,6 +69,10 @@ impl NextHops for Hops {
         let dst_mac = *self.macs.get(&id.0)?;
         let (port, src_mac) = if id.0 == 0 { (OUTSIDE, OUTSIDE_MAC) } else { (INSIDE, INSIDE_MAC) };
         Some(Hop { port, dst_mac, src_mac, vlan: self.vlan, mtu: self.mtu })
+    }
+
+    fn source(&self, destination: IpAddr, _: u32) -> Option<IpAddr> {
+        self.sources.iter().copied().find(|source| source.is_ipv4() == destination.is_ipv4())
     }
 
     fn back_to(&self, port: PortId, mac: [u8; 6]) -> Option<Hop> {
@@ -242,7 +255,7 @@ impl Table {
 
     /// One batch for one worker: verdicts with the frames as they were left.
     pub fn batch(&mut self, worker: usize, frames: &[Vec<u8>], port: PortId) -> Vec<(Verdict, Vec<u8>)> {
-        let mut rooms: Vec<Vec<u8>> = frames.iter().map(|f| [&f[..], &[0xee; 64]].concat()).collect();
+        let mut rooms: Vec<Vec<u8>> = frames.iter().map(|f| [&f[..], &[0xee; 128]].concat()).collect();
         let lens: Vec<usize> = frames.iter().map(Vec::len).collect();
         let mut batch: Batch<'_> =
             rooms.iter_mut().zip(&lens).map(|(room, &len)| Packet { room, len, port }).collect();

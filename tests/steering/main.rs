@@ -5,6 +5,7 @@
 mod figures;
 mod frames;
 mod ranges;
+mod rooms;
 mod samples;
 
 use std::net::{IpAddr, Ipv4Addr};

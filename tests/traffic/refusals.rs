@@ -41,7 +41,7 @@ fn an_mtu_whose_frames_would_be_lost() {
     let lab = Lab::new();
     succeed(lab.command("director", "ip").args(["link", "set", "lb1", "mtu", "3000"]));
     let small = nat().replace("[director]", "[director]\nframe_bytes = 2048");
-    refuses(&mut command(&lab, &[], &small), &["lb1", "3000", "1774", "frame_bytes = 4096"]);
+    refuses(&mut command(&lab, &[], &small), &["lb1", "3000", "1710", "frame_bytes = 4096"]);
     assert!(!lab.xdp_attached());
 }
 

@@ -77,7 +77,7 @@ pub struct Peer {
 /// When netlink does not work at all.
 pub async fn gather(interfaces: &[String]) -> Result<Facts, NetError> {
     let links = links::all().await?;
-    let addresses = links::addresses().await?.into_iter().map(|(_, address)| address).collect();
+    let addresses = links::addresses().await?.into_iter().map(|address| address.ip).collect();
     let mut facts = Facts { host: host(addresses), interfaces: Vec::new() };
     for name in interfaces {
         facts.interfaces.push(interface(name, &links).await);

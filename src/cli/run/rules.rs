@@ -17,6 +17,7 @@ pub(super) fn rules(wanted: &Steered, host_addresses: &BTreeSet<IpAddr>) -> Rule
     };
     Rules {
         services: wanted.services.iter().map(endpoint).collect(),
+        rooms: wanted.rooms.iter().map(|(service, room)| (endpoint(service), *room)).collect(),
         nat_servers: wanted.nat_servers.iter().map(endpoint).collect(),
         vips: wanted.vips.clone(),
         host_addresses: host_addresses.clone(),

@@ -27,7 +27,7 @@ mod show;
 mod tests;
 mod upkeep;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -50,6 +50,8 @@ use crate::director::time::Time;
 pub struct Steered {
     /// Packets to these; port 0 is every port.
     pub services: BTreeSet<Endpoint>,
+    /// Bytes of room that packets to a service get in front: what all its tunnels need. Services without are not here.
+    pub rooms: BTreeMap<Endpoint, u16>,
     /// Packets from these, unless to this host; port 0 is every port.
     pub nat_servers: BTreeSet<Endpoint>,
     /// Packets that these rules mark.

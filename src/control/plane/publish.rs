@@ -10,7 +10,7 @@ use crate::control::command::{Code, Refusal};
 use crate::director::draft::Draft;
 use crate::director::name::ServiceKey;
 use crate::director::roster::Roster;
-use crate::director::server::Counts;
+use crate::director::server::{Counts, Destination};
 use crate::director::service::Method;
 use crate::director::services::{Services, reply_endpoints};
 use crate::director::time::Time;
@@ -92,6 +92,17 @@ fn addresses(services: &Services) -> BTreeSet<std::net::IpAddr> {
     services.all().flat_map(|s| s.destinations.iter().map(|d| d.address.ip())).collect()
 }
 
+/// Bytes in front of every packet of a service: none if its servers need different ones.
+fn room(servers: &[Destination]) -> Option<u16> {
+    let needs = |server: &Destination| match server.method {
+        Method::Tun(tunnel) => Some(tunnel.overhead(server.address.is_ipv4())),
+        Method::Nat | Method::Dr => None,
+    };
+    let first = needs(servers.first()?)?;
+    let same = servers.iter().all(|server| needs(server) == Some(first));
+    same.then_some(first).and_then(|bytes| u16::try_from(bytes).ok())
+}
+
 /// What must come up: what services take, and what removed ones took as long as they have connections, which live
 /// on if server and service come back.
 fn steered(services: &Services, roster: &Roster, counts: &Counts) -> Steered {
@@ -106,6 +117,9 @@ fn steered(services: &Services, roster: &Roster, counts: &Counts) -> Steered {
     };
     for s in services.all() {
         service(&mut wanted, s.service.key);
+        if let ServiceKey::Address { protocol, address } = s.service.key {
+            wanted.rooms.extend(room(&s.destinations).map(|room| ((protocol, address), room)));
+        }
     }
     wanted.nat_servers.extend(services.nat_servers());
     for (key, removed) in roster.removed().filter(|(_, removed)| counts.any(removed.id)) {

@@ -54,6 +54,7 @@ impl Slot {
             state => state.name(),
         };
         let (mut virtual_address, mut server) = (key.destination(), self.key(Direction::Out).source());
+        server.set_ip(server.ip().to_canonical());
         if template && self.is_invalid() {
             virtual_address.set_port(INVALID_PORT);
             server.set_port(INVALID_PORT);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! line 0   key of the client's packets, their recipe and way, last-seen tick, state and flags
-//! line 1   key of the server's packets, their recipe and way, server, template
+//! line 1   key of the server's packets, their recipe and way (TUN: the director's address), server, template
 //! line 2   cold: the way back as learned, the timer's links, the free list's stamp, owner, what a template needs
 //! ```
 //!
@@ -11,6 +11,7 @@
 //! written relaxed: the index's Acquire and Release order them for packets, those of the status for
 //! listings, which do not come by the index.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 use crate::director::forward::recipe::{Recipe, Way};
@@ -114,6 +115,34 @@ impl Slot {
     /// Stores where packets of this direction go from now on.
     pub fn set_way(&self, direction: Direction, way: Way) {
         self.side(direction).way.store(way.to_word(), Relaxed);
+    }
+
+    /// The server's address.
+    #[inline]
+    pub fn server_ip(&self) -> IpAddr {
+        self.key(Direction::Out).source().ip().to_canonical()
+    }
+
+    /// Notes the address that packets to a server behind a tunnel are sent from. It is kept where the recipe and the way
+    /// of the server's packets would be, which do not come through the director.
+    #[allow(clippy::cast_possible_truncation, reason = "halves of the number")]
+    pub fn set_outer_source(&self, source: Option<IpAddr>) {
+        let bits = match source {
+            Some(IpAddr::V4(ip)) => ip.to_ipv6_mapped().to_bits(),
+            Some(IpAddr::V6(ip)) => ip.to_bits(),
+            None => 0,
+        };
+        let [high, low] = [bits >> 64, bits & u128::from(u64::MAX)].map(|half| half as u64);
+        self.server.recipe.store(high, Relaxed);
+        self.server.way.store(low, Relaxed);
+    }
+
+    /// The address that packets to a server behind a tunnel are sent from, if there is one.
+    #[inline]
+    pub fn outer_source(&self) -> Option<IpAddr> {
+        let bits =
+            u128::from(self.server.recipe.load(Relaxed)) << 64 | u128::from(self.server.way.load(Relaxed));
+        (bits != 0).then(|| IpAddr::V6(bits.into()).to_canonical())
     }
 
     pub(super) fn set_side(&self, direction: Direction, key: &FlowKey, recipe: Recipe, way: Way) {

@@ -7,6 +7,7 @@ mod dr;
 pub mod hops;
 mod nat;
 pub mod recipe;
+mod tun;
 
 use self::hops::Hop;
 use self::recipe::{Recipe, Rewrite};
@@ -29,21 +30,20 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan for the flow `client`, given to `destination`; none for a method that is not there yet.
+    /// The plan for the flow `client`, given to `destination`; none if its method does not lead to another IP version.
     pub fn new(client: &FlowKey, destination: &Destination) -> Option<Self> {
         let mut server = destination.address;
         if server.port() == 0 {
             // A server of all ports has the one that the packet has.
             server.set_port(client.destination().port());
         }
-        if server.is_ipv4() != client.is_v4() {
-            return None;
-        }
-        let reply_key = FlowKey::new(client.protocol(), server, client.source());
+        let reply_key = FlowKey::across(client.protocol(), server, client.source());
+        let is_same_family = server.is_ipv4() == client.is_v4();
         match destination.method {
-            Method::Nat => Some(nat::plan(client, reply_key)),
-            Method::Dr => Some(dr::plan(reply_key)),
-            Method::Tun(_) => None,
+            Method::Tun(_) => Some(tun::plan(reply_key)),
+            Method::Nat if is_same_family => Some(nat::plan(client, reply_key)),
+            Method::Dr if is_same_family => Some(dr::plan(reply_key)),
+            Method::Nat | Method::Dr => None,
         }
     }
 }

@@ -15,6 +15,8 @@ pub enum Rewrite {
     None = 0,
     /// They become those of the connection's other key, reversed (NAT).
     Tuple = 1,
+    /// Nothing: they are wrapped into another packet (TUN).
+    Wrap = 2,
 }
 
 /// The recipe of one direction of a connection.
@@ -38,7 +40,11 @@ impl Recipe {
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "fields of the word")]
     pub const fn from_word(word: u64) -> Self {
-        let rewrite = if word >> 32 & 1 == 1 { Rewrite::Tuple } else { Rewrite::None };
+        let rewrite = match word >> 32 & 3 {
+            1 => Rewrite::Tuple,
+            2 => Rewrite::Wrap,
+            _ => Rewrite::None,
+        };
         Self { rewrite, l3: Delta(word as u16), l4: Delta((word >> 16) as u16) }
     }
 }
@@ -85,7 +91,7 @@ mod tests {
 
     #[test]
     fn words_give_back_what_was_stored() {
-        for rewrite in [Rewrite::None, Rewrite::Tuple] {
+        for rewrite in [Rewrite::None, Rewrite::Tuple, Rewrite::Wrap] {
             let recipe = Recipe { rewrite, l3: Delta(0xfeff), l4: Delta(0x1234) };
             assert_eq!(Recipe::from_word(recipe.to_word()), recipe);
         }

@@ -66,6 +66,14 @@ pub enum SteerError {
         /// The address of the service or server, or where the range is.
         address: IpAddr,
     },
+    /// Room that no frame can be given.
+    #[error("{room} bytes of room for the service at {} are outside of 16..={}", service.address, super::ROOM_MAX)]
+    Room {
+        /// The service.
+        service: super::Endpoint,
+        /// Bytes of room.
+        room: u16,
+    },
     /// A range without a packet.
     #[error(
         "no packet can be {range}: the first port must not be above the last, and source and destination must be \

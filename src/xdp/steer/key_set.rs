@@ -1,9 +1,9 @@
-//! One set of keys in the kernel, with what this side knows to be in it.
+//! One set of keys in the kernel, each with a number, and what this side knows to be in it.
 //!
 //! Reading a map back takes a system call for each key, so what was written is remembered: nobody else has the map.
 //! Only after a failed write is the kernel asked what there is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya::maps::{HashMap, MapData, MapError};
 
@@ -12,25 +12,24 @@ use super::rules::{Key, Keyed};
 
 /// A set of keys as the kernel keeps it.
 pub(super) trait Store {
-    fn insert(&mut self, key: &Key) -> Result<(), MapError>;
+    fn insert(&mut self, key: &Key, value: u32) -> Result<(), MapError>;
     fn remove(&mut self, key: &Key) -> Result<(), MapError>;
-    fn keys(&self) -> Result<Vec<Key>, MapError>;
+    fn entries(&self) -> Result<Vec<(Key, u32)>, MapError>;
 }
 
-/// The value is reserved for flags and always 0.
 pub(super) type KeyMap = HashMap<MapData, Key, u32>;
 
 impl Store for KeyMap {
-    fn insert(&mut self, key: &Key) -> Result<(), MapError> {
-        Self::insert(self, key, 0, 0)
+    fn insert(&mut self, key: &Key, value: u32) -> Result<(), MapError> {
+        Self::insert(self, key, value, 0)
     }
 
     fn remove(&mut self, key: &Key) -> Result<(), MapError> {
         Self::remove(self, key)
     }
 
-    fn keys(&self) -> Result<Vec<Key>, MapError> {
-        Self::keys(self).collect()
+    fn entries(&self) -> Result<Vec<(Key, u32)>, MapError> {
+        self.iter().collect()
     }
 }
 
@@ -40,28 +39,40 @@ pub(super) struct KeySet<T, S = KeyMap> {
     name: &'static str,
     store: S,
     /// What is in the map, unless a write has failed since.
-    present: BTreeSet<T>,
+    present: BTreeMap<T, u32>,
     has_failed: bool,
 }
 
 impl<T: Keyed, S: Store> KeySet<T, S> {
     /// Of a map in which nothing is yet.
     pub(super) const fn new(name: &'static str, store: S) -> Self {
-        Self { name, store, present: BTreeSet::new(), has_failed: false }
+        Self { name, store, present: BTreeMap::new(), has_failed: false }
     }
 
-    /// Adds what of `wanted` is not there, and returns what is there and not wanted.
-    pub(super) fn add(&mut self, wanted: &BTreeSet<T>) -> Result<Vec<T>, SteerError> {
+    /// Adds what of `wanted` is not there, or there with another value, and returns what is there and not wanted.
+    pub(super) fn add(
+        &mut self,
+        wanted: &BTreeSet<T>,
+        value: impl Fn(&T) -> u32,
+    ) -> Result<Vec<T>, SteerError> {
         self.recall()?;
         // Both in one pass: that is most of the time for large sets.
-        let (new, old) = wanted
-            .symmetric_difference(&self.present)
-            .copied()
-            .partition::<Vec<T>, _>(|item| wanted.contains(item));
-        for item in new {
-            let written = self.store.insert(&item.key());
+        let (mut new, mut old) = (Vec::new(), Vec::new());
+        let mut present = self.present.iter().peekable();
+        for item in wanted {
+            while let Some((other, _)) = present.next_if(|(other, _)| *other < item) {
+                old.push(*other);
+            }
+            let (there, value) = (present.next_if(|(other, _)| *other == item), value(item));
+            if there.is_none_or(|(_, there)| *there != value) {
+                new.push((*item, value));
+            }
+        }
+        old.extend(present.map(|(other, _)| *other));
+        for (item, value) in new {
+            let written = self.store.insert(&item.key(), value);
             self.check(written)?;
-            self.present.insert(item);
+            self.present.insert(item, value);
         }
         Ok(old)
     }
@@ -84,9 +95,10 @@ impl<T: Keyed, S: Store> KeySet<T, S> {
     /// Asks the kernel what there is if a write has failed.
     fn recall(&mut self) -> Result<(), SteerError> {
         if self.has_failed {
-            let keys = self.store.keys();
-            let keys = keys.map_err(|source| SteerError::Map { map: self.name, act: "read", source })?;
-            self.present = keys.iter().map(T::from_key).collect();
+            let entries = self.store.entries();
+            let entries =
+                entries.map_err(|source| SteerError::Map { map: self.name, act: "read", source })?;
+            self.present = entries.iter().map(|(key, value)| (T::from_key(key), *value)).collect();
             self.has_failed = false;
         }
         Ok(())
@@ -103,7 +115,7 @@ mod tests {
     /// A map that counts what is asked of it and refuses when told to.
     #[derive(Debug, Default)]
     struct Fake {
-        keys: BTreeSet<Key>,
+        keys: BTreeMap<Key, u32>,
         /// Writes until one is refused.
         writes_left: Option<usize>,
         writes: usize,
@@ -124,21 +136,21 @@ mod tests {
     }
 
     impl Store for Fake {
-        fn insert(&mut self, key: &Key) -> Result<(), MapError> {
+        fn insert(&mut self, key: &Key, value: u32) -> Result<(), MapError> {
             self.write()?;
-            assert!(self.keys.insert(*key), "what is there is not written again");
+            assert_ne!(self.keys.insert(*key, value), Some(value), "what is there is not written again");
             Ok(())
         }
 
         fn remove(&mut self, key: &Key) -> Result<(), MapError> {
             self.write()?;
-            assert!(self.keys.remove(key), "what is not there is not removed");
+            assert!(self.keys.remove(key).is_some(), "what is not there is not removed");
             Ok(())
         }
 
-        fn keys(&self) -> Result<Vec<Key>, MapError> {
+        fn entries(&self) -> Result<Vec<(Key, u32)>, MapError> {
             self.reads.set(self.reads.get() + 1);
-            Ok(self.keys.iter().copied().collect())
+            Ok(self.keys.iter().map(|(key, value)| (*key, *value)).collect())
         }
     }
 
@@ -148,17 +160,17 @@ mod tests {
 
     fn set_of(last_bytes: impl IntoIterator<Item = u8>) -> KeySet<IpAddr, Fake> {
         let mut set = KeySet::new("vips", Fake::default());
-        set.add(&addresses(last_bytes)).unwrap();
+        set.add(&addresses(last_bytes), |_| 0).unwrap();
         set
     }
 
     fn replace(set: &mut KeySet<IpAddr, Fake>, wanted: &BTreeSet<IpAddr>) -> Result<(), SteerError> {
-        let old = set.add(wanted)?;
+        let old = set.add(wanted, |_| 0)?;
         set.remove(old)
     }
 
     fn holds(set: &KeySet<IpAddr, Fake>, wanted: &BTreeSet<IpAddr>) -> bool {
-        set.store.keys == wanted.iter().map(Keyed::key).collect()
+        set.store.keys.keys().copied().eq(wanted.iter().map(Keyed::key).collect::<BTreeSet<_>>())
     }
 
     #[test]
@@ -166,13 +178,26 @@ mod tests {
         let mut set = set_of(0..100);
         set.store.writes = 0;
         let wanted = addresses(1..102);
-        let old = set.add(&wanted).unwrap();
+        let old = set.add(&wanted, |_| 0).unwrap();
         assert_eq!(set.store.writes, 2, "two are new");
         set.remove(old).unwrap();
         assert_eq!(set.store.writes, 3, "and one is old");
         assert!(holds(&set, &wanted));
         replace(&mut set, &wanted).unwrap();
         assert_eq!((set.store.writes, set.store.reads.get()), (3, 0));
+    }
+
+    #[test]
+    fn another_value_is_written_and_its_key_stays() {
+        let mut set = set_of(0..4);
+        let (wanted, first) = (addresses(0..4), "10.0.0.0".parse::<IpAddr>().unwrap());
+        set.store.writes = 0;
+        let old = set.add(&wanted, |address| if *address == first { 20 } else { 0 }).unwrap();
+        assert_eq!((old.len(), set.store.writes), (0, 1));
+        assert_eq!(set.store.keys[&first.key()], 20);
+        assert!(holds(&set, &wanted));
+        replace(&mut set, &wanted).unwrap();
+        assert_eq!((set.store.writes, set.store.keys[&first.key()]), (2, 0));
     }
 
     #[test]
@@ -185,7 +210,7 @@ mod tests {
             // What the failure left behind is not what this side would think.
             set.store.writes_left = None;
             set.store.keys.remove(&wanted.first().unwrap().key());
-            set.store.keys.extend(addresses([99]).iter().map(Keyed::key));
+            set.store.keys.extend(addresses([99]).iter().map(|address| (address.key(), 0)));
 
             replace(&mut set, &wanted).unwrap();
             assert!(holds(&set, &wanted), "failed after {writes_left} writes");

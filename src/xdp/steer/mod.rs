@@ -28,7 +28,8 @@ pub use outcome::Outcome;
 use ranges::RangeMap;
 pub use ranges::{MAX_RANGES, Range};
 pub use rules::{
-    Endpoint, MAX_HOST_ADDRESSES, MAX_NAT_SERVERS, MAX_PORTS, MAX_QUEUES, MAX_SERVICES, MAX_VIPS, Rules,
+    Endpoint, MAX_HOST_ADDRESSES, MAX_NAT_SERVERS, MAX_PORTS, MAX_QUEUES, MAX_SERVICES, MAX_VIPS, ROOM_MAX,
+    Rules,
 };
 use rules::{Keyed, PortValue};
 pub use trial::{Arrival, Trial, Verdict, bare_socket};
@@ -91,10 +92,12 @@ impl Steering {
         rules.check()?;
         // Host addresses first and last: they keep replies to this host out of `nat_servers`' reach. Replies
         // before requests: no service may be answered by a server whose replies are not yet, or no longer, ours.
-        let old_host_addresses = self.host_addresses.add(&rules.host_addresses)?;
-        let old_nat_servers = self.nat_servers.add(&rules.nat_servers)?;
-        let old_vips = self.vips.add(&rules.vips)?;
-        let old_services = self.services.add(&rules.services)?;
+        let old_host_addresses = self.host_addresses.add(&rules.host_addresses, |_| 0)?;
+        let old_nat_servers = self.nat_servers.add(&rules.nat_servers, |_| 0)?;
+        let old_vips = self.vips.add(&rules.vips, |_| 0)?;
+        let old_services = self
+            .services
+            .add(&rules.services, |end| rules.rooms.get(end).map_or(0, |room| u32::from(*room)))?;
         self.ranges.replace(&rules.ranges)?;
         self.services.remove(old_services)?;
         self.vips.remove(old_vips)?;

@@ -1,6 +1,6 @@
 //! What is ours, as the program is told it: sets of keys, their limits and their bytes in the maps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{MAX_RANGES, Range, SteerError};
@@ -15,6 +15,10 @@ pub const MAX_VIPS: usize = 16_384;
 pub const MAX_HOST_ADDRESSES: usize = 16_384;
 /// The most interfaces.
 pub const MAX_PORTS: u16 = 64;
+/// The least room in front of a frame, in bytes: that of its mark.
+const ROOM_MIN: u16 = 16;
+/// The most room in front of a frame, in bytes.
+pub const ROOM_MAX: u16 = 64;
 /// The most receive queues of an interface.
 pub const MAX_QUEUES: u32 = 64;
 
@@ -37,6 +41,9 @@ pub struct Endpoint {
 pub struct Rules {
     /// What is balanced: frames to these are ours. At most [`MAX_SERVICES`].
     pub services: BTreeSet<Endpoint>,
+    /// Bytes of room that frames to a service get in front, 16 to [`ROOM_MAX`]; none for a service that is not here. The
+    /// frame begins with its MAC addresses again, the mark 0x88b5 and this number then.
+    pub rooms: BTreeMap<Endpoint, u16>,
     /// Where NAT sends to: frames from these, unless to this host, are ours. At most [`MAX_NAT_SERVERS`].
     pub nat_servers: BTreeSet<Endpoint>,
     /// Addresses with any service: fragments and ICMP errors to these are ours. At most [`MAX_VIPS`].
@@ -61,6 +68,11 @@ impl Rules {
             if count > limit {
                 return Err(SteerError::TooMany { what, count, limit });
             }
+        }
+        if let Some((&service, &room)) =
+            self.rooms.iter().find(|(_, room)| !(ROOM_MIN..=ROOM_MAX).contains(*room))
+        {
+            return Err(SteerError::Room { service, room });
         }
         let ends = self.services.iter().chain(&self.nat_servers).map(|end| (end.protocol, end.address));
         let ranges = self.ranges.iter().map(|range| (range.protocol, range.destination.addr()));
@@ -149,6 +161,8 @@ mod tests {
             ("MAX_RANGES", MAX_RANGES),
             ("MAX_PORTS", usize::from(MAX_PORTS)),
             ("MAX_QUEUES", MAX_QUEUES as usize),
+            ("ROOM_MIN", usize::from(ROOM_MIN)),
+            ("ROOM_MAX", usize::from(ROOM_MAX)),
         ] {
             let line = format!("#define {name} {limit}\n");
             assert!(source.contains(&line), "the program lacks: {line}");

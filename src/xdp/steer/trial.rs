@@ -23,6 +23,16 @@ pub enum Verdict {
     Other(u32),
 }
 
+impl Verdict {
+    const fn of(action: u32) -> Self {
+        match action {
+            2 => Verdict::Pass,
+            4 => Verdict::Redirect,
+            action => Verdict::Other(action),
+        }
+    }
+}
+
 /// Where a trial frame is said to have come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
@@ -49,11 +59,21 @@ impl Steering {
         let options =
             TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), ..TestRunOptions::default() };
         let result = self.program()?.test_run(options).map_err(SteerError::Trial)?;
-        Ok(match result.return_value {
-            2 => Verdict::Pass,
-            4 => Verdict::Redirect,
-            action => Verdict::Other(action),
-        })
+        Ok(Verdict::of(result.return_value))
+    }
+
+    /// As [`try_frame`](Self::try_frame), and the frame as the program left it.
+    ///
+    /// # Errors
+    /// As for [`try_frame`](Self::try_frame).
+    pub fn run_frame(&mut self, frame: &[u8]) -> Result<(Verdict, Vec<u8>), SteerError> {
+        let mut left = vec![0; frame.len() + usize::from(super::ROOM_MAX)];
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut left), ..TestRunOptions::default() };
+        let result = self.program()?.test_run(options).map_err(SteerError::Trial)?;
+        let (verdict, len) = (Verdict::of(result.return_value), result.data_size_out as usize);
+        left.truncate(len);
+        Ok((verdict, left))
     }
 
     /// Another hand on the program, for another thread.

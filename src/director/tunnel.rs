@@ -1,0 +1,94 @@
+//! Packets to a server behind a tunnel (`ip_vs_tunnel_xmit`): wrapped, and where possible into room that is already in
+//! front of them.
+//!
+//! The steering program makes the room when all servers of a service need the same; a packet whose room does not
+//! fit is moved. The kind of tunnel is the server's of this moment, as in the kernel: an edit counts for connections
+//! there are.
+
+use std::net::IpAddr;
+
+use super::conn::{Direction, Slot};
+use super::drops::DropReason;
+use super::engine::{Packet, Work};
+use super::forward::hops::{Hop, NextHops, PortId};
+use super::refusal::{self, Refusal};
+use super::server::ServerId;
+use crate::packet::answer::must_not_fragment;
+use crate::packet::checksum::Delta;
+use crate::packet::edit;
+use crate::packet::encap::{Outer, encapsulate};
+use crate::packet::parse::Parsed;
+
+/// Least MTU that a tunnel may leave, by the family of the outer packet (`__ip_vs_get_out_rt`).
+const LEAST_MTU_V4: u16 = 68;
+const LEAST_MTU_V6: u16 = 1280;
+
+impl<H: NextHops> Work<'_, H> {
+    /// Sends a client's packet of a connection through the tunnel to its server.
+    #[inline(never)]
+    pub(super) fn send_wrapped(
+        &mut self,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        way_out: Result<Hop, DropReason>,
+        slot: &Slot,
+    ) -> Result<PortId, Refusal> {
+        let ends = slot.outer_source().map(|source| (source, slot.server_ip()));
+        self.wrap(packet, parsed, way_out, ServerId(slot.server_id()), ends)
+    }
+
+    /// As [`send_wrapped`](Self::send_wrapped), with the addresses of the director and the server as `ends`.
+    pub(super) fn wrap(
+        &mut self,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        way_out: Result<Hop, DropReason>,
+        id: ServerId,
+        ends: Option<(IpAddr, IpAddr)>,
+    ) -> Result<PortId, Refusal> {
+        let tunnel = self.services.tunnel(id);
+        let mut mtu = 0;
+        let fits = way_out.and_then(|hop| {
+            let (source, destination) = ends.ok_or(DropReason::NoTunnel)?;
+            let is_v4 = destination.is_ipv4();
+            let overhead = tunnel.overhead(is_v4);
+            mtu = hop.mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX));
+            if parsed.ttl <= 1 {
+                Err(DropReason::TtlExpired)
+            } else if mtu < if is_v4 { LEAST_MTU_V4 } else { LEAST_MTU_V6 } {
+                Err(DropReason::NoTunnel)
+            } else if parsed.ip_len > mtu {
+                Err(DropReason::TooBig)
+            } else {
+                Ok((hop, overhead, source, destination))
+            }
+        });
+        let (hop, overhead, source, destination) = fits.map_err(|reason| {
+            refusal::told(reason, Direction::In, must_not_fragment(packet.frame(), parsed), mtu)
+        })?;
+
+        let inner = edit::ethernet_len(hop.vlan) + overhead;
+        let len = usize::from(parsed.ip_len);
+        if parsed.l3 != inner {
+            if inner + len > packet.room.len() {
+                return Err(DropReason::NoTunnel.into());
+            }
+            packet.room.copy_within(parsed.l3..parsed.l3 + len, inner);
+        }
+        let moved = Parsed { l3: inner, ..*parsed };
+        edit::decrement_ttl(packet.room, &moved, Delta::TTL_MINUS_ONE);
+        *self.identification = self.identification.wrapping_add(1);
+        let outer = Outer {
+            tunnel,
+            source,
+            destination,
+            copies_df: true,
+            identification: *self.identification,
+            flow_hash: parsed.key.ports() ^ parsed.key.source_bits(),
+        };
+        encapsulate(packet.room, inner, len, &outer).ok_or(DropReason::NoTunnel)?;
+        edit::set_ethernet(packet.room, hop.dst_mac, hop.src_mac, hop.vlan, destination.is_ipv4());
+        packet.len = inner + len;
+        Ok(hop.port)
+    }
+}
