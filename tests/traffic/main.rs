@@ -8,6 +8,7 @@ mod answers;
 mod choices;
 mod client;
 mod control;
+mod decapsulator;
 mod doctor;
 mod drain;
 mod hostile;
@@ -31,6 +32,7 @@ mod reload;
 mod server;
 mod shown;
 mod transfer;
+mod tunnels;
 mod udp;
 #[path = "../common/wire.rs"]
 mod wire;
