@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use xvs::director::engine::BATCH;
-use xvs::director::service::Method;
+use xvs::director::service::{Method, Tunnel, TunnelChecksum};
 use xvs::director::time::Time;
 
 #[path = "common/flows.rs"]
@@ -39,9 +39,13 @@ fn timed(all: &mut Flows) -> Duration {
 
 /// Packets of established connections, in an order without locality.
 fn established(c: &mut Criterion) {
-    for (name, method, ways) in
-        [("nat", Method::Nat, &[Way::In, Way::Out][..]), ("dr", Method::Dr, &[Way::In])]
-    {
+    let gue = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::None };
+    for (name, method, ways) in [
+        ("nat", Method::Nat, &[Way::In, Way::Out][..]),
+        ("dr", Method::Dr, &[Way::In]),
+        ("tun_ipip", Method::Tun(Tunnel::Ipip), &[Way::In]),
+        ("tun_gue", Method::Tun(gue), &[Way::In]),
+    ] {
         let mut group = c.benchmark_group(format!("established_{name}"));
         group.throughput(Throughput::Elements(1));
         for count in COUNTS {

@@ -14,9 +14,12 @@ use xvs::director::services::Services;
 use xvs::director::time::Time;
 use xvs::director::{Director, Size};
 use xvs::packet::checksum;
+use xvs::packet::parse::ROOM_MARK;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 const FRAME_LEN: usize = 64;
+/// A frame with the room that a tunnel needs.
+const ROOM_LEN: usize = 128;
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
 /// One hop inside, one outside, both resolved.
@@ -61,7 +64,9 @@ pub enum Way {
 pub struct Flows {
     pub director: Arc<Director>,
     pub engine: Engine,
-    frames: Vec<[u8; FRAME_LEN]>,
+    frames: Vec<[u8; ROOM_LEN]>,
+    /// Bytes of room in front of each frame.
+    room: usize,
     verdicts: Verdicts,
     template: [u8; FRAME_LEN],
     pub now: Time,
@@ -100,7 +105,8 @@ impl Flows {
         Self {
             director,
             engine: Engine::new(seats.remove(0)),
-            frames: vec![[0; FRAME_LEN]; BATCH],
+            frames: vec![[0; ROOM_LEN]; BATCH],
+            room: if let Method::Tun(tunnel) = method { tunnel.overhead(true) } else { 0 },
             verdicts: Verdicts::new(),
             template: bytes.try_into().unwrap(),
             now: Time::from_secs(10),
@@ -143,14 +149,24 @@ impl Flows {
     /// Puts frames of these flows, at most a batch, where [`process`](Self::process) takes them.
     pub fn fill(&mut self, flows: &[u32], way: Way) {
         for (slot, &n) in flows.iter().enumerate() {
-            self.frames[slot] = self.frame(n, way);
+            let frame = self.frame(n, way);
+            let slot = &mut self.frames[slot];
+            if self.room > 0 {
+                // As the steering program leaves it.
+                slot[..12].copy_from_slice(&frame[..12]);
+                slot[12..14].copy_from_slice(&ROOM_MARK.to_be_bytes());
+                slot[14..16].copy_from_slice(&u16::try_from(self.room).unwrap().to_be_bytes());
+            }
+            slot[self.room..self.room + FRAME_LEN].copy_from_slice(&frame);
         }
     }
 
     /// Processes the first `count` frames and returns how many are to be sent.
     pub fn process(&mut self, count: usize) -> usize {
-        let mut batch: Batch<'_> =
-            self.frames[..count].iter_mut().map(|f| Packet { room: f, len: FRAME_LEN, port: 0 }).collect();
+        let mut batch: Batch<'_> = self.frames[..count]
+            .iter_mut()
+            .map(|f| Packet { room: f, len: self.room + FRAME_LEN, port: 0 })
+            .collect();
         self.engine.process(&mut batch, &Hops, self.now, &mut self.verdicts);
         self.verdicts.iter().filter(|v| matches!(v, Verdict::Transmit(_))).count()
     }

@@ -10,7 +10,7 @@ use super::server::DraftServer;
 use super::service::Draft;
 use crate::director::marks::MarkRule;
 use crate::director::name::ServiceKey;
-use crate::director::service::{Method, Protocol};
+use crate::director::service::Protocol;
 
 /// Checks the services against each other and the servers against their service and each other.
 ///
@@ -22,7 +22,6 @@ pub(super) fn services(services: &[Draft], problems: &mut Problems) {
     for service in services {
         idle(service, problems);
         same_server(service, problems);
-        tunnelled(service, problems);
         for server in service.servers.iter().flatten() {
             reachable(service, server, &vips, problems);
         }
@@ -163,23 +162,6 @@ fn reachable(service: &Draft, server: &DraftServer, vips: &HashSet<IpAddr>, prob
             .warning(rip.span(), format!("server {r} has port 0, which stands for the packet's own port"))
             .cure(format!("write \"{}\" for the port of the service, or give another", r.ip()));
     }
-}
-
-/// Servers that are configured and not reached yet.
-fn tunnelled(service: &Draft, problems: &mut Problems) {
-    let servers = service.servers.iter().flatten();
-    let mut tunnelled = servers.filter(|server| matches!(server.method, Some(Method::Tun(_))));
-    let Some(first) = tunnelled.next() else { return };
-    let others = match tunnelled.count() {
-        0 => String::new(),
-        more => format!(", and those of {more} more in this service"),
-    };
-    problems
-        .warning(
-            first.address.as_ref().map(toml::Spanned::span).or_else(|| service.span.clone()),
-            format!("forward = \"tun\" is not there yet: packets for this server are dropped{others}"),
-        )
-        .cure("set forward = \"dr\" or \"nat\"");
 }
 
 /// A service that can take no connection.

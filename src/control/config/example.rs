@@ -109,8 +109,7 @@ fn every_scheduler_and_flag_is_explained() {
 fn every_line_of_the_example_can_be_taken_up() {
     let (all, warnings) =
         Config::parse("example.toml", &uncommented(|_, _| true)).unwrap_or_else(|e| panic!("{e}"));
-    // Tunnels are not there yet; the network is no loopback.
-    assert_eq!(warnings.count(Severity::Warning), 1, "{warnings}");
+    assert_eq!(warnings.count(Severity::Warning), 0, "{warnings}");
     assert_eq!(all.director.cores, Some(vec![2, 3]));
     assert_eq!(all.api.listen, Some("127.0.0.1:8080".parse().expect("an address")));
     let tunnels = all.wanted.pools.iter().flat_map(|pool| &pool.servers);
