@@ -13,7 +13,8 @@
 //! | `row` | a slot as listings show it |
 //! | `free` | which slots are free |
 //! | `wheel` | when to look at a connection next; one per worker |
-//! | `state` | TCP and UDP states and their timeouts |
+//! | `state` | states and their timeouts |
+//! | `tcp` | what each TCP packet makes of the state |
 //! | `table` | all connections: slots, index, free slots |
 //! | `shard` | one worker's part of it: its free slots and its timers |
 
@@ -26,6 +27,7 @@ mod shard;
 mod slot;
 pub mod state;
 mod table;
+mod tcp;
 mod template;
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,7 @@
-//! The states of a connection and the time each may last.
-//!
-//! TCP: `tcp_states` in ip_vs_proto_tcp.c, as tables of event by state for three views of a connection: the
-//! client's packets, the server's, and the client's when the server's are never seen (DR). UDP has one state.
+//! The states of a connection and the time each may last. What leads from one to the other is each protocol's own:
+//! see `tcp`. UDP has one state.
 
 use crate::director::service::Protocol;
-use crate::packet::parse::TcpFlags;
-
-use super::slot::Direction;
 
 /// A connection's state. The numbers are those of the IPVS sync protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +31,21 @@ pub enum State {
     SynAck = 10,
 }
 
-use State::{
-    Close as CL, CloseWait as CW, Established as ES, FinWait as FW, LastAck as LA, Listen as LI, None as NO,
-    SynAck as SA, SynRecv as SR, SynSent as SS, TimeWait as TW,
-};
-
 impl State {
     /// Every state, at its number.
-    pub const ALL: [State; 11] = [NO, ES, SS, SR, FW, TW, CL, CW, LA, LI, SA];
+    pub const ALL: [State; 11] = [
+        State::None,
+        State::Established,
+        State::SynSent,
+        State::SynRecv,
+        State::FinWait,
+        State::TimeWait,
+        State::Close,
+        State::CloseWait,
+        State::LastAck,
+        State::Listen,
+        State::SynAck,
+    ];
 
     /// The name `ipvsadm -Lnc` shows for a TCP connection.
     pub const fn name(self) -> &'static str {
@@ -72,36 +74,6 @@ impl State {
         if index < Self::ALL.len() { Self::ALL[index] } else { State::None }
     }
 }
-
-/// Next states by event (rows: SYN, FIN, ACK, RST) and state (columns, in the order of [`State::ALL`]).
-type Transitions = [[State; 11]; 4];
-
-#[rustfmt::skip]
-const INPUT: Transitions = [
-    //       NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
-    /*syn*/ [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
-    /*fin*/ [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW],
-    /*ack*/ [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
-    /*rst*/ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR],
-];
-
-#[rustfmt::skip]
-const OUTPUT: Transitions = [
-    //       NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
-    /*syn*/ [SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR],
-    /*fin*/ [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
-    /*ack*/ [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
-    /*rst*/ [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
-];
-
-#[rustfmt::skip]
-const INPUT_ONLY: Transitions = [
-    //       NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
-    /*syn*/ [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
-    /*fin*/ [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
-    /*ack*/ [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
-    /*rst*/ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
-];
 
 /// State and flags of a connection: one word, so that both change at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,31 +114,9 @@ impl Status {
         }
     }
 
-    /// The status after a TCP packet (`set_tcp_state`). Of several flags RST counts first, then SYN, FIN and
-    /// ACK; a segment without any closes.
+    /// The same in another state, counted as that state is.
     #[inline]
-    pub const fn after_tcp(self, direction: Direction, flags: TcpFlags) -> Self {
-        let event = if flags.has(TcpFlags::RST) {
-            3
-        } else if flags.has(TcpFlags::SYN) {
-            0
-        } else if flags.has(TcpFlags::FIN) {
-            1
-        } else if flags.has(TcpFlags::ACK) {
-            2
-        } else {
-            return self.in_state(State::Close);
-        };
-        let (table, no_output) = match (direction, self.no_output) {
-            (Direction::Out, _) => (&OUTPUT, false),
-            (Direction::In, true) => (&INPUT_ONLY, true),
-            (Direction::In, false) => (&INPUT, false),
-        };
-        let next = table[event][self.state as usize];
-        Self { no_output, ..self.in_state(next) }
-    }
-
-    const fn in_state(self, state: State) -> Self {
+    pub(super) const fn in_state(self, state: State) -> Self {
         Self { state, inactive: !state.is_active(), ..self }
     }
 }
@@ -218,69 +168,10 @@ impl Timeouts {
 mod tests {
     use super::*;
 
-    const NEW: Status = Status { state: NO, inactive: true, no_output: false, removed: false };
-
-    fn walk(start: Status, packets: &[(Direction, u8)]) -> Vec<State> {
-        let steps = packets.iter().scan(start, |status, &(direction, flags)| {
-            *status = status.after_tcp(direction, TcpFlags(flags));
-            Some(status.state)
-        });
-        steps.collect()
-    }
-
-    const SYN: u8 = TcpFlags::SYN;
-    const ACK: u8 = TcpFlags::ACK;
-    const FIN: u8 = TcpFlags::FIN | TcpFlags::ACK;
-    const RST: u8 = TcpFlags::RST | TcpFlags::ACK;
-    use Direction::{In, Out};
-
-    #[test]
-    fn a_whole_connection_seen_both_ways() {
-        let packets = [
-            (In, SYN),
-            (Out, SYN | ACK),
-            (In, ACK),
-            (In, ACK),
-            (Out, ACK),
-            (In, FIN),
-            (Out, ACK),
-            (Out, FIN),
-            (In, ACK),
-        ];
-        assert_eq!(walk(NEW, &packets), [SR, SR, ES, ES, ES, CW, CW, TW, TW]);
-    }
-
-    #[test]
-    fn the_server_closes_first() {
-        let start = Status { state: ES, inactive: false, ..NEW };
-        assert_eq!(walk(start, &[(Out, FIN), (In, ACK), (In, FIN), (Out, ACK)]), [FW, FW, TW, TW]);
-    }
-
-    #[test]
-    fn seen_from_one_side_only() {
-        let start = Status { no_output: true, ..NEW };
-        assert_eq!(walk(start, &[(In, SYN), (In, ACK), (In, FIN), (In, ACK)]), [SR, ES, FW, FW]);
-        let other = start.after_tcp(In, TcpFlags(SYN)).after_tcp(Out, TcpFlags(SYN | ACK));
-        assert!(!other.no_output, "the first packet of the server's clears it");
-    }
-
-    #[test]
-    fn the_rows_that_surprise() {
-        let at = |state: State| Status { state, inactive: !state.is_active(), ..NEW };
-        assert_eq!(walk(at(SR), &[(In, RST)]), [SR], "a client's RST leaves SYN_RECV");
-        assert_eq!(walk(at(ES), &[(In, SYN)]), [ES], "a SYN leaves ESTABLISHED");
-        assert_eq!(walk(at(ES), &[(In, RST)]), [CL]);
-        assert_eq!(walk(at(ES), &[(In, 0)]), [CL], "no flags at all close");
-        assert_eq!(walk(at(ES), &[(In, SYN | FIN | RST)]), [CL], "RST comes first");
-        assert_eq!(walk(at(TW), &[(In, SYN)]), [SR]);
-        assert_eq!(walk(at(TW), &[(Out, RST)]), [TW]);
-    }
-
     #[test]
     fn active_is_what_the_kernel_counts_as_active() {
         let active: Vec<_> = State::ALL.into_iter().filter(|s| s.is_active()).collect();
-        assert_eq!(active, [ES, SS, SR, SA]);
-        assert!(!NEW.after_tcp(In, TcpFlags(SYN)).inactive);
+        assert_eq!(active, [State::Established, State::SynSent, State::SynRecv, State::SynAck]);
     }
 
     #[test]
@@ -296,9 +187,10 @@ mod tests {
 
     #[test]
     fn timeouts_are_the_kernels_and_three_can_be_set() {
-        let t = Timeouts::default();
-        assert_eq!((t.of(6, ES), t.of(6, FW), t.of(6, SR), t.of(17, NO)), (900, 120, 60, 300));
-        let t = Timeouts::with(1000, 20, 30);
-        assert_eq!((t.of(6, ES), t.of(6, FW), t.of(6, CL), t.of(17, NO)), (1000, 20, 10, 30));
+        use State::{Close, Established, FinWait, None, SynRecv};
+        let four =
+            |t: Timeouts, third| [t.of(6, Established), t.of(6, FinWait), t.of(6, third), t.of(17, None)];
+        assert_eq!(four(Timeouts::default(), SynRecv), [900, 120, 60, 300]);
+        assert_eq!(four(Timeouts::with(1000, 20, 30), Close), [1000, 20, 10, 30]);
     }
 }
