@@ -3,6 +3,7 @@
 
 mod answers;
 mod hostile;
+mod ipsec;
 mod leaving;
 mod listing;
 mod lookup;
@@ -10,5 +11,6 @@ mod one_packet;
 mod persistence;
 mod reuse;
 mod rewrite;
+mod sctp;
 mod table;
 mod timers;

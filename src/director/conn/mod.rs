@@ -14,7 +14,7 @@
 //! | `free` | which slots are free |
 //! | `wheel` | when to look at a connection next; one per worker |
 //! | `state` | states and their timeouts |
-//! | `tcp` | what each TCP packet makes of the state |
+//! | `tcp`, `sctp` | what each packet of the protocol makes of the state |
 //! | `table` | all connections: slots, index, free slots |
 //! | `shard` | one worker's part of it: its free slots and its timers |
 
@@ -23,6 +23,7 @@ mod index;
 mod memory;
 mod quiesce;
 mod row;
+mod sctp;
 mod shard;
 mod slot;
 pub mod state;

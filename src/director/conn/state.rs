@@ -1,9 +1,12 @@
 //! The states of a connection and the time each may last. What leads from one to the other is each protocol's own:
-//! see `tcp`. UDP has one state.
+//! see `tcp` and `sctp`. UDP has one state.
 
 use crate::director::service::Protocol;
+use crate::packet::parse::TcpFlags;
 
-/// A connection's state. The numbers are those of the IPVS sync protocol.
+use super::{Direction, sctp};
+
+/// A connection's state. The numbers are those of the IPVS sync protocol, SCTP's with 16 added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
@@ -29,10 +32,36 @@ pub enum State {
     Listen = 9,
     /// Used under `secure_tcp`.
     SynAck = 10,
+    /// SCTP: the client opened.
+    SctpInit1 = 17,
+    /// SCTP: the client opened again.
+    SctpInit = 18,
+    /// SCTP: the server sent its cookie.
+    SctpCookieSent = 19,
+    /// SCTP: the client sent it back.
+    SctpCookieReplied = 20,
+    /// SCTP: the server opened.
+    SctpCookieWait = 21,
+    /// SCTP: the client sent its cookie.
+    SctpCookie = 22,
+    /// SCTP: the server sent it back.
+    SctpCookieEchoed = 23,
+    /// SCTP: data may flow.
+    SctpEstablished = 24,
+    /// SCTP: the server closes.
+    SctpShutdownSent = 25,
+    /// SCTP: the client closes.
+    SctpShutdownReceived = 26,
+    /// SCTP: the server has agreed to that.
+    SctpShutdownAckSent = 27,
+    /// SCTP: the server did not want it.
+    SctpRejected = 28,
+    /// SCTP: over.
+    SctpClosed = 29,
 }
 
 impl State {
-    /// Every state, at its number.
+    /// Every state of TCP, at its number. SCTP's are in `sctp`.
     pub const ALL: [State; 11] = [
         State::None,
         State::Established,
@@ -47,7 +76,7 @@ impl State {
         State::SynAck,
     ];
 
-    /// The name `ipvsadm -Lnc` shows for a TCP connection.
+    /// The name `ipvsadm -Lnc` shows.
     pub const fn name(self) -> &'static str {
         match self {
             State::None => "NONE",
@@ -61,17 +90,61 @@ impl State {
             State::LastAck => "LAST_ACK",
             State::Listen => "LISTEN",
             State::SynAck => "SYNACK",
+            State::SctpInit1 => "INIT1",
+            State::SctpInit => "INIT",
+            State::SctpCookieSent => "C-SENT",
+            State::SctpCookieReplied => "C-REPLIED",
+            State::SctpCookieWait => "C-WAIT",
+            State::SctpCookie => "COOKIE",
+            State::SctpCookieEchoed => "C-ECHOED",
+            State::SctpEstablished => "ESTABLISHED",
+            State::SctpShutdownSent => "S-SENT",
+            State::SctpShutdownReceived => "S-RECEIVED",
+            State::SctpShutdownAckSent => "S-ACK-SENT",
+            State::SctpRejected => "REJECTED",
+            State::SctpClosed => "CLOSED",
         }
     }
 
-    /// True for states that count as active connections (`tcp_state_active_table`).
+    /// True for states that count as active connections (`tcp_state_active_table`, `set_sctp_state`).
     pub const fn is_active(self) -> bool {
-        matches!(self, State::Established | State::SynSent | State::SynRecv | State::SynAck)
+        matches!(
+            self,
+            State::Established | State::SynSent | State::SynRecv | State::SynAck | State::SctpEstablished
+        )
     }
 
+    /// True once both ends have agreed to talk.
+    pub const fn is_established(self) -> bool {
+        matches!(self, State::Established | State::SctpEstablished)
+    }
+
+    /// Its place among TCP's states; no other protocol's state asks.
+    #[inline]
+    pub(super) const fn of_tcp(self) -> usize {
+        let number = self as usize;
+        if number < Self::ALL.len() { number } else { 0 }
+    }
+
+    /// Every state of every protocol, at its number.
+    const BY_NUMBER: [State; 32] = {
+        let mut all = [State::None; 32];
+        let mut number = 0;
+        while number < Self::ALL.len() {
+            all[number] = Self::ALL[number];
+            number += 1;
+        }
+        number = 1;
+        while number < sctp::STATES.len() {
+            all[16 + number] = sctp::STATES[number];
+            number += 1;
+        }
+        all
+    };
+
+    #[inline]
     const fn from_number(number: u8) -> Self {
-        let index = number as usize;
-        if index < Self::ALL.len() { Self::ALL[index] } else { State::None }
+        Self::BY_NUMBER[(number & 31) as usize]
     }
 }
 
@@ -111,6 +184,17 @@ impl Status {
             inactive: word & Self::INACTIVE != 0,
             no_output: word & Self::NO_OUTPUT != 0,
             removed: word & Self::LIVE == 0,
+        }
+    }
+
+    /// The status after a packet of this protocol and these flags; of other protocols than TCP and SCTP it stays.
+    pub const fn after(self, protocol: u8, direction: Direction, flags: TcpFlags) -> Self {
+        if protocol == Protocol::Tcp as u8 {
+            self.after_tcp(direction, flags)
+        } else if protocol == Protocol::Sctp as u8 {
+            self.after_sctp(direction, flags)
+        } else {
+            self
         }
     }
 
@@ -160,7 +244,13 @@ impl Timeouts {
     /// The seconds a connection of this protocol and state lives without packets.
     #[inline]
     pub const fn of(&self, protocol: u8, state: State) -> u32 {
-        if protocol == Protocol::Tcp as u8 { self.tcp_s[state as usize] } else { self.udp_s }
+        if protocol == Protocol::Tcp as u8 {
+            self.tcp_s[state.of_tcp()]
+        } else if protocol == Protocol::Sctp as u8 {
+            sctp::timeout_s(state)
+        } else {
+            self.udp_s
+        }
     }
 }
 
@@ -176,7 +266,7 @@ mod tests {
 
     #[test]
     fn words_give_back_what_was_stored() {
-        for state in State::ALL {
+        for state in State::ALL.into_iter().chain(sctp::STATES) {
             for bits in 0..8u8 {
                 let status =
                     Status { state, inactive: bits & 1 > 0, no_output: bits & 2 > 0, removed: bits & 4 > 0 };

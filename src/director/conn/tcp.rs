@@ -62,7 +62,7 @@ impl Status {
             (Direction::In, true) => (&INPUT_ONLY, true),
             (Direction::In, false) => (&INPUT, false),
         };
-        let next = table[event][self.state as usize];
+        let next = table[event][self.state.of_tcp()];
         Self { no_output, ..self.in_state(next) }
     }
 }
