@@ -228,8 +228,6 @@ pub enum Code {
     OutOfRange,
     /// Values contradict each other (EINVAL).
     Invalid,
-    /// The protocol is not forwarded (EPROTONOSUPPORT).
-    Protocol,
     /// The address family is not forwarded (EAFNOSUPPORT).
     Family,
     /// There is no room for more (ENOMEM).
@@ -265,7 +263,6 @@ impl From<Refused> for Refusal {
             Refused::ServerExists { .. } => Code::ServerExists,
             Refused::NoServer { .. } => Code::NoServer,
             Refused::OutOfRange { .. } | Refused::Thresholds { .. } => Code::OutOfRange,
-            Refused::Protocol(_) => Code::Protocol,
             Refused::Ipv6(_) | Refused::Family { .. } => Code::Family,
             Refused::TooManyServices(_) | Refused::TooManyServers(_) => Code::Full,
             Refused::NotUnicast(_) | Refused::Port { .. } | Refused::ZeroPort(_) | Refused::OnePacket(_) => {

@@ -1,7 +1,6 @@
 //! How a connection changes and ends: state changes, timers, removal, and the counts that follow them.
 
 use super::Director;
-use super::conn::state::State;
 use super::conn::{Direction, Found, Shard, Slot, SlotId};
 use super::engine::{Engine, Work};
 use super::server::ServerId;
@@ -35,13 +34,13 @@ pub(super) fn first_look(tick: u32, timeout_s: u32) -> u32 {
 }
 
 impl<H> Work<'_, H> {
-    /// Steps a TCP connection's state, counts it anew at its server, and sees to its timer when that has to come
+    /// Steps a connection's state, counts it anew at its server, and sees to its timer when that has to come
     /// up earlier than it is armed for.
     #[cold]
     pub(super) fn step(&mut self, slot: &Slot, found: Found, flags: TcpFlags) {
-        let mut old = slot.status();
+        let (protocol, mut old) = (slot.key(Direction::In).protocol(), slot.status());
         let new = loop {
-            let new = old.after_tcp(found.direction, flags);
+            let new = old.after(protocol, found.direction, flags);
             if old.removed || new == old {
                 return;
             }
@@ -51,7 +50,7 @@ impl<H> Work<'_, H> {
             }
         };
         self.director.counts.changed(ServerId(slot.server_id()), old, new);
-        if new.state == State::Established
+        if new.state.is_established()
             && let Some(template) = slot.template()
         {
             self.director.table.slot(template).assure();

@@ -42,8 +42,6 @@ pub enum Refused {
     Port { service: ServiceKey, server: SocketAddr },
     #[error("server {server} and service {service} have different address families: only tunnels may")]
     Family { service: ServiceKey, server: SocketAddr },
-    #[error("protocol {0} is not forwarded yet: use tcp or udp")]
-    Protocol(Protocol),
     #[error("IPv6 is not forwarded yet, and service {0} would need it")]
     Ipv6(ServiceKey),
     #[error("service {0} has port 0, which stands for all ports and needs persistence")]
@@ -264,9 +262,6 @@ impl Draft {
 fn check_service(service: &Service) -> Result<(), Refused> {
     let key = service.key;
     if let ServiceKey::Address { protocol, .. } = key {
-        if !Protocol::ALL.contains(&protocol) {
-            return Err(Refused::Protocol(protocol));
-        }
         if service.one_packet && protocol != Protocol::Udp {
             return Err(Refused::OnePacket(key));
         }
@@ -399,7 +394,10 @@ mod tests {
             draft.add_service(rr(1)),
             draft.edit_service(rr(2)),
             draft.remove_service(key(2)),
-            draft.add_service(Service::new(ServiceKey::new(Protocol::Sctp, ([192, 0, 2, 1], 80).into()))),
+            draft.add_service(Service {
+                one_packet: true,
+                ..Service::new(ServiceKey::new(Protocol::Sctp, ([192, 0, 2, 1], 80).into()))
+            }),
             draft.add_service(Service::new("tcp:[2001:db8::1]:80".parse().unwrap())),
             draft.add_service(Service::new(ServiceKey::new(Protocol::Tcp, ([192, 0, 2, 3], 0).into()))),
             draft.add_service(Service { one_packet: true, ..rr(3) }),

@@ -224,8 +224,8 @@ impl<'a, H: NextHops> Work<'a, H> {
         self.send(packet, parsed, direction, hop, recipe, opposite)
     }
 
-    /// True for a packet that just goes on in its connection: a server's, or a client's that is no SYN, while the
-    /// server is there.
+    /// True for a packet that just goes on in its connection: a server's, or a client's that is no SYN (nor SCTP's
+    /// INIT), while the server is there.
     #[inline(always)]
     fn goes_on(&self, slot: &Slot, found: Found, parsed: &Parsed) -> bool {
         found.direction == Direction::Out
@@ -280,6 +280,8 @@ impl<'a, H: NextHops> Work<'a, H> {
             if old.after_tcp(found.direction, parsed.flags) != old {
                 self.step(slot, found, parsed.flags);
             }
+        } else if parsed.key.protocol() == Protocol::Sctp as u8 {
+            self.step(slot, found, parsed.flags);
         } else if found.direction == Direction::Out
             && let Some(template) = slot.template()
         {

@@ -1,8 +1,8 @@
 //! How a connection begins: a packet without one finds its service, the scheduler or a template a server, and both
 //! directions their recipes. Here too is decided whether a packet's old connection still is one.
 //!
-//! `ip_vs_in_hook`, `tcp_conn_schedule` and `ip_vs_schedule`: TCP opens with a SYN (that is no RST), UDP with any
-//! packet.
+//! `ip_vs_in_hook`, `tcp_conn_schedule`, `sctp_conn_schedule` and `ip_vs_schedule`: TCP opens with a SYN (that is no
+//! RST), SCTP with an INIT, UDP with any packet. AH and ESP open nothing: they go with the ISAKMP that went before.
 
 use std::hint::spin_loop;
 
@@ -23,6 +23,7 @@ use super::services::{FTP, FTP_DATA, VirtualService};
 use crate::packet::answer::IcmpError;
 use crate::packet::flow::FlowKey;
 use crate::packet::parse::{Parsed, TcpFlags};
+use crate::packet::sctp::Event;
 
 /// Attempts to enter a connection that another worker is just removing, which takes it some 100 ns.
 pub(super) const REMOVAL_SPINS: u32 = 1000;
@@ -57,7 +58,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         parsed: &Parsed,
         known: Option<(&'a Slot, Found)>,
     ) -> Result<Begun<'a>, Refusal> {
-        let service = self.services.of_packet(&parsed.key);
+        let service = self.services.of_packet(&parsed.key).filter(|_| !parsed.is_ipsec());
         let mut stale = None;
         if let Some((slot, found)) = known {
             match self.fate(slot, service, parsed) {
@@ -106,9 +107,15 @@ impl<'a, H: NextHops> Work<'a, H> {
         service: &VirtualService,
         parsed: &Parsed,
     ) -> Result<(Destination, Option<SlotId>), Refusal> {
-        let (key, flags) = (&parsed.key, parsed.flags);
-        let may = flags.has(TcpFlags::SYN) || self.services.tunables.sloppy_tcp > 0;
-        let opens = key.protocol() != Protocol::Tcp as u8 || (may && !flags.has(TcpFlags::RST));
+        let key = &parsed.key;
+        let opens = match Protocol::from_number(key.protocol()) {
+            Some(Protocol::Tcp) => opens(parsed.flags, self.services.tunables.sloppy_tcp),
+            Some(Protocol::Sctp) if Event::of(parsed.flags) == Event::Nothing => {
+                return Err(DropReason::NoConnection.into());
+            }
+            Some(Protocol::Sctp) => opens(parsed.flags, self.services.tunables.sloppy_sctp),
+            Some(Protocol::Udp) | None => true,
+        };
         // Active FTP's data connection is the server's answer to a client: never scheduled.
         if !opens || key.source().port() == FTP_DATA {
             return Err(DropReason::NoConnection.as_by_the_host(parsed));
@@ -223,8 +230,9 @@ impl<'a, H: NextHops> Work<'a, H> {
     /// follow its template any more.
     fn enter(&mut self, new: &NewConnection, flags: TcpFlags) -> Result<Found, DropReason> {
         // Armed for the state that the packet will bring about in a moment.
-        let state = new.status.after_tcp(Direction::In, flags).state;
-        let timeout_s = self.services.timeouts.of(new.client.0.protocol(), state);
+        let protocol = new.client.0.protocol();
+        let state = new.status.after(protocol, Direction::In, flags).state;
+        let timeout_s = self.services.timeouts.of(protocol, state);
         let new = &NewConnection { timeout_s, ..*new };
         let deadline = first_look(self.tick, timeout_s);
         let (director, counts) = (self.director, &self.director.counts);
@@ -262,13 +270,19 @@ impl<'a, H: NextHops> Work<'a, H> {
     }
 }
 
-/// True for a connection that is over, so that a SYN with its ports begins another one (`is_new_conn_expected`). One
+/// True if a packet of TCP or SCTP opens a connection: a SYN, or whatever is no RST if that is enough; an INIT and an
+/// ABORT likewise.
+fn opens(flags: TcpFlags, sloppy: u32) -> bool {
+    (flags.has(TcpFlags::SYN) || sloppy > 0) && !flags.has(TcpFlags::RST)
+}
+
+/// True for a connection that is over, so that a SYN or INIT with its ports begins another one (`is_new_conn_expected`). One
 /// that follows a template goes to the same server anyway.
 fn starts_anew(slot: &Slot, conn_reuse_mode: u32) -> bool {
     let status = slot.status();
     slot.template().is_none()
         && match status.state {
-            State::TimeWait | State::Close => true,
+            State::TimeWait | State::Close | State::SctpClosed => true,
             State::FinWait => conn_reuse_mode & 2 != 0 && status.no_output,
             _ => false,
         }

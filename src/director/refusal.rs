@@ -48,8 +48,12 @@ impl DropReason {
     /// Dropped, and the sender is told what the host's own stack says where nobody listens: IPVS lets it have the
     /// packet.
     pub(super) fn as_by_the_host(self, parsed: &Parsed) -> Refusal {
-        let is_tcp = parsed.key.protocol() == Protocol::Tcp as u8;
-        self.answered(if is_tcp { Answer::Reset } else { Answer::Error(IcmpError::PortUnreachable) })
+        self.answered(match Protocol::from_number(parsed.key.protocol()) {
+            Some(Protocol::Tcp) => Answer::Reset,
+            Some(Protocol::Udp) if !parsed.is_ipsec() => Answer::Error(IcmpError::PortUnreachable),
+            // As far as the host is one that has no SCTP and no IPsec, like most directors.
+            _ => Answer::Error(IcmpError::ProtocolUnreachable),
+        })
     }
 }
 

@@ -22,13 +22,13 @@ pub enum Protocol {
     Tcp = 6,
     /// IANA number 17.
     Udp = 17,
-    /// IANA number 132. Known by name only: not forwarded yet.
+    /// IANA number 132.
     Sctp = 132,
 }
 
 impl Protocol {
     /// Every protocol that is forwarded.
-    pub const ALL: &[Protocol] = &[Protocol::Tcp, Protocol::Udp];
+    pub const ALL: &[Protocol] = &[Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 
     /// The name in configuration.
     pub const fn name(self) -> &'static str {
@@ -44,6 +44,7 @@ impl Protocol {
         match number {
             6 => Some(Protocol::Tcp),
             17 => Some(Protocol::Udp),
+            132 => Some(Protocol::Sctp),
             _ => None,
         }
     }

@@ -103,6 +103,8 @@ tunables! {
         "Seconds after which lblc forgets a destination that nobody asked for";
     lblcr_expiration: 1..=2_678_400, 86_400,
         "Seconds after which lblcr forgets a destination that nobody asked for, and takes a server out of a set that did not change";
+    sloppy_sctp: 0..=1, 0,
+        "1: any SCTP packet that does not begin with an ABORT opens a connection, not only an INIT";
     sloppy_tcp: 0..=1, 0,
         "1: any TCP segment but a RST opens a connection, not only a SYN";
 }

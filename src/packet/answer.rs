@@ -24,6 +24,8 @@ const TCP: u8 = 6;
 pub enum IcmpError {
     /// No server takes the connection.
     PortUnreachable,
+    /// The host does not speak the packet's protocol.
+    ProtocolUnreachable,
     /// There is no way to the server.
     HostUnreachable,
     /// The packet must not be fragmented and is longer than `mtu` bytes.
@@ -40,6 +42,7 @@ impl IcmpError {
     const fn head(self) -> (u8, u8, u32) {
         match self {
             IcmpError::PortUnreachable => (3, 3, 0),
+            IcmpError::ProtocolUnreachable => (3, 2, 0),
             IcmpError::HostUnreachable => (3, 1, 0),
             IcmpError::FragmentationNeeded { mtu } => (3, 4, mtu as u32),
             IcmpError::TimeExceeded => (11, 0, 0),

@@ -6,6 +6,7 @@
 use super::checksum::Delta;
 use super::flow::FlowKey;
 use super::parse::Parsed;
+use super::sctp;
 
 /// Ethernet header, without and with a VLAN tag.
 const ETHERNET_LEN: usize = 14;
@@ -58,12 +59,15 @@ pub fn decrement_ttl(frame: &mut [u8], parsed: &Parsed, delta: Delta) {
     }
 }
 
-/// Writes the addresses and ports of `tuple` over an IPv4 packet's own and mends the transport checksum by
-/// `delta`. The IP header checksum is left to [`decrement_ttl`], which follows in every path.
+/// Writes the addresses and ports of `tuple` over an IPv4 packet's own and mends the transport checksum: by `delta`
+/// where it is an Internet checksum. AH and ESP get the addresses only. The IP header checksum is left to [`decrement_ttl`], which follows in every path.
 #[inline]
 pub fn set_tuple_v4(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey, delta: Delta) {
     if let Some(field) = frame.get_mut(parsed.l3 + ADDRESSES..).and_then(|p| p.first_chunk_mut::<8>()) {
         *field = tuple.v4_addresses().to_be_bytes();
+    }
+    if parsed.is_ipsec() {
+        return;
     }
     let Some(transport) = frame.get_mut(parsed.l4..) else { return };
     if let Some(field) = transport.first_chunk_mut::<4>() {
@@ -71,7 +75,23 @@ pub fn set_tuple_v4(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey, delta: D
     }
     match parsed.key.protocol() {
         6 => update(transport, TCP_CHECKSUM, |c| delta.apply(c)),
+        132 => update_sctp(transport, parsed, tuple),
         _ => update(transport, UDP_CHECKSUM, |c| delta.apply_udp(c)),
+    }
+}
+
+/// Mends the checksum of an SCTP packet whose ports are now those of `tuple`: CRC32c, and no addresses in it.
+#[cold]
+fn update_sctp(transport: &mut [u8], parsed: &Parsed, tuple: &FlowKey) {
+    let (old, new) = (parsed.key.ports(), tuple.ports());
+    if old == new {
+        return;
+    }
+    let len = usize::from(parsed.ip_len).saturating_sub(parsed.l4 - parsed.l3);
+    if let Some(sum) = transport.get_mut(sctp::CHECKSUM..).and_then(|p| p.first_chunk_mut::<4>()) {
+        for (byte, difference) in sum.iter_mut().zip(sctp::port_difference(old, new, len)) {
+            *byte ^= difference;
+        }
     }
 }
 

@@ -9,3 +9,4 @@ pub mod edit;
 pub mod encap;
 pub mod flow;
 pub mod parse;
+pub mod sctp;

@@ -1,4 +1,4 @@
-//! From a frame to what the director needs of it: Ethernet, one VLAN tag, IPv4, TCP or UDP.
+//! From a frame to what the director needs of it: Ethernet, one VLAN tag, IPv4, and TCP, UDP, SCTP or IPsec.
 //!
 //! Total: any bytes give a [`Parsed`] or a [`Reject`]. All offsets in a `Parsed` lie inside the frame,
 //! so later stages index without being able to fail.
@@ -7,8 +7,8 @@ use etherparse::{
     EtherType, Ethernet2HeaderSlice, IpNumber, Ipv4HeaderSlice, SingleVlanHeaderSlice, TcpHeaderSlice,
 };
 
-use super::checksum;
 use super::flow::FlowKey;
+use super::{checksum, sctp};
 
 /// Why a frame is not a packet the director can look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Reject {
     NotIp,
     /// IPv6.
     Ipv6,
-    /// Neither TCP nor UDP nor ICMP.
+    /// None of TCP, UDP, SCTP, AH, ESP and ICMP.
     Protocol,
     /// A fragment, first or later.
     Fragment,
@@ -31,7 +31,7 @@ pub enum Reject {
     Icmp,
 }
 
-/// TCP flags that connection states depend on.
+/// TCP flags that connection states depend on. What other protocols have in their place is their own: see [`Parsed`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpFlags(pub u8);
 
@@ -45,6 +45,9 @@ impl TcpFlags {
     /// The acknowledgement number is valid.
     pub const ACK: u8 = 0x10;
 
+    /// AH or ESP, in the place of UDP's flags, which has none.
+    const IPSEC: u8 = 0x80;
+
     /// True if `flag` is set.
     #[inline]
     pub const fn has(self, flag: u8) -> bool {
@@ -55,11 +58,11 @@ impl TcpFlags {
 /// A packet understood as far as forwarding needs it.
 #[derive(Clone, Copy, Debug)]
 pub struct Parsed {
-    /// Protocol, addresses and ports as the packet carries them.
+    /// Protocol, addresses and ports as the packet carries them; for AH and ESP those of ISAKMP, which goes before.
     pub key: FlowKey,
     /// Offset of the IP header in the frame.
     pub l3: usize,
-    /// Offset of the TCP or UDP header in the frame.
+    /// Offset of the transport header in the frame.
     pub l4: usize,
     /// Length of the IP packet in bytes, header included, padding not.
     pub ip_len: u16,
@@ -67,7 +70,7 @@ pub struct Parsed {
     pub vlan: Option<u16>,
     /// The TTL it arrived with.
     pub ttl: u8,
-    /// TCP flags; none for UDP.
+    /// TCP flags; for SCTP what [`sctp::flags`] says; none for UDP.
     pub flags: TcpFlags,
     /// Bytes of room in front of the Ethernet header: see [`ROOM_MARK`].
     pub room: u16,
@@ -80,6 +83,18 @@ pub const ROOM_MARK: u16 = 0x88b5;
 
 /// Bytes of room that are believed: from what the mark takes to the most.
 const ROOM_BYTES: std::ops::RangeInclusive<u16> = 16..=64;
+
+impl Parsed {
+    /// True for AH and ESP, which have no ports: `key` is that of the ISAKMP packets between the same two, whose
+    /// connection they belong to (`ah_esp_conn_fill_param_proto`).
+    #[inline]
+    pub const fn is_ipsec(&self) -> bool {
+        self.key.protocol() == IpNumber::UDP.0 && self.flags.has(TcpFlags::IPSEC)
+    }
+}
+
+/// Both ports of ISAKMP (RFC 2408, 2.5.1), as one number.
+const ISAKMP: u32 = 500 << 16 | 500;
 
 /// Reads the headers of `frame`.
 ///
@@ -122,11 +137,11 @@ fn parse_from(frame: &[u8], start: usize) -> Result<Parsed, Reject> {
     if checksum::of_header(ip.slice()) != 0 {
         return Err(Reject::BadChecksum);
     }
-    if ip.is_fragmenting_payload() {
+    let protocol = ip.protocol();
+    if ip.is_fragmenting_payload() && !is_ipsec(protocol) {
         return Err(Reject::Fragment);
     }
 
-    let protocol = ip.protocol();
     let flags = match protocol {
         IpNumber::TCP => {
             let tcp = TcpHeaderSlice::from_slice(payload).map_err(|e| match e {
@@ -143,7 +158,17 @@ fn parse_from(frame: &[u8], start: usize) -> Result<Parsed, Reject> {
             }
             TcpFlags::default()
         }
+        IpNumber::SCTP if payload.len() < sctp::HEADER_LEN => return Err(Reject::Truncated),
+        IpNumber::SCTP => sctp::flags(payload),
         IpNumber::ICMP => return Err(Reject::Icmp),
+        // Whole or in fragments: all of them have what is looked at (`dont_defrag`).
+        _ if is_ipsec(protocol) => {
+            let (source, destination) =
+                (u32::from_be_bytes(ip.source()), u32::from_be_bytes(ip.destination()));
+            let key = FlowKey::v4(IpNumber::UDP.0, source, destination, ISAKMP);
+            let flags = TcpFlags(TcpFlags::IPSEC);
+            return Ok(Parsed { key, l3, l4: l3 + header_len, ip_len, vlan, ttl: ip.ttl(), flags, room: 0 });
+        }
         _ => return Err(Reject::Protocol),
     };
     let ports = u32::from_be_bytes(*payload.first_chunk().ok_or(Reject::Truncated)?);
@@ -176,6 +201,12 @@ pub fn close_room(frame: &mut [u8], len: usize, room: u16) -> usize {
     }
     frame.copy_within(room + 12..len, 12);
     len - room
+}
+
+/// AH (RFC 4302) or ESP (RFC 4303).
+#[inline]
+fn is_ipsec(protocol: IpNumber) -> bool {
+    matches!(protocol, IpNumber::AUTHENTICATION_HEADER | IpNumber::ENCAPSULATING_SECURITY_PAYLOAD)
 }
 
 fn rest(frame: &[u8], from: usize) -> &[u8] {

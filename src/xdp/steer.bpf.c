@@ -4,6 +4,7 @@
  *
  *   ours      destination is a service, or a whole-address one             (service, service_any_port)
  *             source is a NAT server, destination is not this host         (nat_return)
+ *             AH or ESP, where ISAKMP between the same two would be        (these)
  *             in a range: protocol, networks and ports                     (service_range)
  *             fragment to a VIP                                            (fragment)
  *             ICMP error to a VIP                                          (icmp_error)
@@ -181,6 +182,8 @@ struct vlan_tag {
 	__be16 type; /* of what follows the tag */
 };
 
+#define ISAKMP_PORT 500
+
 struct transport_ports { /* TCP, UDP and SCTP begin alike */
 	__be16 source;
 	__be16 destination;
@@ -223,6 +226,12 @@ struct packet {
 INLINE int is_balanced(__u8 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+}
+
+/* They have no ports: IPVS looks for the connection of the ISAKMP between the same two addresses. IPv4's only. */
+INLINE int is_ipsec(struct packet *packet, __u8 protocol)
+{
+	return packet->destination.family == 4 && (protocol == IPPROTO_AH || protocol == IPPROTO_ESP);
 }
 
 INLINE int is_vip(struct packet *packet)
@@ -284,7 +293,7 @@ INLINE int is_in_range(struct packet *packet, __u8 protocol, __u16 port)
 	return 0;
 }
 
-INLINE enum outcome judge_ports(struct packet *packet, __u8 protocol, struct transport_ports *ports)
+INLINE enum outcome judge_ports(struct packet *packet, __u8 protocol, struct transport_ports ports)
 {
 	struct key *source = &packet->source, *destination = &packet->destination;
 	struct service *service;
@@ -292,7 +301,7 @@ INLINE enum outcome judge_ports(struct packet *packet, __u8 protocol, struct tra
 
 	/* Services before host addresses: the kernel has the VIP on an interface and it is ours all the same. */
 	destination->protocol = protocol;
-	destination->port = ports->destination;
+	destination->port = ports.destination;
 	service = map_lookup(&services, destination);
 	if (service) {
 		packet->room = service->room;
@@ -306,7 +315,7 @@ INLINE enum outcome judge_ports(struct packet *packet, __u8 protocol, struct tra
 	}
 
 	source->protocol = protocol;
-	source->port = ports->source;
+	source->port = ports.source;
 	is_from_server = map_lookup(&nat_servers, source) != 0;
 	if (!is_from_server) {
 		source->port = 0;
@@ -317,7 +326,7 @@ INLINE enum outcome judge_ports(struct packet *packet, __u8 protocol, struct tra
 		return OUTCOME_NAT_RETURN;
 
 	/* To this host too, if a range says so: a server may be a client, as it may be one of a service. */
-	if (is_in_range(packet, protocol, HOST16(ports->destination)))
+	if (is_in_range(packet, protocol, HOST16(ports.destination)))
 		return OUTCOME_SERVICE_RANGE;
 	return is_from_server ? OUTCOME_PASS_HOST : OUTCOME_PASS_NOT_OURS;
 }
@@ -325,11 +334,15 @@ INLINE enum outcome judge_ports(struct packet *packet, __u8 protocol, struct tra
 /* `len` is what the network header says is left from `transport` on; padding behind it is not looked at. */
 INLINE enum outcome judge_transport(struct packet *packet, __u8 protocol, void *transport, __u32 len)
 {
-	if (is_balanced(protocol)) {
-		struct transport_ports *ports = transport;
+	if (is_balanced(protocol) || is_ipsec(packet, protocol)) {
+		struct transport_ports *here = transport, ports = {NET16(ISAKMP_PORT), NET16(ISAKMP_PORT)};
 
-		if (len < sizeof(*ports) || (void *)(ports + 1) > packet->end)
+		if (is_ipsec(packet, protocol))
+			protocol = IPPROTO_UDP;
+		else if (len < sizeof(*here) || (void *)(here + 1) > packet->end)
 			return OUTCOME_PASS_MALFORMED;
+		else
+			ports = *here;
 		return judge_ports(packet, protocol, ports);
 	}
 	if (protocol == (packet->destination.family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
@@ -359,7 +372,8 @@ INLINE enum outcome judge_ipv4(void *network, void *end, __u32 *room)
 	packet.source.family = packet.destination.family = 4;
 	__builtin_memcpy(packet.source.address, &ip->saddr, sizeof(ip->saddr));
 	__builtin_memcpy(packet.destination.address, &ip->daddr, sizeof(ip->daddr));
-	if (ip->frag_off & NET16(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
+	if (ip->frag_off & NET16(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET) &&
+	    !is_ipsec(&packet, ip->protocol))
 		return judge_fragment(&packet, ip->protocol);
 	outcome = judge_transport(&packet, ip->protocol, network + header_len, total_len - header_len);
 	*room = packet.room;

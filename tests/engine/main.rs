@@ -3,6 +3,7 @@
 
 mod answers;
 mod hostile;
+mod ipsec;
 mod leaving;
 mod listing;
 mod lookup;
@@ -10,6 +11,7 @@ mod one_packet;
 mod persistence;
 mod reuse;
 mod rewrite;
+mod sctp;
 mod table;
 mod timers;
 mod tunnels;

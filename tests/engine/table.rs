@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
+use etherparse::{IpNumber, PacketBuilder, SlicedPacket, TransportSlice};
 use xvs::director::draft::{Draft, Refused};
 use xvs::director::drops::DropReason;
 use xvs::director::engine::{Batch, Engine, Packet, Verdict, Verdicts};
@@ -115,6 +115,38 @@ pub fn udp(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// A packet of this protocol with these bytes behind the IP header.
+pub fn ip(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let (IpAddr::V4(source), IpAddr::V4(destination)) = (from, to) else { panic!("IPv4 only") };
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC)
+        .ipv4(source.octets(), destination.octets(), 64)
+        .write(&mut frame, IpNumber(protocol), payload)
+        .unwrap();
+    frame
+}
+
+/// An SCTP packet with these chunks, each of them a type with its value.
+pub fn sctp(from: &str, to: &str, chunks: &[(u8, &[u8])]) -> Vec<u8> {
+    let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+    let mut packet = [&from.port().to_be_bytes()[..], &to.port().to_be_bytes(), b"vtag", &[0; 4]].concat();
+    for (kind, value) in chunks {
+        let len = u16::try_from(4 + value.len()).unwrap();
+        packet.extend([&[*kind, 0][..], &len.to_be_bytes(), value].concat());
+        packet.resize(packet.len().next_multiple_of(4), 0);
+    }
+    let sum = crc32c(&packet).to_le_bytes();
+    packet[8..12].copy_from_slice(&sum);
+    ip(from.ip(), to.ip(), 132, &packet)
+}
+
+/// CRC32c, bit by bit.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
+    })
+}
+
 /// A packet that left: the independent parser's view of it, its checksums verified.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Sent {
@@ -145,6 +177,15 @@ pub fn read(frame: &[u8], port: PortId) -> Sent {
             }
             (udp.source_port(), udp.destination_port())
         }
+        None if header.protocol == IpNumber::SCTP => {
+            let packet = ip.payload().payload;
+            let zeroed = [&packet[..8], &[0; 4], &packet[12..]].concat();
+            assert_eq!(crc32c(&zeroed).to_le_bytes(), packet[8..12], "CRC32c");
+            let port = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+            (port(0), port(2))
+        }
+        // AH and ESP: addresses alone.
+        None if [50, 51].contains(&header.protocol.0) => (0, 0),
         other => panic!("{other:?}"),
     };
     Sent {
@@ -283,6 +324,13 @@ impl Table {
     pub fn tcp(&mut self, from: &str, to: &str, flags: &str) -> Result<Sent, DropReason> {
         let port = if from.starts_with("10.1.0.") { INSIDE } else { OUTSIDE };
         self.one(0, tcp(from, to, flags), port)
+    }
+
+    /// An SCTP packet of these chunks, to whichever side it belongs by its source.
+    pub fn sctp(&mut self, from: &str, to: &str, chunks: &[u8]) -> Result<Sent, DropReason> {
+        let port = if from.starts_with("10.1.0.") { INSIDE } else { OUTSIDE };
+        let chunks: Vec<_> = chunks.iter().map(|kind| (*kind, &b"some value"[..])).collect();
+        self.one(0, sctp(from, to, &chunks), port)
     }
 
     /// Lets time pass, a tick at a time, as a worker would.

@@ -3,6 +3,7 @@
 //! `tests/scenarios` has the scenarios, `tests/transcripts` what kernel IPVS (Linux 6.12.117, ipvsadm 1.31)
 //! did with each; `scripts/record-transcripts.sh` records them again. Needs root.
 
+mod bare;
 mod client;
 mod director;
 mod itself;
@@ -67,6 +68,10 @@ scenarios! {
         listing_save_restore "10-listing-save-restore.txt",
         howtos "11-howtos.txt",
         reuse_mode_off "12-reuse-mode-off.txt",
+        sctp_nat "25-sctp-nat.txt",
+        sctp_dr "26-sctp-dr.txt",
+        sctp_rules "27-sctp-rules.txt",
+        ipsec "28-ipsec.txt",
 }
 
 fn play_against_xvs(file: &str) {

@@ -14,12 +14,15 @@ use crate::transcript::{by_service, conns, counts, lines};
 /// How long a client waits for an answer before it counts as none. Some scenarios have clients that get none.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long a packet that nobody waits for may take to the director.
+const SETTLE: Duration = Duration::from_millis(50);
+
 const STATS: &str = "-Ln --nosort --stats --exact";
 
 /// Plays `script` against a director that runs in `lab`; the transcript.
 pub fn play(lab: &mut Lab, director: &dyn Director, script: &[Line], patience: Duration) -> String {
     let client = Client::new(&lab.netns("cl"), patience);
-    let mut player = Player { lab, director, client };
+    let mut player = Player { lab, director, client, patience };
     let mut transcript = String::new();
     for line in script {
         writeln!(transcript, "> {}", line.text).expect("a String");
@@ -34,6 +37,7 @@ struct Player<'a> {
     lab: &'a mut Lab,
     director: &'a dyn Director,
     client: Client,
+    patience: Duration,
 }
 
 impl Player<'_> {
@@ -60,6 +64,11 @@ impl Player<'_> {
             Verb::Wait(time) => thread::sleep(*time),
             Verb::Server { name, up } => self.lab.server(name, *up),
             Verb::Client(ask) => return vec![self.client.ask(ask)],
+            Verb::Bare { host, packet } => {
+                let got = packet.send(&self.lab.netns(host), &self.lab.ends(), self.patience);
+                thread::sleep(SETTLE);
+                return vec![got];
+            }
         }
         Vec::new()
     }

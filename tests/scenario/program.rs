@@ -2,6 +2,7 @@
 //!
 //! `scripts/record-transcripts.sh` runs it there, in `scripts/guest.sh`.
 
+mod bare;
 mod client;
 mod director;
 mod ipvs;

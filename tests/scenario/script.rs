@@ -6,6 +6,7 @@
 //!  open ID CLIENT[:PORT] VIP:PORT      send ID | close ID | reset ID | sclose ID
 //!  tcp COUNT CLIENT[:PORT] VIP:PORT    clients COUNT VIP:PORT
 //!  udp COUNT CLIENT[:PORT] VIP:PORT    udpeach COUNT CLIENT[:PORT] VIP:PORT
+//!  sctp HOST CHUNK[+CHUNK...] FROM:PORT TO:PORT    esp HOST FROM TO | ah HOST FROM TO
 //! ```
 //!
 //! What each means is said at [`Verb`] and [`Ask`]. Must not know how anything is done.
@@ -13,6 +14,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::str::{FromStr, SplitWhitespace};
 use std::time::Duration;
+
+use crate::bare::Bare;
 
 /// A line of a scenario.
 #[derive(Debug, PartialEq)]
@@ -49,6 +52,13 @@ pub enum Verb {
     },
     /// Traffic.
     Client(Ask),
+    /// A host sends a packet without a program.
+    Bare {
+        /// Which host: cl, lb, r1 to r4.
+        host: String,
+        /// What it sends.
+        packet: Bare,
+    },
 }
 
 /// What a client does. `from` has port 0 where the kernel chooses it.
@@ -122,6 +132,17 @@ fn verb(line: &str) -> Result<Verb, String> {
         "udpeach" => {
             Verb::Client(Ask::UdpEach { count: words.count()?, from: words.client()?, to: words.service()? })
         }
+        "sctp" => {
+            let host = words.text("a host")?;
+            let (chunks, damaged) = words.value("chunks", Bare::chunks)?;
+            let packet = Bare::Sctp { chunks, damaged, from: words.service()?, to: words.service()? };
+            Verb::Bare { host, packet }
+        }
+        "esp" | "ah" => {
+            let host = words.text("a host")?;
+            let (from, to) = (words.address()?, words.address()?);
+            Verb::Bare { host, packet: Bare::ipsec(name, from, to) }
+        }
         "clients" => Verb::Client(Ask::Clients { count: words.count()?, to: words.service()? }),
         _ => return Err("there is no such verb".to_owned()),
     };
@@ -150,6 +171,10 @@ impl Words<'_> {
     fn client(&mut self) -> Result<SocketAddrV4, String> {
         let port_0 = |word: &str| Ipv4Addr::from_str(word).ok().map(|address| SocketAddrV4::new(address, 0));
         self.value("ADDRESS or ADDRESS:PORT", |word| word.parse().ok().or_else(|| port_0(word)))
+    }
+
+    fn address(&mut self) -> Result<Ipv4Addr, String> {
+        self.value("an address", |word| word.parse().ok())
     }
 
     fn service(&mut self) -> Result<SocketAddrV4, String> {
@@ -201,6 +226,11 @@ mod tests {
             one("udpeach 3 10.0.1.1 10.0.0.100:80"),
             Verb::Client(Ask::UdpEach { count: 3, from, to })
         );
+        let (host, damaged) = ("cl".to_owned(), false);
+        let packet = Bare::Sctp { chunks: vec![10, 6], damaged, from: at("10.0.1.1:7"), to };
+        assert_eq!(one("sctp cl cookie-echo+abort 10.0.1.1:7 10.0.0.100:80"), Verb::Bare { host, packet });
+        let packet = Bare::ipsec("ah", *from.ip(), *to.ip());
+        assert_eq!(one("ah r1 10.0.1.1 10.0.0.100"), Verb::Bare { host: "r1".to_owned(), packet });
         assert_eq!(one("clients 24 10.0.0.100:80"), Verb::Client(Ask::Clients { count: 24, to }));
     }
 

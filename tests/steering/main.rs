@@ -11,7 +11,7 @@ mod samples;
 use std::net::{IpAddr, Ipv4Addr};
 
 use frames::{ICMP, MAC_TO, NETWORK, SCTP, SERVICE_VLAN, TCP, UDP, VLAN, fragment, tagged, tcp, to_mac};
-use samples::{BACKEND, CLIENT_PORT, DNS, HTTP, Net, nets, samples};
+use samples::{BACKEND, CLIENT_PORT, DNS, HTTP, ISAKMP, Net, nets, samples};
 use xvs::xdp::steer::{
     Endpoint, MAX_PORTS, MAX_QUEUES, MAX_SERVICES, Outcome, Rules, SteerError, Steering, Verdict, bare_socket,
 };
@@ -31,9 +31,15 @@ fn rules() -> Rules {
             endpoint(TCP, vip, HTTP),
             endpoint(UDP, vip, DNS),
             endpoint(SCTP, vip, HTTP),
+            endpoint(UDP, vip, ISAKMP),
             endpoint(TCP, whole, 0),
         ]);
-        rules.nat_servers.extend([endpoint(TCP, server, BACKEND), endpoint(TCP, any_port_server, 0)]);
+        rules.nat_servers.extend([
+            endpoint(TCP, server, BACKEND),
+            endpoint(SCTP, server, BACKEND),
+            endpoint(UDP, server, ISAKMP),
+            endpoint(TCP, any_port_server, 0),
+        ]);
         rules.vips.extend([vip, whole]);
         rules.host_addresses.extend([vip, whole, host]);
     }

@@ -9,6 +9,7 @@ use crate::frames::*;
 
 pub const HTTP: u16 = 80;
 pub const DNS: u16 = 53;
+pub const ISAKMP: u16 = 500;
 /// The port that the real servers listen on.
 pub const BACKEND: u16 = 8080;
 pub const CLIENT_PORT: u16 = 40_000;
@@ -63,7 +64,10 @@ pub fn samples(net: &Net) -> Vec<Sample> {
         ("a middle fragment to a VIP", fragment(client, vip, UDP, 185, true), Fragment),
         ("the last fragment to a VIP", fragment(client, vip, TCP, 370, false), Fragment),
         ("a fragment to a whole-address VIP", fragment(client, whole, TCP, 0, true), Fragment),
+        ("an SCTP NAT server's reply", sctp(server, BACKEND, client, CLIENT_PORT), NatReturn),
         // Not ours.
+        ("SCTP to another port", sctp(client, CLIENT_PORT, vip, DNS), PassNotOurs),
+        ("SCTP from a TCP NAT server", sctp(any_port_server, 99, client, CLIENT_PORT), PassNotOurs),
         ("ssh to the host", tcp(client, CLIENT_PORT, host, 22), PassNotOurs),
         ("ssh to the VIP", tcp(client, CLIENT_PORT, vip, 22), PassNotOurs),
         ("UDP to the port of a TCP service", udp(client, CLIENT_PORT, vip, HTTP), PassNotOurs),
@@ -83,11 +87,31 @@ pub fn samples(net: &Net) -> Vec<Sample> {
         ("TCP too short for its ports", ip(client, vip, TCP, &[0, 0, 80]), PassMalformed),
     ];
     samples.extend(icmp_samples(net));
+    if vip.is_ipv4() {
+        samples.extend(ipsec_samples(net));
+    }
     samples.extend(match (client, vip) {
         (IpAddr::V4(client), IpAddr::V4(vip)) => ipv4_samples(client, vip),
         _ => ipv6_samples(client, vip),
     });
     samples
+}
+
+/// AH and ESP follow ISAKMP, in IPv4.
+fn ipsec_samples(net: &Net) -> Vec<Sample> {
+    use Outcome::{NatReturn, PassHost, PassNotOurs, Service};
+    let Net { client, vip, whole, host, server, any_port_server, .. } = *net;
+    vec![
+        ("ESP to a service of ISAKMP", ip(client, vip, ESP, &[7; 24]), Service),
+        ("AH to a service of ISAKMP", ip(client, vip, AH, &[7; 24]), Service),
+        ("ESP from a NAT server of ISAKMP", ip(server, client, ESP, &[7; 24]), NatReturn),
+        ("ESP to the host", ip(client, host, ESP, &[7; 24]), PassNotOurs),
+        ("ESP to a VIP without ISAKMP", ip(client, whole, ESP, &[7; 24]), PassNotOurs),
+        ("ESP from a NAT server to the host", ip(server, host, ESP, &[7; 24]), PassHost),
+        ("ESP from a NAT server of another service", ip(any_port_server, client, ESP, &[7; 24]), PassNotOurs),
+        ("the last fragment of ESP", fragment(client, vip, ESP, 185, false), Service),
+        ("the first fragment of AH", fragment(client, vip, AH, 0, true), Service),
+    ]
 }
 
 fn icmp_samples(net: &Net) -> Vec<Sample> {

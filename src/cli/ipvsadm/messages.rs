@@ -40,7 +40,6 @@ pub(super) fn refusal<'a>(command: &Command, refusal: &'a Refusal) -> &'a str {
         Code::NoScheduler => NO_SCHEDULER,
         Code::OutOfRange => "Numerical result out of range",
         Code::Invalid => "Invalid operation.  Possibly wrong module version, address not unicast, ...",
-        Code::Protocol => "Protocol not supported",
         Code::Family => "Operation not supported with specified address family",
         Code::Full => "Memory allocation problem",
         Code::NotFound | Code::Host => &refusal.message,

@@ -93,7 +93,7 @@ impl From<Refusal> for Error {
         let status = match refusal.code {
             Code::NoService | Code::NoServer | Code::NotFound => StatusCode::NOT_FOUND,
             Code::ServiceExists | Code::ServerExists => StatusCode::CONFLICT,
-            Code::NoScheduler | Code::OutOfRange | Code::Invalid | Code::Protocol | Code::Family => {
+            Code::NoScheduler | Code::OutOfRange | Code::Invalid | Code::Family => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Code::Full => StatusCode::INSUFFICIENT_STORAGE,

@@ -99,7 +99,7 @@ pub(super) async fn add_mark(
 #[utoipa::path(delete, path = "/v1/marks", tag = "tuning",
     params(
         ("mark" = u32, Query, description = "The mark", minimum = 1),
-        ("protocol" = String, Query, description = "`tcp` or `udp`"),
+        ("protocol" = String, Query, description = "`tcp`, `udp` or `sctp`"),
         ("destination" = String, Query, description = "A network, as 192.0.2.10/32"),
         ("port_first" = Option<u16>, Query, description = "The first port; 0 if left out"),
         ("port_last" = Option<u16>, Query, description = "The last port; 65535 if left out"),

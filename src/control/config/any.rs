@@ -112,7 +112,8 @@ fn service(range: Range) -> impl Strategy<Value = Service> {
     let persistence = option::of((1..=MAX_PERSISTENCE_S, netmask));
     (service_key(range), select(Kind::ALL), options, persistence, any::<bool>()).prop_map(
         |(key, scheduler, (fallback, port, third), persistence, one_packet)| {
-            let is_tcp = matches!(key, ServiceKey::Address { protocol: Protocol::Tcp, .. });
+            let may_be_single =
+                !matches!(key, ServiceKey::Address { protocol, .. } if protocol != Protocol::Udp);
             let is_whole = matches!(key, ServiceKey::Address { address, .. } if address.port() == 0);
             let persistence = persistence.or_else(|| is_whole.then_some((360, u32::MAX)));
             let persistence = persistence.map(|(timeout_s, mask)| Persistence {
@@ -120,7 +121,7 @@ fn service(range: Range) -> impl Strategy<Value = Service> {
                 netmask: Netmask::V4(Ipv4Addr::from_bits(mask)),
             });
             let options = Options { fallback, port, third };
-            Service { key, scheduler, options, persistence, one_packet: one_packet && !is_tcp }
+            Service { key, scheduler, options, persistence, one_packet: one_packet && may_be_single }
         },
     )
 }

@@ -8,7 +8,6 @@ use toml::de::DeTable;
 use super::address;
 use super::reader::{Field, Table};
 use super::report::{Problems, Span};
-use super::service::LATER_PROTOCOLS;
 use super::value::{choice, number, text};
 use crate::director::marks::{MAX_MARK_RULES, MarkRule};
 use crate::director::service::Protocol;
@@ -37,7 +36,7 @@ fn mark(mut table: Table<'_, '_>) -> Draft {
         let number = number(1..=u32::MAX, "")(field, problems)?;
         NonZeroU32::new(number)
     });
-    let protocol = table.required("protocol", choice(Protocol::ALL, Protocol::name, LATER_PROTOCOLS));
+    let protocol = table.required("protocol", choice(Protocol::ALL, Protocol::name, &[]));
     let destination = table.required("destination", address::network);
     let ports = table.or("ports", (0, u16::MAX), ports);
     let source = table.optional("source", address::network);

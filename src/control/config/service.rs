@@ -20,9 +20,6 @@ pub const MAX_SERVERS: usize = crate::director::server::MAX_SERVERS as usize;
 /// What `persistence = true` means, in seconds, as `ipvsadm -p` without a number.
 pub const PERSISTENCE_S: u32 = 360;
 
-/// What LVS knows and xvs does not yet: a better answer than "unknown".
-pub(super) const LATER_PROTOCOLS: &[&str] = &["sctp"];
-
 /// A service as far as it could be read: `None` is a value that is wrong and has been reported.
 pub(super) struct Draft {
     /// Its header.
@@ -107,7 +104,7 @@ fn key(table: &mut Table<'_, '_>) -> (Option<Spanned<ServiceKey>>, Option<u16>) 
                 .error(family.span, "family is for services of a mark")
                 .cure("leave it out: the address tells");
         }
-        let protocol = table.required("protocol", choice(Protocol::ALL, Protocol::name, LATER_PROTOCOLS));
+        let protocol = table.required("protocol", choice(Protocol::ALL, Protocol::name, &[]));
         let address = table.required("address", address::service);
         let port = address.as_ref().map(|address| address.get_ref().port());
         let key = protocol.zip(address).map(|(protocol, address)| {

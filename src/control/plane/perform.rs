@@ -8,7 +8,7 @@ use crate::director::draft::{Draft, Refused};
 use crate::director::marks::{MAX_MARK_RULES, MarkRule};
 use crate::director::name::ServiceKey;
 use crate::director::sched::{Kind, Options};
-use crate::director::service::{Netmask, Persistence, Protocol, Server, Service};
+use crate::director::service::{Netmask, Persistence, Server, Service};
 use crate::director::tunables::TunableError;
 
 /// Longest timeout in seconds: 31 days, as `ipvsadm --set` has it.
@@ -156,8 +156,6 @@ fn add_mark(draft: &mut Draft, rule: &MarkRule) -> Result<(), Refusal> {
         Some((Code::ServiceExists, format!("the rule `{rule}` is there already")))
     } else if first > last {
         Some((Code::Invalid, format!("ports {first}-{last}: the first is above the last")))
-    } else if !Protocol::ALL.contains(&rule.protocol) {
-        Some((Code::Protocol, Refused::Protocol(rule.protocol).to_string()))
     } else if rule.is_v6() {
         Some((Code::Family, format!("IPv6 is not forwarded yet, and the rule `{rule}` is about it")))
     } else if rule.source.is_some_and(|s| matches!(s, ipnet::IpNet::V6(_)) != rule.is_v6()) {

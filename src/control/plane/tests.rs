@@ -273,8 +273,6 @@ fn what_is_unknown_is_refused_by_name() {
     assert!(e.code == Code::Invalid && e.message.contains("255.255.255.0"), "{e}");
     let e = refuse(r#"{"command":"delete-mark","mark":5,"protocol":"tcp","destination":"192.0.2.0/24"}"#);
     assert_eq!(e.code, Code::NotFound);
-    let e = refuse(r#"{"command":"add-service","service":"sctp:192.0.2.10:80"}"#);
-    assert_eq!(e.code, Code::Protocol);
     let e = refuse(r#"{"command":"add-service","service":"tcp:[2001:db8::1]:80"}"#);
     assert_eq!(e.code, Code::Family);
 }
@@ -330,14 +328,6 @@ fn a_service_that_is_added_anew_counts_from_zero_within_a_batch_too() {
     let service = &bench.plane.services()[0];
     assert_eq!(service.statistics.connections, 0);
     assert_eq!(service.servers[0].statistics.map(|s| s.connections), Some(1), "its server came back");
-}
-
-#[test]
-fn marks_of_protocols_that_are_not_forwarded_are_refused() {
-    let mut bench = Bench::new();
-    let rule = r#"{"command":"add-mark","mark":5,"protocol":"sctp","destination":"192.0.2.10/32"}"#;
-    let command = serde_json::from_str(rule).unwrap();
-    assert_eq!(bench.plane.apply_all(&[command]).unwrap_err().1.code, Code::Protocol);
 }
 
 #[test]

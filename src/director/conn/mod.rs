@@ -13,7 +13,8 @@
 //! | `row` | a slot as listings show it |
 //! | `free` | which slots are free |
 //! | `wheel` | when to look at a connection next; one per worker |
-//! | `state` | TCP and UDP states and their timeouts |
+//! | `state` | states and their timeouts |
+//! | `tcp`, `sctp` | what each packet of the protocol makes of the state |
 //! | `table` | all connections: slots, index, free slots |
 //! | `shard` | one worker's part of it: its free slots and its timers |
 
@@ -22,10 +23,12 @@ mod index;
 mod memory;
 mod quiesce;
 mod row;
+mod sctp;
 mod shard;
 mod slot;
 pub mod state;
 mod table;
+mod tcp;
 mod template;
 #[cfg(test)]
 mod tests;

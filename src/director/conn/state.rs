@@ -1,14 +1,12 @@
-//! The states of a connection and the time each may last.
-//!
-//! TCP: `tcp_states` in ip_vs_proto_tcp.c, as tables of event by state for three views of a connection: the
-//! client's packets, the server's, and the client's when the server's are never seen (DR). UDP has one state.
+//! The states of a connection and the time each may last. What leads from one to the other is each protocol's own:
+//! see `tcp` and `sctp`. UDP has one state.
 
 use crate::director::service::Protocol;
 use crate::packet::parse::TcpFlags;
 
-use super::slot::Direction;
+use super::{Direction, sctp};
 
-/// A connection's state. The numbers are those of the IPVS sync protocol.
+/// A connection's state. The numbers are those of the IPVS sync protocol, SCTP's with 16 added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
@@ -34,18 +32,51 @@ pub enum State {
     Listen = 9,
     /// Used under `secure_tcp`.
     SynAck = 10,
+    /// SCTP: the client opened.
+    SctpInit1 = 17,
+    /// SCTP: the client opened again.
+    SctpInit = 18,
+    /// SCTP: the server sent its cookie.
+    SctpCookieSent = 19,
+    /// SCTP: the client sent it back.
+    SctpCookieReplied = 20,
+    /// SCTP: the server opened.
+    SctpCookieWait = 21,
+    /// SCTP: the client sent its cookie.
+    SctpCookie = 22,
+    /// SCTP: the server sent it back.
+    SctpCookieEchoed = 23,
+    /// SCTP: data may flow.
+    SctpEstablished = 24,
+    /// SCTP: the server closes.
+    SctpShutdownSent = 25,
+    /// SCTP: the client closes.
+    SctpShutdownReceived = 26,
+    /// SCTP: the server has agreed to that.
+    SctpShutdownAckSent = 27,
+    /// SCTP: the server did not want it.
+    SctpRejected = 28,
+    /// SCTP: over.
+    SctpClosed = 29,
 }
 
-use State::{
-    Close as CL, CloseWait as CW, Established as ES, FinWait as FW, LastAck as LA, Listen as LI, None as NO,
-    SynAck as SA, SynRecv as SR, SynSent as SS, TimeWait as TW,
-};
-
 impl State {
-    /// Every state, at its number.
-    pub const ALL: [State; 11] = [NO, ES, SS, SR, FW, TW, CL, CW, LA, LI, SA];
+    /// Every state of TCP, at its number. SCTP's are in `sctp`.
+    pub const ALL: [State; 11] = [
+        State::None,
+        State::Established,
+        State::SynSent,
+        State::SynRecv,
+        State::FinWait,
+        State::TimeWait,
+        State::Close,
+        State::CloseWait,
+        State::LastAck,
+        State::Listen,
+        State::SynAck,
+    ];
 
-    /// The name `ipvsadm -Lnc` shows for a TCP connection.
+    /// The name `ipvsadm -Lnc` shows.
     pub const fn name(self) -> &'static str {
         match self {
             State::None => "NONE",
@@ -59,49 +90,63 @@ impl State {
             State::LastAck => "LAST_ACK",
             State::Listen => "LISTEN",
             State::SynAck => "SYNACK",
+            State::SctpInit1 => "INIT1",
+            State::SctpInit => "INIT",
+            State::SctpCookieSent => "C-SENT",
+            State::SctpCookieReplied => "C-REPLIED",
+            State::SctpCookieWait => "C-WAIT",
+            State::SctpCookie => "COOKIE",
+            State::SctpCookieEchoed => "C-ECHOED",
+            State::SctpEstablished => "ESTABLISHED",
+            State::SctpShutdownSent => "S-SENT",
+            State::SctpShutdownReceived => "S-RECEIVED",
+            State::SctpShutdownAckSent => "S-ACK-SENT",
+            State::SctpRejected => "REJECTED",
+            State::SctpClosed => "CLOSED",
         }
     }
 
-    /// True for states that count as active connections (`tcp_state_active_table`).
+    /// True for states that count as active connections (`tcp_state_active_table`, `set_sctp_state`).
     pub const fn is_active(self) -> bool {
-        matches!(self, State::Established | State::SynSent | State::SynRecv | State::SynAck)
+        matches!(
+            self,
+            State::Established | State::SynSent | State::SynRecv | State::SynAck | State::SctpEstablished
+        )
     }
 
+    /// True once both ends have agreed to talk.
+    pub const fn is_established(self) -> bool {
+        matches!(self, State::Established | State::SctpEstablished)
+    }
+
+    /// Its place among TCP's states; no other protocol's state asks.
+    #[inline]
+    pub(super) const fn of_tcp(self) -> usize {
+        let number = self as usize;
+        if number < Self::ALL.len() { number } else { 0 }
+    }
+
+    /// Every state of every protocol, at its number.
+    const BY_NUMBER: [State; 32] = {
+        let mut all = [State::None; 32];
+        let mut number = 0;
+        while number < Self::ALL.len() {
+            all[number] = Self::ALL[number];
+            number += 1;
+        }
+        number = 1;
+        while number < sctp::STATES.len() {
+            all[16 + number] = sctp::STATES[number];
+            number += 1;
+        }
+        all
+    };
+
+    #[inline]
     const fn from_number(number: u8) -> Self {
-        let index = number as usize;
-        if index < Self::ALL.len() { Self::ALL[index] } else { State::None }
+        Self::BY_NUMBER[(number & 31) as usize]
     }
 }
-
-/// Next states by event (rows: SYN, FIN, ACK, RST) and state (columns, in the order of [`State::ALL`]).
-type Transitions = [[State; 11]; 4];
-
-#[rustfmt::skip]
-const INPUT: Transitions = [
-    //       NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
-    /*syn*/ [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
-    /*fin*/ [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW],
-    /*ack*/ [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
-    /*rst*/ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR],
-];
-
-#[rustfmt::skip]
-const OUTPUT: Transitions = [
-    //       NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
-    /*syn*/ [SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR],
-    /*fin*/ [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
-    /*ack*/ [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
-    /*rst*/ [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
-];
-
-#[rustfmt::skip]
-const INPUT_ONLY: Transitions = [
-    //       NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
-    /*syn*/ [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
-    /*fin*/ [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
-    /*ack*/ [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
-    /*rst*/ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
-];
 
 /// State and flags of a connection: one word, so that both change at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,31 +187,20 @@ impl Status {
         }
     }
 
-    /// The status after a TCP packet (`set_tcp_state`). Of several flags RST counts first, then SYN, FIN and
-    /// ACK; a segment without any closes.
-    #[inline]
-    pub const fn after_tcp(self, direction: Direction, flags: TcpFlags) -> Self {
-        let event = if flags.has(TcpFlags::RST) {
-            3
-        } else if flags.has(TcpFlags::SYN) {
-            0
-        } else if flags.has(TcpFlags::FIN) {
-            1
-        } else if flags.has(TcpFlags::ACK) {
-            2
+    /// The status after a packet of this protocol and these flags; of other protocols than TCP and SCTP it stays.
+    pub const fn after(self, protocol: u8, direction: Direction, flags: TcpFlags) -> Self {
+        if protocol == Protocol::Tcp as u8 {
+            self.after_tcp(direction, flags)
+        } else if protocol == Protocol::Sctp as u8 {
+            self.after_sctp(direction, flags)
         } else {
-            return self.in_state(State::Close);
-        };
-        let (table, no_output) = match (direction, self.no_output) {
-            (Direction::Out, _) => (&OUTPUT, false),
-            (Direction::In, true) => (&INPUT_ONLY, true),
-            (Direction::In, false) => (&INPUT, false),
-        };
-        let next = table[event][self.state as usize];
-        Self { no_output, ..self.in_state(next) }
+            self
+        }
     }
 
-    const fn in_state(self, state: State) -> Self {
+    /// The same in another state, counted as that state is.
+    #[inline]
+    pub(super) const fn in_state(self, state: State) -> Self {
         Self { state, inactive: !state.is_active(), ..self }
     }
 }
@@ -210,7 +244,13 @@ impl Timeouts {
     /// The seconds a connection of this protocol and state lives without packets.
     #[inline]
     pub const fn of(&self, protocol: u8, state: State) -> u32 {
-        if protocol == Protocol::Tcp as u8 { self.tcp_s[state as usize] } else { self.udp_s }
+        if protocol == Protocol::Tcp as u8 {
+            self.tcp_s[state.of_tcp()]
+        } else if protocol == Protocol::Sctp as u8 {
+            sctp::timeout_s(state)
+        } else {
+            self.udp_s
+        }
     }
 }
 
@@ -218,74 +258,15 @@ impl Timeouts {
 mod tests {
     use super::*;
 
-    const NEW: Status = Status { state: NO, inactive: true, no_output: false, removed: false };
-
-    fn walk(start: Status, packets: &[(Direction, u8)]) -> Vec<State> {
-        let steps = packets.iter().scan(start, |status, &(direction, flags)| {
-            *status = status.after_tcp(direction, TcpFlags(flags));
-            Some(status.state)
-        });
-        steps.collect()
-    }
-
-    const SYN: u8 = TcpFlags::SYN;
-    const ACK: u8 = TcpFlags::ACK;
-    const FIN: u8 = TcpFlags::FIN | TcpFlags::ACK;
-    const RST: u8 = TcpFlags::RST | TcpFlags::ACK;
-    use Direction::{In, Out};
-
-    #[test]
-    fn a_whole_connection_seen_both_ways() {
-        let packets = [
-            (In, SYN),
-            (Out, SYN | ACK),
-            (In, ACK),
-            (In, ACK),
-            (Out, ACK),
-            (In, FIN),
-            (Out, ACK),
-            (Out, FIN),
-            (In, ACK),
-        ];
-        assert_eq!(walk(NEW, &packets), [SR, SR, ES, ES, ES, CW, CW, TW, TW]);
-    }
-
-    #[test]
-    fn the_server_closes_first() {
-        let start = Status { state: ES, inactive: false, ..NEW };
-        assert_eq!(walk(start, &[(Out, FIN), (In, ACK), (In, FIN), (Out, ACK)]), [FW, FW, TW, TW]);
-    }
-
-    #[test]
-    fn seen_from_one_side_only() {
-        let start = Status { no_output: true, ..NEW };
-        assert_eq!(walk(start, &[(In, SYN), (In, ACK), (In, FIN), (In, ACK)]), [SR, ES, FW, FW]);
-        let other = start.after_tcp(In, TcpFlags(SYN)).after_tcp(Out, TcpFlags(SYN | ACK));
-        assert!(!other.no_output, "the first packet of the server's clears it");
-    }
-
-    #[test]
-    fn the_rows_that_surprise() {
-        let at = |state: State| Status { state, inactive: !state.is_active(), ..NEW };
-        assert_eq!(walk(at(SR), &[(In, RST)]), [SR], "a client's RST leaves SYN_RECV");
-        assert_eq!(walk(at(ES), &[(In, SYN)]), [ES], "a SYN leaves ESTABLISHED");
-        assert_eq!(walk(at(ES), &[(In, RST)]), [CL]);
-        assert_eq!(walk(at(ES), &[(In, 0)]), [CL], "no flags at all close");
-        assert_eq!(walk(at(ES), &[(In, SYN | FIN | RST)]), [CL], "RST comes first");
-        assert_eq!(walk(at(TW), &[(In, SYN)]), [SR]);
-        assert_eq!(walk(at(TW), &[(Out, RST)]), [TW]);
-    }
-
     #[test]
     fn active_is_what_the_kernel_counts_as_active() {
         let active: Vec<_> = State::ALL.into_iter().filter(|s| s.is_active()).collect();
-        assert_eq!(active, [ES, SS, SR, SA]);
-        assert!(!NEW.after_tcp(In, TcpFlags(SYN)).inactive);
+        assert_eq!(active, [State::Established, State::SynSent, State::SynRecv, State::SynAck]);
     }
 
     #[test]
     fn words_give_back_what_was_stored() {
-        for state in State::ALL {
+        for state in State::ALL.into_iter().chain(sctp::STATES) {
             for bits in 0..8u8 {
                 let status =
                     Status { state, inactive: bits & 1 > 0, no_output: bits & 2 > 0, removed: bits & 4 > 0 };
@@ -296,9 +277,10 @@ mod tests {
 
     #[test]
     fn timeouts_are_the_kernels_and_three_can_be_set() {
-        let t = Timeouts::default();
-        assert_eq!((t.of(6, ES), t.of(6, FW), t.of(6, SR), t.of(17, NO)), (900, 120, 60, 300));
-        let t = Timeouts::with(1000, 20, 30);
-        assert_eq!((t.of(6, ES), t.of(6, FW), t.of(6, CL), t.of(17, NO)), (1000, 20, 10, 30));
+        use State::{Close, Established, FinWait, None, SynRecv};
+        let four =
+            |t: Timeouts, third| [t.of(6, Established), t.of(6, FinWait), t.of(6, third), t.of(17, None)];
+        assert_eq!(four(Timeouts::default(), SynRecv), [900, 120, 60, 300]);
+        assert_eq!(four(Timeouts::with(1000, 20, 30), Close), [1000, 20, 10, 30]);
     }
 }

@@ -18,11 +18,21 @@ fn check(frame: &[u8], outcome: &Result<Parsed, Reject>) {
     let Ok(parsed) = outcome else { return };
     let end = parsed.l3 + usize::from(parsed.ip_len);
     assert!(end <= frame.len(), "the packet ends inside the frame");
-    assert!(parsed.l3 + 20 <= parsed.l4 && parsed.l4 + 8 <= end, "headers inside the packet: {parsed:?}");
+    let least = if parsed.is_ipsec() { 0 } else { 8 };
+    assert!(parsed.l3 + 20 <= parsed.l4 && parsed.l4 + least <= end, "headers inside the packet: {parsed:?}");
     let (l3, l4) = (&frame[parsed.l3..], &frame[parsed.l4..]);
-    assert_eq!((l3[0] >> 4, l3[8], l3[9]), (4, parsed.ttl, parsed.key.protocol()));
+    assert_eq!((l3[0] >> 4, l3[8]), (4, parsed.ttl));
     assert_eq!(parsed.key.v4_addresses().to_be_bytes(), l3[12..20]);
-    assert_eq!(parsed.key.ports().to_be_bytes(), l4[..4]);
+    if parsed.is_ipsec() {
+        assert!(
+            matches!(l3[9], 50 | 51) && parsed.key.protocol() == 17 && parsed.key.ports() == 500 << 16 | 500
+        );
+    } else {
+        assert_eq!(
+            (parsed.key.protocol(), parsed.key.ports().to_be_bytes()),
+            (l3[9], l4[..4].try_into().unwrap())
+        );
+    }
 
     let padded = [&frame[..end], &[0xa5; 46]].concat();
     assert_eq!(view(&parse(&padded)), view(outcome), "other padding, same packet");

@@ -15,7 +15,7 @@
 
 use xvs::director::service::{Method, Pool, Protocol};
 
-use super::table::{service, tcp, udp};
+use super::table::{sctp, service, tcp, udp};
 
 /// Orders carried out of one script: enough for every state and a full table, few enough to be quick.
 pub const MAX_ORDERS: usize = 256;
@@ -93,15 +93,17 @@ const SERVICES: [Row; 8] = [
     (Protocol::Tcp, "10.0.0.104:80", Method::Nat, &[("10.1.0.11:80", 0)]),
 ];
 
-/// The services of every script, each with another scheduler.
+/// The services of every script, each with another scheduler; and the same of SCTP.
 pub fn services() -> Vec<Pool> {
     let kinds = xvs::director::sched::Kind::ALL.iter().cycle();
     let build = |(&(protocol, address, method, servers), &scheduler)| {
-        let mut pool = service(protocol, address, method, servers);
-        pool.service.scheduler = scheduler;
-        pool
+        [protocol, Protocol::Sctp].map(|protocol| {
+            let mut pool = service(protocol, address, method, servers);
+            pool.service.scheduler = scheduler;
+            pool
+        })
     };
-    SERVICES.iter().zip(kinds).map(build).collect()
+    SERVICES.iter().zip(kinds).flat_map(build).collect()
 }
 
 /// A SYN, or a datagram, of the nth client of a flood.
@@ -128,8 +130,11 @@ pub mod shape {
     pub const BAD_IP_CHECKSUM: u8 = 128;
 }
 
+/// Of `flags`.
+pub const SCTP: u8 = 32;
+
 /// A frame: `ends` has the service in bits 0-2, the client in 3-5, a reply's server in 7 and in 6 that it is one;
-/// `flags` are TCP's; then the shape.
+/// `flags` are TCP's, or, with bit 5, it is SCTP and bits 0-3 are its first chunk, 15 for none; then the shape.
 fn frame(script: &mut Script<'_>) -> Vec<u8> {
     let (ends, flags, shape) = (script.byte(), script.byte(), script.byte());
     let (protocol, address, _, servers) = SERVICES[usize::from(ends & 7)];
@@ -140,7 +145,12 @@ fn frame(script: &mut Script<'_>) -> Vec<u8> {
     };
     let server = servers[usize::from(ends >> 7) % servers.len()].0;
     let (from, to) = if ends & 64 != 0 { (server, &client[..]) } else { (&client[..], address) };
-    let mut frame = if protocol == Protocol::Tcp {
+    let mut frame = if flags & SCTP != 0 {
+        let second = [(flags >> 6 == 1).then_some((6, &b""[..])), (flags >> 6 == 2).then_some((0, b"odd"))];
+        let first = Some((flags & 15, &b"question"[..])).filter(|(kind, _)| *kind < 15);
+        let chunks: Vec<_> = [first].into_iter().chain(second).flatten().collect();
+        sctp(from, to, &chunks)
+    } else if protocol == Protocol::Tcp {
         let letters = [(1, 'F'), (2, 'S'), (4, 'R'), (16, 'A')];
         let set: String = letters.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, l)| l).collect();
         tcp(from, to, &set)

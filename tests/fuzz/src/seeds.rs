@@ -1,8 +1,9 @@
 //! The inputs to begin with, by the name of their scenario: committed under `seeds/`, written there by
 //! `XVS_WRITE_SEEDS=1 cargo test --test fuzz_replay the_seeds`.
 
+use super::script::SCTP;
 use super::script::shape::*;
-use super::table::{tcp, udp};
+use super::table::{ip, sctp, tcp, udp};
 
 const C: &str = "192.0.2.7:40000";
 const VIP: &str = "10.0.0.100:80";
@@ -26,6 +27,7 @@ fn parse() -> Vec<(&'static str, Vec<u8>)> {
         frame
     };
     let (syn, query) = (tcp(C, VIP, "S"), udp(C, "10.0.0.100:53", b"question"));
+    let init = sctp(C, VIP, &[(1, b"tag, window, streams")]);
     vec![
         ("tcp_syn", syn.clone()),
         ("tcp_fin_padded", [&tcp(C, VIP, "FA")[..], &[0; 9]].concat()),
@@ -44,6 +46,20 @@ fn parse() -> Vec<(&'static str, Vec<u8>)> {
         ("arp", edited(query.clone(), &[(13, 6)])),
         ("bad_ip_checksum", spliced(query[..24].to_vec(), 24, &query[26..])),
         ("truncated", syn[..40].to_vec()),
+        ("sctp_init", init.clone()),
+        ("sctp_cookie_and_abort", sctp(C, VIP, &[(10, b"cookie"), (6, b"")])),
+        (
+            "sctp_chunk_longer_than_the_packet",
+            edited(sctp(C, VIP, &[(10, b"cookie"), (6, b"")]), &[(48, 0xff)]),
+        ),
+        ("sctp_chunk_without_a_length", edited(init.clone(), &[(48, 0), (49, 0)])),
+        ("sctp_without_a_chunk", sctp(C, VIP, &[])),
+        ("sctp_shorter_than_its_header", ip([192, 0, 2, 7].into(), [10, 0, 0, 100].into(), 132, &[1; 11])),
+        ("esp", ip([192, 0, 2, 7].into(), [10, 0, 0, 100].into(), 50, &[1; 24])),
+        (
+            "ah_in_fragments",
+            edited(ip([192, 0, 2, 7].into(), [10, 0, 0, 100].into(), 51, &[1; 24]), &[(20, 0x20)]),
+        ),
     ]
 }
 
@@ -185,6 +201,25 @@ fn engine() -> Vec<(&'static str, Written)> {
         ("wrong_ip_checksum", new().frame(NAT, SYN, EDITED | BAD_IP_CHECKSUM).bytes(&[0, 24, 0xff])),
         ("truncated", truncated),
         ("raw_bytes", new().bytes(&[3, 16]).bytes(b"sixteen raw ones")),
+        (
+            "sctp_whole_association",
+            new()
+                .one(0, NAT, SCTP | 1)
+                .one(0, REPLY, SCTP | 2)
+                .one(0, REPLY_OF_SECOND, SCTP | 2)
+                .one(1, NAT, SCTP | 10 | 128)
+                .one(0, REPLY, SCTP | 11)
+                .one(0, NAT, SCTP)
+                .frame(NAT, SCTP | 7, EDITED)
+                .bytes(&[0, 70, 0xff])
+                .one(0, NAT, SCTP | 10 | 64)
+                .one(0, NAT, SCTP | 1)
+                .wait(8),
+        ),
+        (
+            "sctp_dr",
+            new().one(0, DR, SCTP | 1).one(0, DR, SCTP | 15).one(0, DR, SCTP | 10).one(0, DR, SCTP | 6),
+        ),
         (
             "source_is_the_vip",
             new().frame(NAT, SYN, EDITED | MENDED).bytes(&[3, 26, 10, 27, 0, 28, 0, 29, 100]),

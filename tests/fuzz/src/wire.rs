@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{IpNumber, NetSlice, SlicedPacket, TransportSlice};
 use xvs::director::name::ServiceKey;
 use xvs::director::service::{Method, Pool};
 use xvs::packet::checksum;
 
-use super::table::{Hops, INSIDE_MAC, OUTSIDE_MAC};
+use super::table::{Hops, INSIDE_MAC, OUTSIDE_MAC, crc32c};
 
 /// Offsets of the fields that forwarding may change, and what etherparse reads there.
 #[derive(Debug)]
@@ -21,11 +21,12 @@ struct View {
     protocol: u8,
     from: SocketAddr,
     to: SocketAddr,
-    checksum: u16,
+    checksum: Vec<u8>,
     /// The transport checksum as it should be; none if it was not computed.
-    right: Option<u16>,
+    right: Option<Vec<u8>>,
     ip_right: bool,
-    /// The one's complement sums under the checksums, modulo 0xffff: 0 if right, otherwise the error.
+    /// The one's complement sums under the checksums, modulo 0xffff: 0 if right, otherwise the error. Of CRC32c it is
+    /// the bits that are wrong.
     ip_error: u32,
     error: u32,
 }
@@ -39,21 +40,34 @@ impl View {
         let l3 = if vlan.is_some() { 18 } else { 14 };
         let l4 = l3 + ip.header().slice().len();
         let (source, destination) = (header.source, header.destination);
-        let (offset, sport, dport, checksum, right, covered) = match sliced.transport.as_ref()? {
-            TransportSlice::Tcp(t) => {
+        let (offset, width, right, covered) = match sliced.transport.as_ref() {
+            Some(TransportSlice::Tcp(t)) => {
                 let right = t.calc_checksum_ipv4(source, destination).ok();
-                (16, t.source_port(), t.destination_port(), t.checksum(), right, t.slice())
+                (16, 2, right.map(|sum| sum.to_be_bytes().to_vec()), t.slice())
             }
-            TransportSlice::Udp(u) => {
+            Some(TransportSlice::Udp(u)) => {
                 let udp = u.to_header();
                 let right = udp.calc_checksum_ipv4(&header, u.payload()).ok().filter(|_| udp.checksum != 0);
-                (6, udp.source_port, udp.destination_port, udp.checksum, right, u.slice())
+                (6, 2, right.map(|sum| sum.to_be_bytes().to_vec()), u.slice())
+            }
+            None if header.protocol == IpNumber::SCTP => {
+                let packet = ip.payload().payload;
+                let zeroed = [packet.get(..8)?, &[0; 4], packet.get(12..)?].concat();
+                (8, 4, Some(crc32c(&zeroed).to_le_bytes().to_vec()), packet)
             }
             _ => return None,
         };
+        let port = |at: usize| u16::from_be_bytes([covered[at], covered[at + 1]]);
+        let checksum = covered[offset..offset + width].to_vec();
         let len = u16::try_from(covered.len()).ok()?.to_be_bytes();
         let pseudo = [&source[..], &destination, &[0, header.protocol.0], &len, covered].concat();
-        let error = if right.is_some() { sum(&pseudo) } else { 0 };
+        let error = match &right {
+            Some(right) if width == 4 => {
+                checksum.iter().zip(right).fold(0, |error, (is, should)| error << 8 | u32::from(is ^ should))
+            }
+            Some(_) => sum(&pseudo),
+            None => 0,
+        };
         Some(Self {
             l3,
             l4,
@@ -62,8 +76,8 @@ impl View {
             total_len: ip.header().total_len(),
             ttl: header.time_to_live,
             protocol: header.protocol.0,
-            from: SocketAddr::new(IpAddr::from(source), sport),
-            to: SocketAddr::new(IpAddr::from(destination), dport),
+            from: SocketAddr::new(IpAddr::from(source), port(0)),
+            to: SocketAddr::new(IpAddr::from(destination), port(2)),
             checksum,
             right,
             ip_right: header.calc_header_checksum() == header.header_checksum,
@@ -79,7 +93,7 @@ impl View {
         blank(self.l3 + 8, 1);
         blank(self.l3 + 10, 10);
         blank(self.l4, 4);
-        blank(self.checksum_at, 2);
+        blank(self.checksum_at, self.checksum.len());
         rest
     }
 }
@@ -141,6 +155,6 @@ pub fn mend_ip(frame: &mut [u8], l3: usize) {
 pub fn mend_transport(frame: &mut [u8]) {
     let Some(view) = View::of(frame) else { return };
     if let Some(right) = view.right {
-        frame[view.checksum_at..view.checksum_at + 2].copy_from_slice(&right.to_be_bytes());
+        frame[view.checksum_at..view.checksum_at + right.len()].copy_from_slice(&right);
     }
 }

@@ -14,8 +14,8 @@ fn a_service() {
     let protocols = [
         "protocol = \"udp\"",
         "protocol = \"TCP\" #! error | protocol = \"TCP\" is unknown | did you mean \"tcp\"? | tcp, udp",
-        "protocol = \"icmp\" #! error | protocol = \"icmp\" is unknown | use one of: tcp, udp",
-        "protocol = \"sctp\" #! error | protocol = \"sctp\" is not supported yet | tcp, udp",
+        "protocol = \"icmp\" #! error | protocol = \"icmp\" is unknown | use one of: tcp, udp, sctp",
+        "protocol = \"sctp\"",
         "protocol = 6 #! error | protocol = 6 is a whole number | quotes",
     ];
     each(&[DIRECTOR, "[[service]]\n", address], &protocols, &[SERVER]);
@@ -223,7 +223,11 @@ fn mark_rules() {
         &[DIRECTOR, service, SERVER],
     );
     let protocol = "[[mark]]\nmark = 5\ndestination = \"192.0.2.20\"\n";
-    let lines = ["protocol = \"udp\"", "protocol = \"sctp\" #! error | not supported yet | tcp, udp"];
+    let lines = [
+        "protocol = \"udp\"",
+        "protocol = \"sctp\"",
+        "protocol = \"dccp\" #! error | unknown | tcp, udp, sctp",
+    ];
     each(&[protocol], &lines, &[DIRECTOR, service, SERVER]);
     let single = "[mark] #! error | `mark` is a table | [[mark]] | two brackets\nmark = 5";
     each(&[single], &["\n"], &[DIRECTOR, SERVICE, SERVER]);
