@@ -37,6 +37,10 @@ impl NextHops for Hops {
         Some(Hop { port, dst_mac: MAC, src_mac: MAC, vlan: None, mtu: 1500 })
     }
 
+    fn source(&self, _: IpAddr) -> Option<IpAddr> {
+        None
+    }
+
     fn back_to(&self, _: PortId, _: [u8; 6]) -> Option<Hop> {
         None
     }

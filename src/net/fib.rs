@@ -49,6 +49,8 @@ pub(crate) struct RouteEntry {
     pub prefix: IpNet,
     /// Lower wins among equal prefixes; the first one listed wins among equal metrics.
     pub metric: u32,
+    /// The address of this host that its own packets come from (`src`).
+    pub source: Option<IpAddr>,
     pub kind: RouteKind,
 }
 
@@ -66,8 +68,11 @@ enum Action {
     Local,
     Unreachable,
     Throw,
-    /// Never empty; with the sum of the weights up to and including each one.
-    Ways(Box<[(u64, Target)]>),
+    /// Never empty; with the sum of the weights up to and including each one. Own packets come from `source`.
+    Ways {
+        ways: Box<[(u64, Target)]>,
+        source: Option<IpAddr>,
+    },
 }
 
 /// What was decided for a destination.
@@ -102,7 +107,7 @@ impl Fib {
             }
         }
         let tables = best.map(|table| {
-            table.iter().map(|(prefix, route)| (prefix, action(&route.kind, &usable, hops))).collect()
+            table.iter().map(|(prefix, route)| (prefix, action(route, &usable, hops))).collect()
         });
         Self { tables, ipv4_rules_changed }
     }
@@ -114,25 +119,36 @@ impl Fib {
             |action| match action {
                 Action::Local => Decision::Local,
                 Action::Unreachable | Action::Throw => Decision::Unreachable,
-                Action::Ways(ways) => Decision::Way(choose(ways, flow_hash)),
+                Action::Ways { ways, .. } => Decision::Way(choose(ways, flow_hash)),
             },
         )
     }
 
     /// All ways of the route to `destination`; empty for anything but a unicast route.
     pub(crate) fn ways(&self, destination: IpAddr) -> impl Iterator<Item = &Target> {
-        let action = self.actions(destination).into_iter().flatten().find(|a| **a != Action::Throw);
-        let ways: &[(u64, Target)] = match action {
-            Some(Action::Ways(ways)) => ways,
-            _ => &[],
-        };
-        ways.iter().map(|(_, target)| target)
+        self.unicast(destination).into_iter().flat_map(|(ways, _)| ways).map(|(_, target)| target)
+    }
+
+    /// The address that packets of this host to `destination` come from: as its route says, or the one to its gateway.
+    pub(crate) fn source(&self, destination: IpAddr) -> Option<IpAddr> {
+        let (ways, source) = self.unicast(destination)?;
+        source.or_else(|| match choose(ways, 0) {
+            Target::Gateway { key: (_, gateway), .. } => self.unicast(*gateway)?.1,
+            Target::OnLink { .. } => None,
+        })
+    }
+
+    fn unicast(&self, destination: IpAddr) -> Option<(&[(u64, Target)], Option<IpAddr>)> {
+        match self.actions(destination).into_iter().flatten().find(|a| **a != Action::Throw) {
+            Some(Action::Ways { ways, source }) => Some((ways, *source)),
+            _ => None,
+        }
     }
 
     /// The gateways of all routes, in the order of the tables, with repetitions.
     pub(crate) fn gateways(&self) -> impl Iterator<Item = HopKey> {
         let actions = self.tables.iter().flat_map(|table| table.values());
-        let ways = actions.filter_map(|a| if let Action::Ways(ways) = a { Some(ways) } else { None });
+        let ways = actions.filter_map(|a| if let Action::Ways { ways, .. } = a { Some(ways) } else { None });
         ways.flat_map(|ways| ways.iter()).filter_map(|(_, target)| match target {
             Target::Gateway { key, .. } => Some(*key),
             Target::OnLink { .. } => None,
@@ -158,8 +174,8 @@ impl Fib {
     }
 }
 
-fn action(kind: &RouteKind, usable: impl Fn(u32) -> bool, hops: &mut HopTable) -> Action {
-    let ways = match kind {
+fn action(route: &RouteEntry, usable: impl Fn(u32) -> bool, hops: &mut HopTable) -> Action {
+    let ways = match &route.kind {
         RouteKind::Local => return Action::Local,
         RouteKind::Refused => return Action::Unreachable,
         RouteKind::Throw => return Action::Throw,
@@ -178,7 +194,10 @@ fn action(kind: &RouteKind, usable: impl Fn(u32) -> bool, hops: &mut HopTable) -
         };
         live.push((sum, target));
     }
-    if live.is_empty() { Action::Unreachable } else { Action::Ways(live.into()) }
+    if live.is_empty() {
+        return Action::Unreachable;
+    }
+    Action::Ways { ways: live.into(), source: route.source }
 }
 
 /// Picks by weight: the hash, scaled to the sum of the weights, falls into one way's share.
@@ -199,7 +218,7 @@ mod tests {
     }
 
     fn route(table: Table, prefix: &str, metric: u32, kind: RouteKind) -> RouteEntry {
-        RouteEntry { table, prefix: prefix.parse().unwrap(), metric, kind }
+        RouteEntry { table, prefix: prefix.parse().unwrap(), metric, source: None, kind }
     }
 
     fn build(routes: &[RouteEntry]) -> Fib {
@@ -265,6 +284,25 @@ mod tests {
     }
 
     #[test]
+    fn own_packets_come_from_the_address_that_the_route_or_that_to_its_gateway_names() {
+        let from = |prefix, gateway, source: &str| {
+            let kind = RouteKind::Unicast(vec![way(1, gateway, 1)]);
+            RouteEntry { source: source.parse().ok(), ..route(Table::Main, prefix, 0, kind) }
+        };
+        let fib = build(&[
+            from("10.1.0.0/24", "", "10.1.0.1"),
+            from("10.2.0.0/24", "10.1.0.9", ""),
+            from("10.3.0.0/24", "10.1.0.9", "10.9.9.9"),
+            from("10.4.0.0/24", "", ""),
+        ]);
+        let source = |to: &str| fib.source(to.parse().unwrap()).map(|it| it.to_string());
+        assert_eq!(source("10.1.0.11").as_deref(), Some("10.1.0.1"));
+        assert_eq!(source("10.2.0.11").as_deref(), Some("10.1.0.1"));
+        assert_eq!(source("10.3.0.11").as_deref(), Some("10.9.9.9"));
+        assert_eq!([source("10.4.0.11"), source("10.5.0.11")], [None, None]);
+    }
+
+    #[test]
     fn several_ways_share_by_weight() {
         let ways = vec![way(1, "10.0.0.1", 1), way(2, "10.0.0.2", 3)];
         let fib = build(&[route(Table::Main, "0.0.0.0/0", 0, RouteKind::Unicast(ways))]);
@@ -298,7 +336,8 @@ mod tests {
                 (false, 0) => RouteKind::Refused,
                 (false, n) => RouteKind::Unicast(vec![way(n, &format!("10.9.9.{n}"), 1)]),
             };
-            RouteEntry { table: if local { Table::Local } else { Table::Main }, prefix, metric, kind }
+            let table = if local { Table::Local } else { Table::Main };
+            RouteEntry { table, prefix, metric, source: None, kind }
         })
     }
 

@@ -160,6 +160,7 @@ mod tests {
             table: Table::Main,
             prefix: prefix.parse().unwrap(),
             metric: 0,
+            source: None,
             kind: RouteKind::Unicast(vec![way(gateway)]),
         };
         Network {

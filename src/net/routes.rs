@@ -48,12 +48,13 @@ pub(crate) fn route_entry(message: &RouteMessage) -> Option<RouteEntry> {
     let table = followed_table(message)?;
     let mut destination = unspecified;
     let mut metric = 0;
-    let mut several = None;
+    let (mut several, mut source) = (None, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => destination = plain_address(address)?,
             RouteAttribute::Priority(priority) => metric = *priority,
             RouteAttribute::MultiPath(hops) => several = Some(hops),
+            RouteAttribute::PrefSource(address) => source = plain_address(address),
             _ => {}
         }
     }
@@ -75,7 +76,7 @@ pub(crate) fn route_entry(message: &RouteMessage) -> Option<RouteEntry> {
         _ => RouteKind::Refused,
     };
     let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?.trunc();
-    Some(RouteEntry { table, prefix, metric, kind })
+    Some(RouteEntry { table, prefix, metric, source, kind })
 }
 
 fn way(ifindex: u32, attributes: &[RouteAttribute]) -> Way {

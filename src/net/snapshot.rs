@@ -81,6 +81,12 @@ impl Snapshot {
         }
     }
 
+    /// The address of this host that its own packets to `destination` come from, as the routes name it: that to the
+    /// destination, or that to its gateway.
+    pub fn source(&self, destination: IpAddr) -> Option<IpAddr> {
+        self.fib.source(destination)
+    }
+
     /// The next hop itself; `None` while the kernel does not know its MAC address.
     pub fn hop(&self, id: HopId) -> Option<&Hop> {
         self.hops.get(id.0 as usize)?.as_ref()

@@ -1,4 +1,4 @@
-//! Bytes to meaning and back: parsing, flow keys, checksums, header edits.
+//! Bytes to meaning and back: parsing, flow keys, checksums, header edits, ICMP errors.
 //!
 //! Knows nothing of services, connections or sockets. Nothing here panics on any bytes: a frame that
 //! cannot be understood is a [`parse::Reject`].
@@ -7,4 +7,5 @@ pub mod answer;
 pub mod checksum;
 pub mod edit;
 pub mod flow;
+pub mod icmp;
 pub mod parse;

@@ -71,12 +71,68 @@ pub struct Parsed {
     pub flags: TcpFlags,
 }
 
+/// The IPv4 packet in a frame, whole.
+pub(super) struct Ipv4<'f> {
+    pub(super) header: Ipv4HeaderSlice<'f>,
+    /// What is behind the header, padding not.
+    pub(super) payload: &'f [u8],
+    /// Offset of the header in the frame.
+    pub(super) l3: usize,
+    pub(super) vlan: Option<u16>,
+}
+
+impl Ipv4<'_> {
+    /// As it is understood once the key is known.
+    #[inline(always)]
+    pub(super) fn parsed(&self, key: FlowKey, flags: TcpFlags) -> Parsed {
+        let Self { header, l3, vlan, .. } = self;
+        let (l4, ip_len) = (l3 + header.slice().len(), header.total_len());
+        Parsed { key, l3: *l3, l4, ip_len, vlan: *vlan, ttl: header.ttl(), flags }
+    }
+}
+
 /// Reads the headers of `frame`.
 ///
 /// # Errors
 /// The reason why the director cannot look the packet up; the frame may still be a good one.
 #[inline]
 pub fn parse(frame: &[u8]) -> Result<Parsed, Reject> {
+    let ip = ipv4(frame)?;
+    let payload = ip.payload;
+    let protocol = ip.header.protocol();
+    let flags = match protocol {
+        IpNumber::TCP => {
+            let tcp = TcpHeaderSlice::from_slice(payload).map_err(|e| match e {
+                etherparse::err::tcp::HeaderSliceError::Len(_) => Reject::Truncated,
+                etherparse::err::tcp::HeaderSliceError::Content(_) => Reject::BadHeader,
+            })?;
+            TcpFlags(tcp.slice()[13])
+        }
+        IpNumber::UDP => {
+            let &[_, _, _, _, high, low, _, _] = payload.first_chunk().ok_or(Reject::Truncated)?;
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            if length < 8 || length > payload.len() {
+                return Err(Reject::BadHeader);
+            }
+            TcpFlags::default()
+        }
+        IpNumber::ICMP => return Err(Reject::Icmp),
+        _ => return Err(Reject::Protocol),
+    };
+    let ports = u32::from_be_bytes(*payload.first_chunk().ok_or(Reject::Truncated)?);
+    Ok(ip.parsed(key(&ip.header, ports), flags))
+}
+
+/// The key of a packet with this header and, in front of what it carries, these ports.
+#[inline(always)]
+pub(super) fn key(ip: &Ipv4HeaderSlice<'_>, ports: u32) -> FlowKey {
+    let (source, destination) = (u32::from_be_bytes(ip.source()), u32::from_be_bytes(ip.destination()));
+    FlowKey::v4(ip.protocol().0, source, destination, ports)
+}
+
+/// The IPv4 packet in `frame`, if it is whole and no fragment.
+#[inline(always)]
+pub(super) fn ipv4(frame: &[u8]) -> Result<Ipv4<'_>, Reject> {
     let ethernet = Ethernet2HeaderSlice::from_slice(frame).map_err(|_| Reject::Truncated)?;
     let (mut kind, mut l3, mut vlan) = (ethernet.ether_type(), ethernet.slice().len(), None);
     if kind == EtherType::VLAN_TAGGED_FRAME || kind == EtherType::PROVIDER_BRIDGING {
@@ -109,30 +165,7 @@ pub fn parse(frame: &[u8]) -> Result<Parsed, Reject> {
         return Err(Reject::Fragment);
     }
 
-    let protocol = ip.protocol();
-    let flags = match protocol {
-        IpNumber::TCP => {
-            let tcp = TcpHeaderSlice::from_slice(payload).map_err(|e| match e {
-                etherparse::err::tcp::HeaderSliceError::Len(_) => Reject::Truncated,
-                etherparse::err::tcp::HeaderSliceError::Content(_) => Reject::BadHeader,
-            })?;
-            TcpFlags(tcp.slice()[13])
-        }
-        IpNumber::UDP => {
-            let &[_, _, _, _, high, low, _, _] = payload.first_chunk().ok_or(Reject::Truncated)?;
-            let length = usize::from(u16::from_be_bytes([high, low]));
-            if length < 8 || length > payload.len() {
-                return Err(Reject::BadHeader);
-            }
-            TcpFlags::default()
-        }
-        IpNumber::ICMP => return Err(Reject::Icmp),
-        _ => return Err(Reject::Protocol),
-    };
-    let ports = u32::from_be_bytes(*payload.first_chunk().ok_or(Reject::Truncated)?);
-    let key =
-        FlowKey::v4(protocol.0, u32::from_be_bytes(ip.source()), u32::from_be_bytes(ip.destination()), ports);
-    Ok(Parsed { key, l3, l4: l3 + header_len, ip_len, vlan, ttl: ip.ttl(), flags })
+    Ok(Ipv4 { header: ip, payload, l3, vlan })
 }
 
 fn rest(frame: &[u8], from: usize) -> &[u8] {

@@ -29,6 +29,10 @@ impl NextHops for Snapshot {
         Some(Hop { port: hop.port, dst_mac: hop.dst_mac, src_mac: hop.src_mac, vlan: hop.vlan, mtu: hop.mtu })
     }
 
+    fn source(&self, destination: IpAddr) -> Option<IpAddr> {
+        Snapshot::source(self, destination)
+    }
+
     fn back_to(&self, port: PortId, mac: [u8; 6]) -> Option<Hop> {
         let exit = self.port(port)?;
         Some(Hop { port, dst_mac: mac, src_mac: exit.mac, vlan: None, mtu: exit.mtu })

@@ -57,6 +57,10 @@ impl NextHops for NoHops {
         None
     }
 
+    fn source(&self, _destination: IpAddr) -> Option<IpAddr> {
+        None
+    }
+
     fn back_to(&self, _port: PortId, _mac: [u8; 6]) -> Option<Hop> {
         None
     }

@@ -1,7 +1,7 @@
 //! A director on a table: real frames in, verdicts and frames out, time set by hand.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
@@ -21,6 +21,9 @@ use xvs::director::{Director, Size, conn::state::State};
 pub const OUTSIDE: PortId = 0;
 pub const INSIDE: PortId = 1;
 
+/// The director's own address towards servers.
+pub const INSIDE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+
 pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
 pub const OUTSIDE_MAC: [u8; 6] = [2, 0xd, 0, 0, 0, 0];
@@ -34,13 +37,22 @@ pub struct Hops {
     pub client_route: Route,
     pub mtu: u16,
     pub vlan: Option<u16>,
+    /// Whether the routes to servers name an address of the director.
+    pub names_source: bool,
 }
 
 impl Hops {
     fn new() -> Self {
         let server = |n| (u32::from(n), [2, 0, 0, 0, 0xa, n]);
         let macs = (11..=20).map(server).chain([(0, ROUTER_MAC)]).collect();
-        Self { generation: 1, macs, client_route: Route::Via(HopId(0)), mtu: 1500, vlan: None }
+        Self {
+            generation: 1,
+            macs,
+            client_route: Route::Via(HopId(0)),
+            mtu: 1500,
+            vlan: None,
+            names_source: true,
+        }
     }
 }
 
@@ -60,6 +72,11 @@ impl NextHops for Hops {
         let dst_mac = *self.macs.get(&id.0)?;
         let (port, src_mac) = if id.0 == 0 { (OUTSIDE, OUTSIDE_MAC) } else { (INSIDE, INSIDE_MAC) };
         Some(Hop { port, dst_mac, src_mac, vlan: self.vlan, mtu: self.mtu })
+    }
+
+    fn source(&self, destination: IpAddr) -> Option<IpAddr> {
+        let is_inside = matches!(self.route(destination, 0), Route::Via(HopId(11..)));
+        (is_inside && self.names_source).then_some(INSIDE_ADDRESS.into())
     }
 
     fn back_to(&self, port: PortId, mac: [u8; 6]) -> Option<Hop> {
@@ -159,10 +176,10 @@ pub fn read_answer(frame: &[u8]) -> String {
         Some(TransportSlice::Icmpv4(icmp)) => {
             assert_eq!(xvs::packet::checksum::of(icmp.slice()), 0, "ICMP checksum");
             let quoted = etherparse::Ipv4HeaderSlice::from_slice(icmp.payload()).expect("a quoted header");
-            assert_eq!(
-                (quoted.source_addr(), quoted.destination_addr()),
-                (to, from),
-                "the sender's own packet"
+            assert_eq!(quoted.source_addr(), to, "the sender's own packet");
+            assert!(
+                quoted.destination_addr() == from || from == INSIDE_ADDRESS,
+                "in the name of who it was sent to"
             );
             format!("{from} tells {to}: type {} code {}", icmp.type_u8(), icmp.code_u8())
         }

@@ -5,6 +5,7 @@
 
 mod client;
 mod director;
+mod icmp;
 mod itself;
 mod lab;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
@@ -67,6 +68,11 @@ scenarios! {
         listing_save_restore "10-listing-save-restore.txt",
         howtos "11-howtos.txt",
         reuse_mode_off "12-reuse-mode-off.txt",
+        port_unreachable "35-port-unreachable.txt",
+        fragmentation_needed "36-fragmentation-needed.txt",
+        nat_icmp_send "37-nat-icmp-send.txt",
+        schedule_icmp "38-schedule-icmp.txt",
+        icmp_of_others "39-icmp-of-others.txt",
 }
 
 fn play_against_xvs(file: &str) {

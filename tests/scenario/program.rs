@@ -4,6 +4,7 @@
 
 mod client;
 mod director;
+mod icmp;
 mod ipvs;
 mod lab;
 #[allow(dead_code, reason = "shared: no program uses all of it")]

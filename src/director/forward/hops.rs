@@ -50,6 +50,9 @@ pub trait NextHops {
     /// The next hop itself; `None` while its MAC address is not known.
     fn hop(&self, id: HopId) -> Option<Hop>;
 
+    /// The address of the director's own that its packets to `destination` come from, if the routes name one.
+    fn source(&self, destination: IpAddr) -> Option<IpAddr>;
+
     /// A way back to a MAC address that a frame came from at `port`: what is left where the kernel knows no
     /// neighbour for a client. `None` if there is no such interface.
     fn back_to(&self, port: PortId, mac: [u8; 6]) -> Option<Hop>;
