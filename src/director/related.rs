@@ -35,10 +35,17 @@ impl<H: NextHops> Work<'_, H> {
             return self.relay_anew(packet, &error);
         };
         let direction = found.direction;
-        self.count(ServerId(slot.server_id()), direction, parsed);
+        let id = ServerId(slot.server_id());
+        if direction == Direction::In {
+            self.count(id, direction, parsed);
+        }
         let hop = self.next_hop(slot, direction, parsed, packet, false)?;
+        forward::check(parsed, &hop)?;
+        if direction == Direction::Out {
+            self.count(id, direction, parsed);
+        }
         let quoted = slot.key(direction.opposite());
-        send(packet, &error, direction, slot.recipe(direction), &quoted, &hop)
+        Ok(send(packet, &error, direction, slot.recipe(direction), &quoted, &hop))
     }
 
     /// Relays an error about a packet of no connection, if `schedule_icmp` says so, to the server that is chosen for
@@ -75,7 +82,8 @@ impl<H: NextHops> Work<'_, H> {
             Route::Unknown => return Err(DropReason::Unresolved),
             Route::Unreachable => return Err(DropReason::NoRoute),
         };
-        send(packet, error, Direction::In, plan.client, &plan.reply_key, &hop)
+        forward::check(parsed, &hop)?;
+        Ok(send(packet, error, Direction::In, plan.client, &plan.reply_key, &hop))
     }
 
     /// An error about what somebody sent to a NAT server itself is routed on, as that was; any other is the host's.
@@ -109,8 +117,7 @@ fn send(
     recipe: Recipe,
     quoted: &FlowKey,
     hop: &Hop,
-) -> Result<PortId, DropReason> {
-    forward::check(&error.parsed, hop)?;
+) -> PortId {
     let frame = packet.frame();
     let addresses = match (recipe.rewrite, direction) {
         (Rewrite::None, _) => Delta::default(),
@@ -121,5 +128,5 @@ fn send(
     };
     edit::decrement_ttl(frame, &error.parsed, addresses.and(Delta::TTL_MINUS_ONE));
     edit::set_macs(frame, hop.dst_mac, hop.src_mac);
-    Ok(hop.port)
+    hop.port
 }

@@ -68,11 +68,15 @@ enum Action {
     Local,
     Unreachable,
     Throw,
-    /// Never empty; with the sum of the weights up to and including each one. Own packets come from `source`.
-    Ways {
-        ways: Box<[(u64, Target)]>,
-        source: Option<IpAddr>,
-    },
+    Unicast(Unicast),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Unicast {
+    /// Never empty; with the sum of the weights up to and including each one.
+    ways: Box<[(u64, Target)]>,
+    /// Where packets of this host come from that take them.
+    source: Option<IpAddr>,
 }
 
 /// What was decided for a destination.
@@ -119,28 +123,28 @@ impl Fib {
             |action| match action {
                 Action::Local => Decision::Local,
                 Action::Unreachable | Action::Throw => Decision::Unreachable,
-                Action::Ways { ways, .. } => Decision::Way(choose(ways, flow_hash)),
+                Action::Unicast(route) => Decision::Way(choose(&route.ways, flow_hash)),
             },
         )
     }
 
     /// All ways of the route to `destination`; empty for anything but a unicast route.
     pub(crate) fn ways(&self, destination: IpAddr) -> impl Iterator<Item = &Target> {
-        self.unicast(destination).into_iter().flat_map(|(ways, _)| ways).map(|(_, target)| target)
+        self.unicast(destination).into_iter().flat_map(|route| &route.ways).map(|(_, target)| target)
     }
 
     /// The address that packets of this host to `destination` come from: as its route says, or the one to its gateway.
     pub(crate) fn source(&self, destination: IpAddr) -> Option<IpAddr> {
-        let (ways, source) = self.unicast(destination)?;
-        source.or_else(|| match choose(ways, 0) {
-            Target::Gateway { key: (_, gateway), .. } => self.unicast(*gateway)?.1,
+        let route = self.unicast(destination)?;
+        route.source.or_else(|| match choose(&route.ways, 0) {
+            Target::Gateway { key: (_, gateway), .. } => self.unicast(*gateway)?.source,
             Target::OnLink { .. } => None,
         })
     }
 
-    fn unicast(&self, destination: IpAddr) -> Option<(&[(u64, Target)], Option<IpAddr>)> {
+    fn unicast(&self, destination: IpAddr) -> Option<&Unicast> {
         match self.actions(destination).into_iter().flatten().find(|a| **a != Action::Throw) {
-            Some(Action::Ways { ways, source }) => Some((ways, *source)),
+            Some(Action::Unicast(route)) => Some(route),
             _ => None,
         }
     }
@@ -148,8 +152,8 @@ impl Fib {
     /// The gateways of all routes, in the order of the tables, with repetitions.
     pub(crate) fn gateways(&self) -> impl Iterator<Item = HopKey> {
         let actions = self.tables.iter().flat_map(|table| table.values());
-        let ways = actions.filter_map(|a| if let Action::Ways { ways, .. } = a { Some(ways) } else { None });
-        ways.flat_map(|ways| ways.iter()).filter_map(|(_, target)| match target {
+        let routes = actions.filter_map(|a| if let Action::Unicast(route) = a { Some(route) } else { None });
+        routes.flat_map(|route| route.ways.iter()).filter_map(|(_, target)| match target {
             Target::Gateway { key, .. } => Some(*key),
             Target::OnLink { .. } => None,
         })
@@ -197,7 +201,7 @@ fn action(route: &RouteEntry, usable: impl Fn(u32) -> bool, hops: &mut HopTable)
     if live.is_empty() {
         return Action::Unreachable;
     }
-    Action::Ways { ways: live.into(), source: route.source }
+    Action::Unicast(Unicast { ways: live.into(), source: route.source })
 }
 
 /// Picks by weight: the hash, scaled to the sum of the weights, falls into one way's share.

@@ -145,7 +145,7 @@ fn what_servers_and_routers_say_of_a_request_goes_to_the_client_in_the_vips_name
 fn a_dr_server_gets_the_error_as_it_came() {
     let mut t = opened();
     let before = frag_needed(OUTER, &tcp(DR, C, "A"));
-    let (verdict, after) = t.batch(0, &[before.clone()], OUTSIDE).remove(0);
+    let (verdict, after) = t.batch(0, std::slice::from_ref(&before), OUTSIDE).remove(0);
     assert_eq!(verdict, Verdict::Transmit(INSIDE));
     assert_eq!(&after[..12], &[[2, 0, 0, 0, 0xa, 13], INSIDE_MAC].concat());
     // TTL and header checksum.
@@ -215,7 +215,7 @@ fn an_error_about_a_packet_to_a_nat_server_itself_is_routed_on_as_it_is() {
     let mut t = opened();
     t.tune("nat_icmp_send", 1);
     let before = frag_needed(INNER, &tcp("192.0.2.8:1", S, "A"));
-    let (verdict, after) = t.batch(0, &[before.clone()], INSIDE).remove(0);
+    let (verdict, after) = t.batch(0, std::slice::from_ref(&before), INSIDE).remove(0);
     assert_eq!((verdict, &after[..6]), (Verdict::Transmit(OUTSIDE), &ROUTER_MAC[..]));
     assert_eq!((after[22], &after[26..]), (59, &before[26..]));
     assert_eq!(t.director.stats[0].strays(), 1);
@@ -239,7 +239,10 @@ fn nobody_is_told_that_an_error_goes_no_further() {
     t.hops.mtu = 1500;
     t.hops.client_route = Route::Unreachable;
     t.hops.generation += 1;
+    let before = traffic(&t, "tcp:10.0.0.100:80", S);
     assert_eq!(relay(&mut t, frag_needed(INNER, &tcp(C, S, "A")), INSIDE), Err(DropReason::NoRoute));
+    assert_eq!(t.tcp(S, C, "A"), Err(DropReason::NoRoute));
+    assert_eq!(traffic(&t, "tcp:10.0.0.100:80", S), before, "what does not leave does not count");
 }
 
 #[test]
@@ -331,7 +334,7 @@ proptest! {
         t.tune("schedule_icmp", u32::from(schedules));
         let dropped = |t: &Table| t.director.drops().iter().map(|(_, n)| n).sum::<u64>();
         let before = dropped(&t);
-        let (verdict, after) = t.batch(0, &[frame.clone()], OUTSIDE).remove(0);
+        let (verdict, after) = t.batch(0, std::slice::from_ref(&frame), OUTSIDE).remove(0);
         prop_assert_eq!(after.len(), frame.len());
         match verdict {
             Verdict::Transmit(_) if after[23] == 1 => {

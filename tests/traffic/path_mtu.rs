@@ -29,13 +29,21 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// Up and then down on one connection, each more than a window. Gives back the server's name.
 fn transfer(lab: &Lab, netns: &str, from: Ipv4Addr, vip: SocketAddrV4) -> String {
-    std::fs::write(lab.dir().join("file"), vec![b'x'; LEN]).expect("file written");
+    prepare(lab);
     client::run_in(netns, async || {
-        let (name, mut wire) = upload(from, vip).await;
-        wire.write(b"send file\n").await.expect("asked");
-        assert_eq!(within(LIMIT, wire.bytes(LEN)).await.expect("the whole file").len(), LEN);
+        let (name, wire) = upload(from, vip).await;
+        download(wire).await;
         name
     })
+}
+
+fn prepare(lab: &Lab) {
+    std::fs::write(lab.dir().join("file"), vec![b'x'; LEN]).expect("file written");
+}
+
+async fn download(mut wire: Wire) {
+    wire.write(b"send file\n").await.expect("asked");
+    assert_eq!(within(LIMIT, wire.bytes(LEN)).await.expect("the whole file").len(), LEN);
 }
 
 async fn upload(from: Ipv4Addr, vip: SocketAddrV4) -> (String, Wire) {
@@ -176,21 +184,24 @@ fn the_directors_own_narrow_interfaces_are_learnt_by_who_sends_too_much() {
         one(DR_VIP, "dr", SocketAddrV4::new(rip("b"), 80)),
     ];
     let xvs = Xvs::start(&lab, &config(&services));
-    let narrow = |device: &str| lab.ip("director", &[format!("link set {device} mtu {SMALL}")]);
-    let clients = lab.netns("clients");
-    narrow("lb1");
-    for (vip, server) in [(nat, "a"), (dr, "b")] {
-        until("the client has learnt the MTU of lb1", || {
-            // Only up: what comes down to lb1 is lost there, as at any interface that is narrower than its link.
-            assert_eq!(client::run(&lab, async || upload(NEAR, vip).await.0), server);
-            learnt(&lab, "clients", *vip.ip(), NEAR) == Some(SMALL)
-        });
-    }
-    narrow("lb0");
+    prepare(&lab);
+    // One direction each: what comes in by the narrow one and is too long is lost before anybody can say so.
+    let set = |device: &str, mtu: u16| lab.ip("director", &[format!("link set {device} mtu {mtu}")]);
+    set("lb0", SMALL);
     until("the server has learnt the MTU of lb0", || {
-        assert_eq!(transfer(&lab, &clients, NEAR, nat), "a");
+        client::run(&lab, async || download(connect(NEAR, nat).await.expect("connected")).await);
         learnt(&lab, "a", NEAR, rip("a")) == Some(SMALL)
     });
+    set("lb0", 1500);
+    set("lb1", SMALL);
+    // To another client, of which the servers have learnt nothing: they tell it how long its segments may be.
+    let other = lab::client(1);
+    for (vip, server) in [(nat, "a"), (dr, "b")] {
+        until("the client has learnt the MTU of lb1", || {
+            assert_eq!(client::run(&lab, async || upload(other, vip).await.0), server);
+            learnt(&lab, "clients", *vip.ip(), other) == Some(SMALL)
+        });
+    }
     drop(xvs.stop());
 }
 
