@@ -208,19 +208,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         let new_tick = self.note(slot, found, parsed);
         let hop = self.next_hop(slot, direction, parsed, packet, new_tick);
         let opposite = || slot.key(direction.opposite());
-        let sent = self.send(packet, parsed, direction, hop, slot.recipe(direction), opposite);
-        sent.inspect_err(|refusal| self.went_no_further(refusal.reason, slot, direction, parsed))
-    }
-
-    /// A server's packet counts as it leaves: where the kernel finds that it cannot (`ip_forward`), IPVS has not seen
-    /// it yet. A client's has been seen by then (`ip_vs_in_stats`).
-    #[cold]
-    fn went_no_further(&self, reason: DropReason, slot: &Slot, direction: Direction, parsed: &Parsed) {
-        let id = ServerId(slot.server_id());
-        let unseen = matches!(reason, DropReason::TtlExpired | DropReason::TooBig | DropReason::NoRoute);
-        if unseen && direction == Direction::Out && self.available.has(id) {
-            self.stats.packet_not_out(id, parsed.ip_len);
-        }
+        self.send(packet, parsed, direction, hop, slot.recipe(direction), opposite)
     }
 
     /// True for a packet that just goes on in its connection: a server's, or a client's that is no SYN, while the

@@ -35,15 +35,9 @@ impl<H: NextHops> Work<'_, H> {
             return self.relay_anew(packet, &error);
         };
         let direction = found.direction;
-        let id = ServerId(slot.server_id());
-        if direction == Direction::In {
-            self.count(id, direction, parsed);
-        }
+        self.count(ServerId(slot.server_id()), direction, parsed);
         let hop = self.next_hop(slot, direction, parsed, packet, false)?;
         forward::check(parsed, &hop)?;
-        if direction == Direction::Out {
-            self.count(id, direction, parsed);
-        }
         let quoted = slot.key(direction.opposite());
         Ok(send(packet, &error, direction, slot.recipe(direction), &quoted, &hop))
     }

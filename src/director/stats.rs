@@ -139,14 +139,6 @@ impl Stats {
         }
     }
 
-    /// Takes back the count of a packet of `bytes` from a server that went no further.
-    pub fn packet_not_out(&self, id: ServerId, bytes: u16) {
-        if let Some(cell) = self.servers.get(id.0 as usize) {
-            cell.out_packets.add(1_u64.wrapping_neg());
-            cell.out_bytes.add(u64::from(bytes).wrapping_neg());
-        }
-    }
-
     /// Counts a dropped frame.
     pub fn drop(&self, reason: DropReason) {
         self.drops[reason as usize].add(1);

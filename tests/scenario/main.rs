@@ -33,25 +33,35 @@ use transcript::Deliberate;
 
 /// Where xvs differs from the kernel on purpose.
 const DELIBERATE: &[Deliberate] = &[
-    own_error(
+    counted(
         "UDP  10.0.0.101:53                       1        1        1     1401      576",
         "UDP  10.0.0.101:53                       1        1        0     1401        0",
+        OWN_ERROR,
     ),
-    own_error(
+    counted(
         "  -> 10.1.0.12:53                        1        1        1     1401      576",
         "  -> 10.1.0.12:53                        1        1        0     1401        0",
+        OWN_ERROR,
+    ),
+    counted(
+        "UDP  10.0.0.100:53                       3        3        2     2833       62",
+        "UDP  10.0.0.100:53                       3        3        3     2833     1540",
+        TOO_LONG,
+    ),
+    counted(
+        "  -> 10.1.0.11:53                        3        3        2     2833       62",
+        "  -> 10.1.0.11:53                        3        3        3     2833     1540",
+        TOO_LONG,
     ),
 ];
 
-const fn own_error(kernel: &'static str, xvs: &'static str) -> Deliberate {
-    Deliberate {
-        scenario: "36-fragmentation-needed.txt",
-        command: "stats",
-        kernel,
-        xvs,
-        reason: "the kernel's own ICMP error to a client of a DR server counts as a packet of that server, since it \
-                 passes through IPVS once more on its way out; by NAT it does not. With xvs it never does",
-    }
+const OWN_ERROR: &str = "the kernel's own ICMP error to a client of a DR server counts as a packet of that server, \
+                         since it passes through IPVS once more on its way out; by NAT it does not. Here it never does";
+const TOO_LONG: &str = "a client's packet that is too long for the way on counts, as it has been seen; a server's does \
+                        not in the kernel, which finds out before IPVS sees it. Here both count";
+
+const fn counted(kernel: &'static str, xvs: &'static str, reason: &'static str) -> Deliberate {
+    Deliberate { scenario: "36-fragmentation-needed.txt", command: "stats", kernel, xvs, reason }
 }
 
 /// Scenarios whose transcript depends on a moment, with the reason: played again, so often at most, if it was missed.
