@@ -14,7 +14,7 @@ use xvs::director::services::Services;
 use xvs::director::time::Time;
 use xvs::director::{Director, Size};
 use xvs::packet::checksum;
-use xvs::packet::parse::ROOM_MARK;
+use xvs::packet::room::ROOM_MARK;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 const FRAME_LEN: usize = 64;

@@ -1,5 +1,6 @@
 //! Why a frame was dropped: a closed list, one counter each (see [`stats`](super::stats)).
 
+use crate::packet::icmp::Unrelated;
 use crate::packet::parse::Reject;
 
 macro_rules! drop_reasons {
@@ -41,8 +42,14 @@ drop_reasons! {
     Protocol = "protocol",
     /// An IP fragment.
     Fragment = "fragment",
-    /// An ICMP message.
+    /// An ICMP message that is no error, or one of a type that is not relayed.
     Icmp = "icmp",
+    /// An ICMP error whose checksum is wrong.
+    IcmpChecksum = "icmp_checksum",
+    /// An ICMP error that quotes too little of a packet, or one that was not sent by who the error goes to.
+    IcmpQuote = "icmp_quote",
+    /// An ICMP error about a packet of no connection.
+    IcmpUnrelated = "icmp_unrelated",
     /// The TTL ended here.
     TtlExpired = "ttl_expired",
     /// Larger than the MTU towards its next hop.
@@ -71,6 +78,17 @@ drop_reasons! {
     Unresolved = "unresolved",
     /// The transmit ring of the outgoing interface is full.
     TransmitFull = "transmit_full",
+}
+
+impl From<Unrelated> for DropReason {
+    fn from(unrelated: Unrelated) -> Self {
+        match unrelated {
+            Unrelated::Packet(reject) => reject.into(),
+            Unrelated::Type => DropReason::Icmp,
+            Unrelated::Checksum => DropReason::IcmpChecksum,
+            Unrelated::Quote => DropReason::IcmpQuote,
+        }
+    }
 }
 
 impl From<Reject> for DropReason {

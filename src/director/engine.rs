@@ -16,16 +16,16 @@ use super::forward::hops::{Hop, NextHops, PortId, Route};
 use super::forward::recipe::{Recipe, Rewrite, Way};
 use super::forward::{self};
 use super::open::Begun;
-use super::refusal::{self, Allowance, Refusal};
+use super::refusal::{Allowance, Refusal};
 use super::server::ServerId;
 use super::service::Protocol;
 use super::services::{Available, Services};
 use super::stats::Stats;
 use super::time::Time;
 use super::{Director, Seat};
-use crate::packet::answer::must_not_fragment;
 use crate::packet::flow::FlowKey;
-use crate::packet::parse::{Parsed, Reject, TcpFlags, close_room, parse};
+use crate::packet::parse::{Parsed, Reject, TcpFlags, parse};
+use crate::packet::room;
 
 /// Frames processed at once: enough to overlap memory latency, few enough for the first-level cache.
 pub const BATCH: usize = 64;
@@ -161,6 +161,7 @@ impl Engine {
         for (packet, looked) in batch.iter_mut().zip(&self.looked) {
             let outcome = match &looked.parsed {
                 Ok(parsed) => work.forward(packet, parsed, looked.hash, looked.likely),
+                Err(Reject::Icmp) => work.relay(packet).map_err(Refusal::from),
                 Err(reject) => Err(DropReason::from(*reject).into()),
             };
             verdicts.push(match outcome {
@@ -176,8 +177,8 @@ impl Engine {
                     }
                 }
             });
-            if let Ok(Parsed { room: room @ 1.., .. }) = looked.parsed {
-                packet.len = close_room(packet.room, packet.len, room);
+            if let Ok(Parsed { room: 1.., .. }) = looked.parsed {
+                packet.len = room::close(packet.room, packet.len);
             }
         }
     }
@@ -245,7 +246,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     ) -> Result<PortId, Refusal> {
         let hop = way_out.and_then(|hop| forward::check(parsed, &hop).map(|()| hop)).map_err(|reason| {
             let too_long_for = way_out.map_or(0, |hop| hop.mtu);
-            refusal::told(reason, direction, must_not_fragment(packet.frame(), parsed), too_long_for)
+            self.told(reason, direction, packet, parsed, too_long_for)
         })?;
         forward::apply(packet.frame(), parsed, recipe, opposite, &hop);
         Ok(hop.port)
@@ -253,7 +254,12 @@ impl<'a, H: NextHops> Work<'a, H> {
 
     /// The packet's connection, if it has one.
     #[inline(always)]
-    fn find(&self, parsed: &Parsed, hash: u64, likely: Option<Found>) -> Option<(&'a Slot, Found)> {
+    pub(super) fn find(
+        &self,
+        parsed: &Parsed,
+        hash: u64,
+        likely: Option<Found>,
+    ) -> Option<(&'a Slot, Found)> {
         let table = &self.director.table;
         let found = match likely {
             Some(f) if is_of(table.slot(f.slot), f, parsed) => f,
@@ -297,7 +303,7 @@ impl<'a, H: NextHops> Work<'a, H> {
 
     /// Where the packet goes, looked up again if the routes have changed since it was last.
     #[inline(always)]
-    fn next_hop(
+    pub(super) fn next_hop(
         &self,
         slot: &Slot,
         direction: Direction,

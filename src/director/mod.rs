@@ -9,7 +9,7 @@
 //! | [`sched`] | which server takes a new connection |
 //! | [`conn`] | the connection table, states, timers |
 //! | [`forward`] | rewrite recipes, next hops |
-//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `refusal` what the sender of a dropped packet is told, `tunnel` how they are wrapped, `stray` what becomes of packets that belong to nothing |
+//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `stray` what becomes of packets that belong to nothing |
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
@@ -24,6 +24,7 @@ pub mod name;
 mod open;
 mod persistence;
 mod refusal;
+mod related;
 pub mod roster;
 pub mod sched;
 pub mod server;

@@ -102,7 +102,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     }
 
     /// The server for the connection that a packet opens, and the template that leads there; or why it opens none.
-    fn choose(
+    pub(super) fn choose(
         &mut self,
         service: &VirtualService,
         parsed: &Parsed,
@@ -168,7 +168,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             return self.send_alone(packet, parsed, &plan, destination.id).map(Begun::Sent);
         }
         let new = self.connection(packet, parsed, plan, destination.id, template);
-        let found = self.enter(&new, parsed.flags)?;
+        let found = self.enter(&new)?;
         Ok(Begun::Connection(self.director.table.slot(found.slot), found))
     }
 
@@ -195,7 +195,8 @@ impl<'a, H: NextHops> Work<'a, H> {
         self.send(packet, parsed, Direction::In, hop, plan.client, || plan.reply_key)
     }
 
-    fn connection(
+    /// The connection that the packet begins, as it is entered.
+    pub(super) fn connection(
         &self,
         packet: &Packet<'_>,
         parsed: &Parsed,
@@ -212,29 +213,27 @@ impl<'a, H: NextHops> Work<'a, H> {
         // Of another generation: looked up by the first reply. Many floods never get one.
         let generation = self.hops.generation().wrapping_sub(1);
         let to_client = Way { route: Route::Unknown, generation };
+        // Inactive until its first packet has been counted, like the kernel's.
+        let status = Status { state: State::None, inactive: true, no_output: !replies, removed: false };
+        // Armed for the state that the packet will bring about in a moment.
+        let state = status.after(parsed.key.protocol(), Direction::In, parsed.flags).state;
         NewConnection {
             client: (parsed.key, plan.client, to_server),
             server: (plan.reply_key, plan.server.unwrap_or(plan.client), to_client),
             replies,
-            // Inactive until its first packet has been counted, like the kernel's.
-            status: Status { state: State::None, inactive: true, no_output: !replies, removed: false },
+            status,
             server_id: id.0,
             template,
             learned: (packet.source_mac(), packet.port),
             tick: self.tick,
-            timeout_s: 0,
+            timeout_s: self.services.timeouts.of(parsed.key.protocol(), state),
         }
     }
 
     /// Enters a connection into the table, counted before anybody can find it. If it is not entered, it does not
     /// follow its template any more.
-    fn enter(&mut self, new: &NewConnection, flags: TcpFlags) -> Result<Found, DropReason> {
-        // Armed for the state that the packet will bring about in a moment.
-        let protocol = new.client.0.protocol();
-        let state = new.status.after(protocol, Direction::In, flags).state;
-        let timeout_s = self.services.timeouts.of(protocol, state);
-        let new = &NewConnection { timeout_s, ..*new };
-        let deadline = first_look(self.tick, timeout_s);
+    pub(super) fn enter(&mut self, new: &NewConnection) -> Result<Found, DropReason> {
+        let deadline = first_look(self.tick, new.timeout_s);
         let (director, counts) = (self.director, &self.director.counts);
         let table = &director.table;
         let id = ServerId(new.server_id);

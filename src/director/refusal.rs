@@ -1,17 +1,18 @@
 //! Why a packet goes no further, and what its sender is told.
 //!
 //! What IPVS leaves to the host's own stack (a reset for a segment without a connection) or sends itself
-//! (`ip_vs_leave`, `ip_vs_xmit.c`). Only a client is told, in the name of the VIP it sent to: for
-//! an error about a server's packet the director would need an address of its own.
+//! (`ip_vs_leave`, `ip_vs_xmit.c`). A client is told in the name of the VIP it sent to; a server by the director as
+//! the router that it is, from its own address, if the routes name one (`icmp_send` in the kernel's icmp.c).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::conn::Direction;
 use super::drops::DropReason;
-use super::engine::Packet;
+use super::engine::{Packet, Work, flow_hash};
+use super::forward::hops::NextHops;
 use super::service::Protocol;
 use super::time::Time;
-use crate::packet::answer::{self, IcmpError};
+use crate::packet::answer::{self, IcmpError, must_not_fragment};
 use crate::packet::parse::Parsed;
 
 /// ICMP errors one worker sends in a second at most: the kernel's `icmp_msgs_per_sec`.
@@ -22,8 +23,10 @@ const ERRORS_PER_S: u32 = 1000;
 pub(super) enum Answer {
     /// A TCP reset.
     Reset,
-    /// An ICMP error.
+    /// An ICMP error in the name of who the packet was sent to.
     Error(IcmpError),
+    /// An ICMP error from an address of the director's own.
+    ErrorFrom(Ipv4Addr, IcmpError),
 }
 
 /// A packet that goes no further.
@@ -57,19 +60,38 @@ impl DropReason {
     }
 }
 
-/// What is told of a packet of a connection that goes no further: to a client what concerns it, to a server
-/// nothing. `mtu` is that of the way out, in bytes.
-#[cold]
-pub(super) fn told(reason: DropReason, direction: Direction, must_not_fragment: bool, mtu: u16) -> Refusal {
-    let error = match reason {
-        DropReason::TtlExpired => IcmpError::TimeExceeded,
-        DropReason::NoRoute => IcmpError::HostUnreachable,
-        DropReason::TooBig if must_not_fragment => IcmpError::FragmentationNeeded { mtu },
-        _ => return reason.into(),
-    };
-    match direction {
-        Direction::In => reason.answered(Answer::Error(error)),
-        Direction::Out => reason.into(),
+impl<H: NextHops> Work<'_, H> {
+    /// What is told of a packet that goes no further on its way out, whose MTU is `mtu` bytes.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn told(
+        &self,
+        reason: DropReason,
+        direction: Direction,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        mtu: u16,
+    ) -> Refusal {
+        let error = match reason {
+            DropReason::TtlExpired => IcmpError::TimeExceeded,
+            DropReason::NoRoute => IcmpError::HostUnreachable,
+            DropReason::TooBig if must_not_fragment(packet.frame(), parsed) => {
+                IcmpError::FragmentationNeeded { mtu }
+            }
+            _ => return reason.into(),
+        };
+        match direction {
+            Direction::In => reason.answered(Answer::Error(error)),
+            Direction::Out => self.tell_server(reason, error, parsed),
+        }
+    }
+
+    /// Dropped, and the server that sent the packet is told.
+    pub(super) fn tell_server(&self, reason: DropReason, error: IcmpError, parsed: &Parsed) -> Refusal {
+        match self.hops.source(parsed.key.source().ip(), flow_hash(parsed)) {
+            Some(IpAddr::V4(own)) => reason.answered(Answer::ErrorFrom(own, error)),
+            _ => reason.into(),
+        }
     }
 }
 
@@ -95,8 +117,11 @@ impl Allowance {
         }
         let len = match answer {
             Answer::Reset => answer::tcp_reset(packet.room, parsed),
-            Answer::Error(error) if self.spend(tick) => answer::icmp_error(packet.room, parsed, error),
-            Answer::Error(_) => None,
+            Answer::Error(error) if self.spend(tick) => answer::icmp_error(packet.room, parsed, error, None),
+            Answer::ErrorFrom(own, error) if self.spend(tick) => {
+                answer::icmp_error(packet.room, parsed, error, Some(own))
+            }
+            Answer::Error(_) | Answer::ErrorFrom(..) => None,
         };
         packet.len = len.unwrap_or(packet.len);
         len.is_some()

@@ -198,6 +198,11 @@ impl Services {
             .is_some_and(|p| [address, whole].iter().any(|a| self.nat_servers.contains_key(&(p, *a))))
     }
 
+    /// True if this is a NAT server's address and port, not only its address.
+    pub(super) fn is_nat_server_at(&self, protocol: u8, address: SocketAddr) -> bool {
+        Protocol::from_number(protocol).is_some_and(|p| self.nat_servers.contains_key(&(p, address)))
+    }
+
     /// True if this server is in its service: not removed.
     #[inline]
     pub fn is_available(&self, id: ServerId) -> bool {

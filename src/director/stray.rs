@@ -2,17 +2,19 @@
 //!
 //! If it is a NAT server's, somebody talks to the server itself, and the director is on the way. IPVS lets the host
 //! route it on (`ip_vs_out_hook` in ip_vs_core.c finds no connection: NF_ACCEPT); so it is routed on here, by the
-//! same routes. Any other is a client's whose service is just gone: IPVS leaves it to the host, where nobody
+//! same routes; or the server is told that nobody has its connection, if `nat_icmp_send` says so. Any other is a client's whose service is just gone: IPVS leaves it to the host, where nobody
 //! listens.
 
+use super::conn::Direction;
 use super::drops::DropReason;
 use super::engine::{Packet, Work};
 use super::forward;
 use super::forward::hops::{NextHops, PortId, Route};
 use super::forward::recipe::{Recipe, Rewrite};
 use super::refusal::Refusal;
+use crate::packet::answer::IcmpError;
 use crate::packet::checksum::Delta;
-use crate::packet::parse::Parsed;
+use crate::packet::parse::{Parsed, TcpFlags};
 
 /// What a router does: count the TTL down, readdress the frame.
 const ROUTE: Recipe = Recipe { rewrite: Rewrite::None, l3: Delta::TTL_MINUS_ONE, l4: Delta(0) };
@@ -26,12 +28,23 @@ impl<H: NextHops> Work<'_, H> {
             return Err(DropReason::NoService.as_by_the_host(parsed));
         }
         self.stats.stray();
+        let tells = self.services.tunables.nat_icmp_send > 0 && !parsed.flags.has(TcpFlags::RST);
+        if tells && self.services.is_nat_server_at(key.protocol(), key.source()) {
+            return Err(self.tell_server(DropReason::NoConnection, IcmpError::PortUnreachable, parsed));
+        }
+        self.pass_on(packet, parsed)
+    }
+
+    /// Routes the packet to where it goes by itself.
+    pub(super) fn pass_on(&self, packet: &mut Packet<'_>, parsed: &Parsed) -> Result<PortId, Refusal> {
+        let key = &parsed.key;
+        let told = |packet, reason, mtu| self.told(reason, Direction::Out, packet, parsed, mtu);
         let hop = match self.way(key.destination().ip(), parsed).route {
             Route::Via(id) => self.hops.hop(id).ok_or(DropReason::Unresolved)?,
             Route::Unknown => return Err(DropReason::Unresolved.into()),
-            Route::Unreachable => return Err(DropReason::NoRoute.into()),
+            Route::Unreachable => return Err(told(packet, DropReason::NoRoute, 0)),
         };
-        forward::check(parsed, &hop)?;
+        forward::check(parsed, &hop).map_err(|reason| told(packet, reason, hop.mtu))?;
         forward::apply(packet.frame(), parsed, ROUTE, || *key, &hop);
         Ok(hop.port)
     }

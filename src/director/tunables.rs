@@ -103,6 +103,12 @@ tunables! {
         "Seconds after which lblc forgets a destination that nobody asked for";
     lblcr_expiration: 1..=2_678_400, 86_400,
         "Seconds after which lblcr forgets a destination that nobody asked for, and takes a server out of a set that did not change";
+    nat_icmp_send: 0..=1, 0,
+        "1: a packet of a NAT server that belongs to no connection is answered with port unreachable, unless it is a RST, and not routed on";
+    pmtu_disc: 0..=1, 1,
+        "What becomes of a packet that is too long for a tunnel and must not be fragmented: 1 its sender is told the tunnel's MTU; 0 it is fragmented. Without tunnels it changes nothing";
+    schedule_icmp: 0..=1, 0,
+        "1: an ICMP error about a packet of no connection begins the connection: it goes to the server that the scheduler chooses";
     sloppy_sctp: 0..=1, 0,
         "1: any SCTP packet that does not begin with an ABORT opens a connection, not only an INIT";
     sloppy_tcp: 0..=1, 0,

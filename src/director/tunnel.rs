@@ -11,9 +11,8 @@ use super::conn::{Direction, Slot};
 use super::drops::DropReason;
 use super::engine::{Packet, Work};
 use super::forward::hops::{Hop, NextHops, PortId};
-use super::refusal::{self, Refusal};
+use super::refusal::Refusal;
 use super::server::ServerId;
-use crate::packet::answer::must_not_fragment;
 use crate::packet::checksum::Delta;
 use crate::packet::edit;
 use crate::packet::encap::{Outer, encapsulate};
@@ -63,9 +62,8 @@ impl<H: NextHops> Work<'_, H> {
                 Ok((hop, overhead, source, destination))
             }
         });
-        let (hop, overhead, source, destination) = fits.map_err(|reason| {
-            refusal::told(reason, Direction::In, must_not_fragment(packet.frame(), parsed), mtu)
-        })?;
+        let (hop, overhead, source, destination) =
+            fits.map_err(|reason| self.told(reason, Direction::In, packet, parsed, mtu))?;
 
         let inner = edit::ethernet_len(hop.vlan) + overhead;
         let len = usize::from(parsed.ip_len);
@@ -82,7 +80,7 @@ impl<H: NextHops> Work<'_, H> {
             tunnel,
             source,
             destination,
-            copies_df: true,
+            copies_df: self.services.tunables.pmtu_disc > 0,
             identification: *self.identification,
             flow_hash: parsed.key.ports() ^ parsed.key.source_bits(),
         };

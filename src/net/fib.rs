@@ -275,6 +275,25 @@ mod tests {
     }
 
     #[test]
+    fn own_packets_come_from_the_address_that_the_route_or_that_to_its_gateway_names() {
+        let from = |prefix, gateway, source: &str| {
+            let kind = RouteKind::Unicast(vec![way(1, gateway, 1)]);
+            RouteEntry { source: source.parse().ok(), ..route(Table::Main, prefix, 0, kind) }
+        };
+        let fib = build(&[
+            from("10.1.0.0/24", "", "10.1.0.1"),
+            from("10.2.0.0/24", "10.1.0.9", ""),
+            from("10.3.0.0/24", "10.1.0.9", "10.9.9.9"),
+            from("10.4.0.0/24", "", ""),
+        ]);
+        let source = |to: &str| fib.source(to.parse().unwrap()).map(|it| it.to_string());
+        assert_eq!(source("10.1.0.11").as_deref(), Some("10.1.0.1"));
+        assert_eq!(source("10.2.0.11").as_deref(), Some("10.1.0.1"));
+        assert_eq!(source("10.3.0.11").as_deref(), Some("10.9.9.9"));
+        assert_eq!([source("10.4.0.11"), source("10.5.0.11")], [None, None]);
+    }
+
+    #[test]
     fn several_ways_share_by_weight() {
         let ways = vec![way(1, "10.0.0.1", 1), way(2, "10.0.0.2", 3)];
         let fib = build(&[route(Table::Main, "0.0.0.0/0", 0, RouteKind::Unicast(ways))]);

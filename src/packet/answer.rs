@@ -3,6 +3,8 @@
 //! An answer goes back to the MAC address the packet came from. The room must hold it: an ICMP error puts 28
 //! bytes before what it quotes.
 
+use std::net::Ipv4Addr;
+
 use super::checksum;
 use super::parse::{Parsed, TcpFlags};
 
@@ -22,11 +24,11 @@ const TCP: u8 = 6;
 /// ICMP errors that the director sends (RFC 792, RFC 1191).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcmpError {
-    /// No server takes the connection.
+    /// No server takes the connection, or nobody has the one that a packet is of.
     PortUnreachable,
     /// The host does not speak the packet's protocol.
     ProtocolUnreachable,
-    /// There is no way to the server.
+    /// There is no way on.
     HostUnreachable,
     /// The packet must not be fragmented and is longer than `mtu` bytes.
     FragmentationNeeded {
@@ -55,9 +57,14 @@ pub fn must_not_fragment(frame: &[u8], parsed: &Parsed) -> bool {
     frame.get(parsed.l3 + 6).is_some_and(|flags| flags & 0x40 != 0)
 }
 
-/// Turns the frame at the start of `room` into an ICMP error about itself, from its destination to its source.
-/// The new length of the frame comes back, or none if the room is too small.
-pub fn icmp_error(room: &mut [u8], parsed: &Parsed, error: IcmpError) -> Option<usize> {
+/// Turns the frame at the start of `room` into an ICMP error about itself, to its source: from `sender` or, without
+/// one, from its destination. The new length of the frame comes back, or none if the room is too small.
+pub fn icmp_error(
+    room: &mut [u8],
+    parsed: &Parsed,
+    error: IcmpError,
+    sender: Option<Ipv4Addr>,
+) -> Option<usize> {
     let quoted = usize::from(parsed.ip_len).min(ERROR_MAX - IP_LEN - ICMP_LEN);
     let (ip, icmp) = (parsed.l3, parsed.l3 + IP_LEN);
     let end = icmp + ICMP_LEN + quoted;
@@ -71,7 +78,9 @@ pub fn icmp_error(room: &mut [u8], parsed: &Parsed, error: IcmpError) -> Option<
     room[icmp + 4..icmp + ICMP_LEN].copy_from_slice(&rest.to_be_bytes());
     let sum = checksum::of(&room[icmp..end]);
     room[icmp + 2..icmp + 4].copy_from_slice(&sum.to_be_bytes());
-    turn_round(room, parsed, ICMP, end - ip)
+    let back = parsed.key.v4_addresses().rotate_left(32);
+    let addresses = sender.map_or(back, |ip| u64::from(ip.to_bits()) << 32 | back & u64::from(u32::MAX));
+    turn_round(room, parsed, ICMP, addresses, end - ip)
 }
 
 /// Turns the frame at the start of `room` into the reset that answers it (RFC 9293, 3.10.7.1). `None` if it is
@@ -106,19 +115,24 @@ pub fn tcp_reset(room: &mut [u8], parsed: &Parsed) -> Option<usize> {
     pseudo[11] = TCP_LEN.to_le_bytes()[0];
     pseudo[12..].copy_from_slice(header);
     header[16..18].copy_from_slice(&checksum::of(&pseudo).to_be_bytes());
-    turn_round(room, parsed, TCP, IP_LEN + TCP_LEN)
+    turn_round(room, parsed, TCP, addresses, IP_LEN + TCP_LEN)
 }
 
-/// Writes an IPv4 header of `ip_len` bytes in all from the packet's destination to its source, swaps the MAC
-/// addresses, and returns the frame's length.
-fn turn_round(room: &mut [u8], parsed: &Parsed, protocol: u8, ip_len: usize) -> Option<usize> {
+/// Writes an IPv4 header of `ip_len` bytes in all with these addresses, swaps the MAC addresses, and returns the
+/// frame's length.
+fn turn_round(
+    room: &mut [u8],
+    parsed: &Parsed,
+    protocol: u8,
+    addresses: u64,
+    ip_len: usize,
+) -> Option<usize> {
     let macs = room.first_chunk_mut::<12>()?;
     macs.rotate_left(6);
     let header = room.get_mut(parsed.l3..)?.first_chunk_mut::<IP_LEN>()?;
     let [high, low] = u16::try_from(ip_len).ok()?.to_be_bytes();
     // Not to be fragmented, so its identification may be anything (RFC 6864, 4.1).
     header[..12].copy_from_slice(&[0x45, 0, high, low, 0, 0, 0x40, 0, TTL, protocol, 0, 0]);
-    let addresses = parsed.key.v4_addresses().rotate_left(32);
     header[12..].copy_from_slice(&addresses.to_be_bytes());
     let sum = checksum::of_header(header);
     header[10..12].copy_from_slice(&sum.to_be_bytes());
@@ -187,13 +201,25 @@ mod tests {
     fn an_error_quotes_the_packet_as_it_came() {
         let (mut room, parsed) = segment(|b| b.syn());
         let quoted = room[14..14 + usize::from(parsed.ip_len)].to_vec();
-        let len = icmp_error(&mut room, &parsed, IcmpError::FragmentationNeeded { mtu: 1400 }).unwrap();
+        let len = icmp_error(&mut room, &parsed, IcmpError::FragmentationNeeded { mtu: 1400 }, None).unwrap();
         let sliced = SlicedPacket::from_ethernet(&room[..len]).unwrap();
         let Some(TransportSlice::Icmpv4(icmp)) = &sliced.transport else { panic!("{sliced:?}") };
         let expected = icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1400 };
         assert_eq!(icmp.icmp_type(), Icmpv4Type::DestinationUnreachable(expected));
         assert_eq!(checksum::of(icmp.slice()), 0);
         assert_eq!(icmp.payload(), quoted);
+    }
+
+    #[test]
+    fn an_error_may_come_from_somebody_else() {
+        let (mut room, parsed) = segment(|b| b.syn());
+        let sender = Some(Ipv4Addr::new(10, 9, 9, 9));
+        let len = icmp_error(&mut room, &parsed, IcmpError::TimeExceeded, sender).unwrap();
+        let sliced = SlicedPacket::from_ethernet(&room[..len]).unwrap();
+        let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!("{sliced:?}") };
+        let header = ip.header();
+        assert_eq!(header.to_header().calc_header_checksum(), header.header_checksum());
+        assert_eq!((header.source(), header.destination()), ([10, 9, 9, 9], [10, 0, 1, 1]));
     }
 
     #[test]
@@ -205,7 +231,7 @@ mod tests {
             .write(&mut frame, &[7; 1400])
             .unwrap();
         let parsed = parse(&frame).unwrap();
-        let len = icmp_error(&mut frame, &parsed, IcmpError::PortUnreachable).unwrap();
+        let len = icmp_error(&mut frame, &parsed, IcmpError::PortUnreachable, None).unwrap();
         assert_eq!(len, 14 + 576);
         assert_eq!(checksum::of(&frame[34..len]), 0);
     }
@@ -215,8 +241,8 @@ mod tests {
         let (mut room, parsed) = segment(|b| b.syn());
         let len = 14 + usize::from(parsed.ip_len);
         let before = room.clone();
-        assert_eq!(icmp_error(&mut room[..len + 27], &parsed, IcmpError::TimeExceeded), None);
+        assert_eq!(icmp_error(&mut room[..len + 27], &parsed, IcmpError::TimeExceeded, None), None);
         assert_eq!(room, before);
-        assert!(icmp_error(&mut room[..len + 28], &parsed, IcmpError::TimeExceeded).is_some());
+        assert!(icmp_error(&mut room[..len + 28], &parsed, IcmpError::TimeExceeded, None).is_some());
     }
 }

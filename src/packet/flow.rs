@@ -117,6 +117,13 @@ impl FlowKey {
         self.words[0]
     }
 
+    /// IPv4 destination, as a number in host order.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "half of the word")]
+    pub const fn v4_destination(&self) -> u32 {
+        self.words[0] as u32
+    }
+
     /// Source and destination port as they follow each other in the header, read as one big-endian number.
     #[inline]
     pub const fn ports(&self) -> u32 {

@@ -1,4 +1,4 @@
-//! Bytes to meaning and back: parsing, flow keys, checksums, header edits.
+//! Bytes to meaning and back: parsing, flow keys, checksums, header edits, ICMP errors.
 //!
 //! Knows nothing of services, connections or sockets. Nothing here panics on any bytes: a frame that
 //! cannot be understood is a [`parse::Reject`].
@@ -8,5 +8,7 @@ pub mod checksum;
 pub mod edit;
 pub mod encap;
 pub mod flow;
+pub mod icmp;
 pub mod parse;
+pub mod room;
 pub mod sctp;

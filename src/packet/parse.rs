@@ -8,7 +8,7 @@ use etherparse::{
 };
 
 use super::flow::FlowKey;
-use super::{checksum, sctp};
+use super::{checksum, room, sctp};
 
 /// Why a frame is not a packet the director can look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,17 +72,9 @@ pub struct Parsed {
     pub ttl: u8,
     /// TCP flags; for SCTP what [`sctp::flags`] says; none for UDP.
     pub flags: TcpFlags,
-    /// Bytes of room in front of the Ethernet header: see [`ROOM_MARK`].
+    /// Bytes of room in front of the Ethernet header: see [`room`](super::room).
     pub room: u16,
 }
-
-/// EtherType (one of IEEE 802's for local experiments) at the front of a frame that the steering program has made longer:
-/// the MAC addresses again, this, the number of bytes of room as 16 bits, and, that many bytes from the front on, the
-/// frame as it came. Frames that come with it are not IP and never get here.
-pub const ROOM_MARK: u16 = 0x88b5;
-
-/// Bytes of room that are believed: from what the mark takes to the most.
-const ROOM_BYTES: std::ops::RangeInclusive<u16> = 16..=64;
 
 impl Parsed {
     /// True for AH and ESP, which have no ports: `key` is that of the ISAKMP packets between the same two, whose
@@ -96,52 +88,51 @@ impl Parsed {
 /// Both ports of ISAKMP (RFC 2408, 2.5.1), as one number.
 const ISAKMP: u32 = 500 << 16 | 500;
 
+/// The IPv4 packet in a frame, whole.
+pub(super) struct Ipv4<'f> {
+    pub(super) header: Ipv4HeaderSlice<'f>,
+    /// What is behind the header, padding not.
+    pub(super) payload: &'f [u8],
+    /// Offset of the header in the frame.
+    pub(super) l3: usize,
+    pub(super) vlan: Option<u16>,
+}
+
+impl Ipv4<'_> {
+    /// As it is understood once the key is known.
+    #[inline(always)]
+    pub(super) fn parsed(&self, key: FlowKey, flags: TcpFlags) -> Parsed {
+        let Self { header, l3, vlan, .. } = self;
+        let (l4, ip_len) = (l3 + header.slice().len(), header.total_len());
+        Parsed { key, l3: *l3, l4, ip_len, vlan: *vlan, ttl: header.ttl(), flags, room: 0 }
+    }
+}
+
 /// Reads the headers of `frame`.
 ///
 /// # Errors
 /// The reason why the director cannot look the packet up; the frame may still be a good one.
 #[inline]
 pub fn parse(frame: &[u8]) -> Result<Parsed, Reject> {
-    parse_from(frame, 0)
+    match parse_from(frame, 0) {
+        Err(Reject::NotIp) => parse_behind_room(frame),
+        other => other,
+    }
 }
 
-/// Reads the headers of a frame that starts at `start`.
-#[inline]
+/// Reads the headers of a frame with room in front of it.
+#[cold]
+#[inline(never)]
+fn parse_behind_room(frame: &[u8]) -> Result<Parsed, Reject> {
+    let room = room::of(frame).ok_or(Reject::NotIp)?;
+    parse_from(frame, usize::from(room)).map(|parsed| Parsed { room, ..parsed })
+}
+
+/// Reads the headers of the frame that begins at `start`.
+#[inline(always)]
 fn parse_from(frame: &[u8], start: usize) -> Result<Parsed, Reject> {
-    let ethernet = Ethernet2HeaderSlice::from_slice(rest(frame, start)).map_err(|_| Reject::Truncated)?;
-    let (mut kind, mut l3, mut vlan) = (ethernet.ether_type(), start + ethernet.slice().len(), None);
-    if kind == EtherType::VLAN_TAGGED_FRAME || kind == EtherType::PROVIDER_BRIDGING {
-        let tag = SingleVlanHeaderSlice::from_slice(rest(frame, l3)).map_err(|_| Reject::Truncated)?;
-        // Id 0 is a priority and no VLAN (IEEE 802.1Q, 9.6).
-        (kind, vlan) = (tag.ether_type(), Some(tag.vlan_identifier().value()).filter(|&id| id != 0));
-        l3 += tag.slice().len();
-    }
-    match kind {
-        EtherType::IPV4 => {}
-        EtherType::IPV6 => return Err(Reject::Ipv6),
-        EtherType(ROOM_MARK) if start == 0 => return parse_behind_room(frame),
-        _ => return Err(Reject::NotIp),
-    }
-
-    let packet = rest(frame, l3);
-    let ip = Ipv4HeaderSlice::from_slice(packet).map_err(|e| match e {
-        etherparse::err::ipv4::HeaderSliceError::Len(_) => Reject::Truncated,
-        etherparse::err::ipv4::HeaderSliceError::Content(_) => Reject::BadHeader,
-    })?;
-    let header_len = ip.slice().len();
-    let ip_len = ip.total_len();
-    if usize::from(ip_len) > packet.len() {
-        return Err(Reject::Truncated);
-    }
-    let payload = packet.get(header_len..usize::from(ip_len)).ok_or(Reject::BadHeader)?;
-    if checksum::of_header(ip.slice()) != 0 {
-        return Err(Reject::BadChecksum);
-    }
-    let protocol = ip.protocol();
-    if ip.is_fragmenting_payload() && !is_ipsec(protocol) {
-        return Err(Reject::Fragment);
-    }
-
+    let ip = ipv4(frame, start)?;
+    let (payload, protocol) = (ip.payload, ip.header.protocol());
     let flags = match protocol {
         IpNumber::TCP => {
             let tcp = TcpHeaderSlice::from_slice(payload).map_err(|e| match e {
@@ -163,44 +154,66 @@ fn parse_from(frame: &[u8], start: usize) -> Result<Parsed, Reject> {
         IpNumber::ICMP => return Err(Reject::Icmp),
         // Whole or in fragments: all of them have what is looked at (`dont_defrag`).
         _ if is_ipsec(protocol) => {
-            let (source, destination) =
-                (u32::from_be_bytes(ip.source()), u32::from_be_bytes(ip.destination()));
-            let key = FlowKey::v4(IpNumber::UDP.0, source, destination, ISAKMP);
-            let flags = TcpFlags(TcpFlags::IPSEC);
-            return Ok(Parsed { key, l3, l4: l3 + header_len, ip_len, vlan, ttl: ip.ttl(), flags, room: 0 });
+            let key = FlowKey::v4(IpNumber::UDP.0, source(&ip.header), destination(&ip.header), ISAKMP);
+            return Ok(ip.parsed(key, TcpFlags(TcpFlags::IPSEC)));
         }
         _ => return Err(Reject::Protocol),
     };
     let ports = u32::from_be_bytes(*payload.first_chunk().ok_or(Reject::Truncated)?);
-    let key =
-        FlowKey::v4(protocol.0, u32::from_be_bytes(ip.source()), u32::from_be_bytes(ip.destination()), ports);
-    Ok(Parsed { key, l3, l4: l3 + header_len, ip_len, vlan, ttl: ip.ttl(), flags, room: 0 })
+    Ok(ip.parsed(key(&ip.header, ports), flags))
 }
 
-/// Reads the headers of a frame with room in front of it.
-#[cold]
-#[inline(never)]
-fn parse_behind_room(frame: &[u8]) -> Result<Parsed, Reject> {
-    let &[high, low] = rest(frame, 14).first_chunk().ok_or(Reject::Truncated)?;
-    let room = u16::from_be_bytes([high, low]);
-    if !ROOM_BYTES.contains(&room) {
-        return Err(Reject::NotIp);
-    }
-    parse_from(frame, usize::from(room)).map(|parsed| Parsed { room, ..parsed })
+/// The key of a packet with this header and, in front of what it carries, these ports.
+#[inline(always)]
+pub(super) fn key(ip: &Ipv4HeaderSlice<'_>, ports: u32) -> FlowKey {
+    FlowKey::v4(ip.protocol().0, source(ip), destination(ip), ports)
 }
 
-/// Takes the room in front of a frame away, if it is still there, and leaves the MAC addresses at the front. Returns the
-/// frame's new length.
-#[cold]
-#[inline(never)]
-pub fn close_room(frame: &mut [u8], len: usize, room: u16) -> usize {
-    let room = usize::from(room);
-    let is_there = frame.get(12..14).is_some_and(|kind| kind == ROOM_MARK.to_be_bytes());
-    if !is_there || len < room + 12 || frame.len() < len {
-        return len;
+#[inline(always)]
+fn source(ip: &Ipv4HeaderSlice<'_>) -> u32 {
+    u32::from_be_bytes(ip.source())
+}
+
+#[inline(always)]
+fn destination(ip: &Ipv4HeaderSlice<'_>) -> u32 {
+    u32::from_be_bytes(ip.destination())
+}
+
+/// The IPv4 packet in the frame that begins at `start`, if it is whole and no fragment.
+#[inline(always)]
+pub(super) fn ipv4(frame: &[u8], start: usize) -> Result<Ipv4<'_>, Reject> {
+    let ethernet = Ethernet2HeaderSlice::from_slice(rest(frame, start)).map_err(|_| Reject::Truncated)?;
+    let (mut kind, mut l3, mut vlan) = (ethernet.ether_type(), start + ethernet.slice().len(), None);
+    if kind == EtherType::VLAN_TAGGED_FRAME || kind == EtherType::PROVIDER_BRIDGING {
+        let tag = SingleVlanHeaderSlice::from_slice(rest(frame, l3)).map_err(|_| Reject::Truncated)?;
+        // Id 0 is a priority and no VLAN (IEEE 802.1Q, 9.6).
+        (kind, vlan) = (tag.ether_type(), Some(tag.vlan_identifier().value()).filter(|&id| id != 0));
+        l3 += tag.slice().len();
     }
-    frame.copy_within(room + 12..len, 12);
-    len - room
+    match kind {
+        EtherType::IPV4 => {}
+        EtherType::IPV6 => return Err(Reject::Ipv6),
+        _ => return Err(Reject::NotIp),
+    }
+
+    let packet = rest(frame, l3);
+    let ip = Ipv4HeaderSlice::from_slice(packet).map_err(|e| match e {
+        etherparse::err::ipv4::HeaderSliceError::Len(_) => Reject::Truncated,
+        etherparse::err::ipv4::HeaderSliceError::Content(_) => Reject::BadHeader,
+    })?;
+    let header_len = ip.slice().len();
+    let ip_len = ip.total_len();
+    if usize::from(ip_len) > packet.len() {
+        return Err(Reject::Truncated);
+    }
+    let payload = packet.get(header_len..usize::from(ip_len)).ok_or(Reject::BadHeader)?;
+    if checksum::of_header(ip.slice()) != 0 {
+        return Err(Reject::BadChecksum);
+    }
+    if ip.is_fragmenting_payload() && !is_ipsec(ip.protocol()) {
+        return Err(Reject::Fragment);
+    }
+    Ok(Ipv4 { header: ip, payload, l3, vlan })
 }
 
 /// AH (RFC 4302) or ESP (RFC 4303).

@@ -7,7 +7,7 @@
  *             AH or ESP, where ISAKMP between the same two would be        (these)
  *             in a range: protocol, networks and ports                     (service_range)
  *             fragment to a VIP                                            (fragment)
- *             ICMP error to a VIP                                          (icmp_error)
+ *             ICMP error about a packet whose answer would be ours         (icmp_error)
  *   not ours  everything else: ARP, ND, ping, ssh, VRRP, routing protocols, replies to health checks, and
  *             whatever is truncated or malformed: the kernel stays the host's stack and the judge of errors
  *
@@ -45,7 +45,7 @@
 /* IPv6 extension headers looked through; real traffic has one or two. */
 #define MAX_EXTENSIONS 6
 
-/* Bytes of room a service may ask for, and the EtherType in front of it; src/packet/parse.rs has the same. */
+/* Bytes of room a service may ask for, and the EtherType in front of it; src/packet/room.rs has the same. */
 #define ROOM_MIN 16
 #define ROOM_MAX 64
 #define ROOM_MARK 0x88b5
@@ -251,17 +251,11 @@ INLINE enum outcome judge_fragment(struct packet *packet, __u8 protocol)
 
 INLINE int is_icmp_error(__u8 family, __u8 type)
 {
-	/* IPv4: destination unreachable, source quench, time exceeded, parameter problem. */
+	/* IPv4: destination unreachable, source quench, time exceeded: those that IPVS relays. */
 	if (family == 4)
-		return type == 3 || type == 4 || type == 11 || type == 12;
+		return type == 3 || type == 4 || type == 11;
 	/* IPv6: destination unreachable, packet too big, time exceeded, parameter problem. */
 	return type >= 1 && type <= 4;
-}
-
-INLINE enum outcome judge_icmp(struct packet *packet, __u8 type)
-{
-	return is_icmp_error(packet->destination.family, type) && is_vip(packet) ? OUTCOME_ICMP_ERROR :
-										   OUTCOME_PASS_NOT_OURS;
 }
 
 INLINE int is_within(struct key *key, struct network *network)
@@ -331,6 +325,67 @@ INLINE enum outcome judge_ports(struct packet *packet, __u8 protocol, struct tra
 	return is_from_server ? OUTCOME_PASS_HOST : OUTCOME_PASS_NOT_OURS;
 }
 
+/* Whether a header's source of this length is where the packet in hand goes to. */
+INLINE int was_sent_by_its_destination(struct packet *packet, const void *source, __u32 len)
+{
+	__u64 it[2] = {}, destination[2];
+
+	__builtin_memcpy(it, source, len);
+	__builtin_memcpy(destination, packet->destination.address, sizeof(destination));
+	return it[0] == destination[0] && it[1] == destination[1];
+}
+
+/*
+ * An ICMP error quotes the packet that it is about, goes to who sent that, and is ours if the answer to it would be:
+ * what a client or a router says of a service's packet, what a server or a router says of one to a NAT server. What
+ * anybody says of the host's own packets stays the host's, from whichever address it sent them.
+ */
+INLINE enum outcome judge_icmp_error(struct packet *packet, void *quote, __u32 len)
+{
+	struct transport_ports *quoted, answer;
+	enum outcome outcome;
+	__u32 header_len;
+	__u8 protocol;
+
+	if (packet->destination.family == 4) {
+		struct iphdr *ip = quote;
+
+		if (len < sizeof(*ip) || (void *)(ip + 1) > packet->end)
+			return OUTCOME_PASS_MALFORMED;
+		header_len = ip->ihl * 4;
+		if (ip->version != 4 || header_len < sizeof(*ip))
+			return OUTCOME_PASS_MALFORMED;
+		/* A later fragment has no ports. */
+		if (ip->frag_off & NET16(IPV4_FRAGMENT_OFFSET) ||
+		    !was_sent_by_its_destination(packet, &ip->saddr, sizeof(ip->saddr)))
+			return OUTCOME_PASS_NOT_OURS;
+		__builtin_memcpy(packet->source.address, &ip->daddr, sizeof(ip->daddr));
+		protocol = ip->protocol;
+	} else {
+		struct ipv6hdr *ip = quote;
+
+		if (len < sizeof(*ip) || (void *)(ip + 1) > packet->end)
+			return OUTCOME_PASS_MALFORMED;
+		header_len = sizeof(*ip); /* quoted extension headers are not looked through */
+		if (ip->version != 6)
+			return OUTCOME_PASS_MALFORMED;
+		if (!was_sent_by_its_destination(packet, &ip->saddr, sizeof(ip->saddr)))
+			return OUTCOME_PASS_NOT_OURS;
+		__builtin_memcpy(packet->source.address, &ip->daddr, sizeof(ip->daddr));
+		protocol = ip->nexthdr;
+	}
+	if (!is_balanced(protocol))
+		return OUTCOME_PASS_NOT_OURS;
+	quoted = quote + header_len;
+	if (len < header_len + sizeof(*quoted) || (void *)(quoted + 1) > packet->end)
+		return OUTCOME_PASS_MALFORMED;
+	answer.source = quoted->destination;
+	answer.destination = quoted->source;
+	outcome = judge_ports(packet, protocol, answer);
+	packet->room = 0; /* an error is moved, if it goes through a tunnel at all */
+	return outcome < OUTCOME_NO_SOCKET ? OUTCOME_ICMP_ERROR : OUTCOME_PASS_NOT_OURS;
+}
+
 /* `len` is what the network header says is left from `transport` on; padding behind it is not looked at. */
 INLINE enum outcome judge_transport(struct packet *packet, __u8 protocol, void *transport, __u32 len)
 {
@@ -350,7 +405,9 @@ INLINE enum outcome judge_transport(struct packet *packet, __u8 protocol, void *
 
 		if (len < sizeof(*icmp) || (void *)(icmp + 1) > packet->end)
 			return OUTCOME_PASS_MALFORMED;
-		return judge_icmp(packet, icmp->type);
+		if (!is_icmp_error(packet->destination.family, icmp->type))
+			return OUTCOME_PASS_NOT_OURS;
+		return judge_icmp_error(packet, icmp + 1, len - sizeof(*icmp));
 	}
 	return OUTCOME_PASS_NOT_OURS;
 }

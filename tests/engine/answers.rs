@@ -50,10 +50,11 @@ fn without_a_server_the_port_is_unreachable_for_tcp_too() {
 }
 
 #[test]
-fn a_clients_packet_that_cannot_go_on_is_answered_and_a_servers_is_not() {
+fn a_clients_packet_that_cannot_go_on_is_answered_by_the_vip_and_a_servers_by_the_director() {
     let mut t = nat(1);
     t.tcp(C, VIP, "S").unwrap();
     let tells = |what: &str| format!("10.0.0.100 tells 192.0.2.7: {what}");
+    let tells_server = |what: &str| format!("10.1.0.1 tells 10.1.0.11: {what}");
 
     let with_ttl_1 = |mut frame: Vec<u8>| {
         frame[22] = 1;
@@ -64,18 +65,43 @@ fn a_clients_packet_that_cannot_go_on_is_answered_and_a_servers_is_not() {
     };
     let expired = Ok((DropReason::TtlExpired, tells("type 11 code 0")));
     assert_eq!(answer(&mut t, with_ttl_1(tcp(C, VIP, "A")), OUTSIDE), expired);
-    let silent = Err(Verdict::Drop(DropReason::TtlExpired));
-    assert_eq!(answer(&mut t, with_ttl_1(tcp(S, C, "A")), INSIDE), silent);
+    let expired = Ok((DropReason::TtlExpired, tells_server("type 11 code 0")));
+    assert_eq!(answer(&mut t, with_ttl_1(tcp(S, C, "A")), INSIDE), expired);
+    let stray = with_ttl_1(tcp(S, "192.0.2.8:9", "A"));
+    assert_eq!(answer(&mut t, stray, INSIDE), expired, "one that is only routed on, too");
 
     t.hops.mtu = 60;
     let too_big = Ok((DropReason::TooBig, tells("type 3 code 4")));
     assert_eq!(answer(&mut t, tcp(C, VIP, "A"), OUTSIDE), too_big);
+    let too_big = Ok((DropReason::TooBig, tells_server("type 3 code 4")));
+    assert_eq!(answer(&mut t, tcp(S, C, "A"), INSIDE), too_big);
     t.hops.mtu = 1500;
 
     t.hops.client_route = Route::Unreachable;
     t.hops.generation += 1;
+    let unreachable = Ok((DropReason::NoRoute, tells_server("type 3 code 1")));
+    assert_eq!(answer(&mut t, tcp(S, C, "A"), INSIDE), unreachable);
+
+    t.hops.sources.clear();
     let silent = Err(Verdict::Drop(DropReason::NoRoute));
-    assert_eq!(answer(&mut t, tcp(S, C, "A"), INSIDE), silent);
+    assert_eq!(answer(&mut t, tcp(S, C, "A"), INSIDE), silent, "by nobody, if the routes name no address");
+}
+
+#[test]
+fn with_nat_icmp_send_a_server_is_told_that_nobody_has_its_connection() {
+    let mut t = nat(1);
+    let stray = |flags| tcp(S, C, flags);
+    let routed = Err(Verdict::Transmit(OUTSIDE));
+    assert_eq!(answer(&mut t, stray("A"), INSIDE), routed);
+    t.tune("nat_icmp_send", 1);
+    let told = |error: &str| Ok((DropReason::NoConnection, error.to_owned()));
+    let unreachable = told("10.1.0.1 tells 10.1.0.11: type 3 code 3");
+    assert_eq!(answer(&mut t, stray("A"), INSIDE), unreachable);
+    assert_eq!(answer(&mut t, stray("SA"), INSIDE), unreachable);
+    assert_eq!(answer(&mut t, udp("10.1.0.11:53", C, b"!"), INSIDE), unreachable);
+    assert_eq!(answer(&mut t, stray("R"), INSIDE), routed, "a reset is routed on");
+    t.tcp(C, VIP, "S").unwrap();
+    assert_eq!(answer(&mut t, stray("SA"), INSIDE), routed, "what has a connection goes its way");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod answers;
 mod hostile;
+mod icmp;
 mod ipsec;
 mod leaving;
 mod listing;

@@ -82,6 +82,7 @@ impl Client {
                 })
             }
             Ask::Udp { count, from, to } => self.datagrams(*count, *from, *to),
+            Ask::UdpLong { bytes, from, to } => self.long_datagram(*bytes, *from, *to),
             Ask::UdpEach { count, from, to } => joined(*count, || self.datagrams(1, *from, *to)),
         }
     }
@@ -118,6 +119,20 @@ impl Client {
             ErrorKind::ConnectionReset => "reset".to_owned(),
             _ => words(&error),
         })
+    }
+
+    /// Sends it, and then waits for an answer or for what is said of it.
+    fn long_datagram(&self, bytes: usize, from: SocketAddrV4, to: SocketAddrV4) -> String {
+        let told = || {
+            let socket = UdpSocket::bind(SocketAddr::V4(from))?;
+            socket.connect(SocketAddr::V4(to))?;
+            socket.set_read_timeout(Some(self.patience))?;
+            socket.send(&vec![b'x'; bytes])?;
+            let mut answer = [0; 64];
+            let len = socket.recv(&mut answer)?;
+            Ok(trimmed(&answer[..len]))
+        };
+        told().unwrap_or_else(|error: io::Error| words(&error))
     }
 
     fn datagrams(&self, count: usize, from: SocketAddrV4, to: SocketAddrV4) -> String {

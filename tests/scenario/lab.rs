@@ -156,6 +156,11 @@ impl Lab {
         }
     }
 
+    /// Sets the MTU of a device of `who`.
+    pub fn mtu(&self, who: &str, device: &str, bytes: u16) {
+        self.namespaces.ip(who, &[format!("link set {device} mtu {bytes}")]);
+    }
+
     /// Makes the kernel of `who` look for its neighbours on `device`, and waits until it knows them all. A packet
     /// would do that too, but its answer would count: a kernel limits the ICMP errors it sends to an address.
     fn resolve(&self, who: &str, device: &str, neighbours: impl IntoIterator<Item = Ipv4Addr>) {

@@ -6,6 +6,7 @@
 mod bare;
 mod client;
 mod director;
+mod icmp;
 mod itself;
 mod lab;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
@@ -32,7 +33,37 @@ use std::path::{Path, PathBuf};
 use transcript::Deliberate;
 
 /// Where xvs differs from the kernel on purpose.
-const DELIBERATE: &[Deliberate] = &[];
+const DELIBERATE: &[Deliberate] = &[
+    counted(
+        "UDP  10.0.0.101:53                       1        1        1     1401      576",
+        "UDP  10.0.0.101:53                       1        1        0     1401        0",
+        OWN_ERROR,
+    ),
+    counted(
+        "  -> 10.1.0.12:53                        1        1        1     1401      576",
+        "  -> 10.1.0.12:53                        1        1        0     1401        0",
+        OWN_ERROR,
+    ),
+    counted(
+        "UDP  10.0.0.100:53                       3        3        2     2833       62",
+        "UDP  10.0.0.100:53                       3        3        3     2833     1540",
+        TOO_LONG,
+    ),
+    counted(
+        "  -> 10.1.0.11:53                        3        3        2     2833       62",
+        "  -> 10.1.0.11:53                        3        3        3     2833     1540",
+        TOO_LONG,
+    ),
+];
+
+const OWN_ERROR: &str = "the kernel's own ICMP error to a client of a DR server counts as a packet of that server, \
+                         since it passes through IPVS once more on its way out; by NAT it does not. Here it never does";
+const TOO_LONG: &str = "a client's packet that is too long for the way on counts, as it has been seen; a server's does \
+                        not in the kernel, which finds out before IPVS sees it. Here both count";
+
+const fn counted(kernel: &'static str, xvs: &'static str, reason: &'static str) -> Deliberate {
+    Deliberate { scenario: "36-fragmentation-needed.txt", command: "stats", kernel, xvs, reason }
+}
 
 /// Scenarios whose transcript depends on a moment, with the reason: played again, so often at most, if it was missed.
 const MOMENTS: &[(&str, usize)] = &[
@@ -72,6 +103,11 @@ scenarios! {
         sctp_dr "26-sctp-dr.txt",
         sctp_rules "27-sctp-rules.txt",
         ipsec "28-ipsec.txt",
+        port_unreachable "35-port-unreachable.txt",
+        fragmentation_needed "36-fragmentation-needed.txt",
+        nat_icmp_send "37-nat-icmp-send.txt",
+        schedule_icmp "38-schedule-icmp.txt",
+        icmp_of_others "39-icmp-of-others.txt",
 }
 
 fn play_against_xvs(file: &str) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::client::Client;
 use crate::director::Director;
+use crate::icmp::{Ears, forge};
 use crate::lab::Lab;
 use crate::script::{Line, Verb};
 use crate::transcript::{by_service, conns, counts, lines};
@@ -22,7 +23,8 @@ const STATS: &str = "-Ln --nosort --stats --exact";
 /// Plays `script` against a director that runs in `lab`; the transcript.
 pub fn play(lab: &mut Lab, director: &dyn Director, script: &[Line], patience: Duration) -> String {
     let client = Client::new(&lab.netns("cl"), patience);
-    let mut player = Player { lab, director, client, patience };
+    let ears = Ears::new(lab.ends());
+    let mut player = Player { lab, director, client, ears, patience };
     let mut transcript = String::new();
     for line in script {
         writeln!(transcript, "> {}", line.text).expect("a String");
@@ -37,6 +39,7 @@ struct Player<'a> {
     lab: &'a mut Lab,
     director: &'a dyn Director,
     client: Client,
+    ears: Ears,
     patience: Duration,
 }
 
@@ -63,6 +66,13 @@ impl Player<'_> {
             }
             Verb::Wait(time) => thread::sleep(*time),
             Verb::Server { name, up } => self.lab.server(name, *up),
+            Verb::Mtu { host, device, bytes } => self.lab.mtu(host, device, *bytes),
+            Verb::Errors => return self.ears.heard(),
+            Verb::Forge { host, what } => {
+                if let Err(error) = forge(&self.lab.netns(host), what) {
+                    return vec![format!("failed: {error}")];
+                }
+            }
             Verb::Client(ask) => return vec![self.client.ask(ask)],
             Verb::Bare { host, packet } => {
                 let got = packet.send(&self.lab.netns(host), &self.lab.ends(), self.patience);

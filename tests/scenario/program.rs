@@ -5,6 +5,7 @@
 mod bare;
 mod client;
 mod director;
+mod icmp;
 mod ipvs;
 mod lab;
 #[allow(dead_code, reason = "shared: no program uses all of it")]

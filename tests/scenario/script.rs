@@ -7,6 +7,10 @@
 //!  tcp COUNT CLIENT[:PORT] VIP:PORT    clients COUNT VIP:PORT
 //!  udp COUNT CLIENT[:PORT] VIP:PORT    udpeach COUNT CLIENT[:PORT] VIP:PORT
 //!  sctp HOST CHUNK[+CHUNK...] FROM:PORT TO:PORT    esp HOST FROM TO | ah HOST FROM TO
+//!  udplong BYTES CLIENT[:PORT] VIP:PORT
+//!  mtu HOST DEVICE BYTES               errors
+//!  forge HOST udp|long|tcp|syn|rst FROM:PORT TO:PORT
+//!  forge HOST error TYPE/CODE ROUTER udp|tcp FROM:PORT TO:PORT
 //! ```
 //!
 //! What each means is said at [`Verb`] and [`Ask`]. Must not know how anything is done.
@@ -59,6 +63,62 @@ pub enum Verb {
         /// What it sends.
         packet: Bare,
     },
+    /// The largest packet that a host sends from a device.
+    Mtu {
+        /// Which host: cl, lb, r1 to r4.
+        host: String,
+        /// Which of its devices.
+        device: String,
+        /// In bytes, without the Ethernet header.
+        bytes: u16,
+    },
+    /// The ICMP errors that clients and servers have got since they were asked last.
+    Errors,
+    /// A host sends a packet that none of its programs has made.
+    Forge {
+        /// Which host.
+        host: String,
+        /// Which packet.
+        what: Forged,
+    },
+}
+
+/// A packet made by hand.
+#[derive(Debug, PartialEq)]
+pub enum Forged {
+    /// With these ends, whether they are the host's or not.
+    Packet(Transport, SocketAddrV4, SocketAddrV4),
+    /// An ICMP error about a packet, to who sent that.
+    Error {
+        /// Type and code; 3/4 with an MTU of 1400.
+        kind: (u8, u8),
+        /// Who says it.
+        router: Ipv4Addr,
+        /// The packet that it is about.
+        transport: Transport,
+        /// Who sent that.
+        from: SocketAddrV4,
+        /// To whom.
+        to: SocketAddrV4,
+    },
+}
+
+/// What a packet made by hand carries.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Transport {
+    /// A short datagram.
+    Udp,
+    /// A datagram of 1,450 bytes.
+    Long,
+    /// A segment with these flags.
+    Tcp {
+        /// A connection begins.
+        syn: bool,
+        /// It acknowledges.
+        ack: bool,
+        /// The connection is gone.
+        rst: bool,
+    },
 }
 
 /// What a client does. `from` has port 0 where the kernel chooses it.
@@ -80,6 +140,8 @@ pub enum Ask {
     Udp { count: usize, from: SocketAddrV4, to: SocketAddrV4 },
     /// Datagrams, each from a new socket.
     UdpEach { count: usize, from: SocketAddrV4, to: SocketAddrV4 },
+    /// A datagram of this many bytes, which the client's kernel does not let be fragmented.
+    UdpLong { bytes: usize, from: SocketAddrV4, to: SocketAddrV4 },
     /// A connection from each of the first client addresses.
     Clients { count: usize, to: SocketAddrV4 },
 }
@@ -143,12 +205,53 @@ fn verb(line: &str) -> Result<Verb, String> {
             let (from, to) = (words.address()?, words.address()?);
             Verb::Bare { host, packet: Bare::ipsec(name, from, to) }
         }
+        "udplong" => {
+            let bytes = words.count()?;
+            Verb::Client(Ask::UdpLong { bytes, from: words.client()?, to: words.service()? })
+        }
+        "mtu" => Verb::Mtu {
+            host: words.text("a host")?,
+            device: words.text("a device")?,
+            bytes: words.value("a number of bytes", |word| word.parse().ok())?,
+        },
+        "errors" => Verb::Errors,
+        "forge" => Verb::Forge { host: words.text("a host")?, what: forged(&mut words)? },
         "clients" => Verb::Client(Ask::Clients { count: words.count()?, to: words.service()? }),
         _ => return Err("there is no such verb".to_owned()),
     };
     match words.0.next() {
         Some(word) => Err(format!("`{word}` is one word too many")),
         None => Ok(verb),
+    }
+}
+
+fn forged(words: &mut Words<'_>) -> Result<Forged, String> {
+    if words.0.clone().next() != Some("error") {
+        let transport = words.value("udp, long, tcp, syn, rst or error", transport)?;
+        return Ok(Forged::Packet(transport, words.service()?, words.service()?));
+    }
+    words.text("error")?;
+    let kind = |word: &str| {
+        let (kind, code) = word.split_once('/')?;
+        Some((kind.parse().ok()?, code.parse().ok()?))
+    };
+    Ok(Forged::Error {
+        kind: words.value("TYPE/CODE", kind)?,
+        router: words.value("an address", |word| word.parse().ok())?,
+        transport: words.value("udp, long, tcp, syn or rst", transport)?,
+        from: words.service()?,
+        to: words.service()?,
+    })
+}
+
+fn transport(word: &str) -> Option<Transport> {
+    match word {
+        "udp" => Some(Transport::Udp),
+        "long" => Some(Transport::Long),
+        "tcp" => Some(Transport::Tcp { syn: false, ack: true, rst: false }),
+        "syn" => Some(Transport::Tcp { syn: true, ack: false, rst: false }),
+        "rst" => Some(Transport::Tcp { syn: false, ack: false, rst: true }),
+        _ => None,
     }
 }
 
@@ -231,6 +334,20 @@ mod tests {
         assert_eq!(one("sctp cl cookie-echo+abort 10.0.1.1:7 10.0.0.100:80"), Verb::Bare { host, packet });
         let packet = Bare::ipsec("ah", *from.ip(), *to.ip());
         assert_eq!(one("ah r1 10.0.1.1 10.0.0.100"), Verb::Bare { host: "r1".to_owned(), packet });
+        let (bytes, long) = (1400, "udplong 1400 10.0.1.1 10.0.0.100:80");
+        assert_eq!(one(long), Verb::Client(Ask::UdpLong { bytes, from, to }));
+        assert_eq!(
+            one("mtu lb lb1 1400"),
+            Verb::Mtu { host: "lb".into(), device: "lb1".into(), bytes: 1400 }
+        );
+        assert_eq!(one("errors"), Verb::Errors);
+        let (rip, rst) = (at("10.1.0.11:80"), Transport::Tcp { syn: false, ack: false, rst: true });
+        let what = Forged::Packet(rst, rip, to);
+        assert_eq!(one("forge r1 rst 10.1.0.11:80 10.0.0.100:80"), Verb::Forge { host: "r1".into(), what });
+        let router = Ipv4Addr::new(10, 9, 9, 9);
+        let what = Forged::Error { kind: (3, 4), router, transport: Transport::Udp, from: rip, to };
+        let line = "forge r1 error 3/4 10.9.9.9 udp 10.1.0.11:80 10.0.0.100:80";
+        assert_eq!(one(line), Verb::Forge { host: "r1".into(), what });
         assert_eq!(one("clients 24 10.0.0.100:80"), Verb::Client(Ask::Clients { count: 24, to }));
     }
 
@@ -250,6 +367,7 @@ mod tests {
             ("open a 10.0.1.1", "ADDRESS:PORT is missing"),
             ("open a 10.0.1.1 10.0.0.100", "`10.0.0.100` is not ADDRESS:PORT"),
             ("server r2 sideways", "`sideways` is not up or down"),
+            ("forge r1 gre 10.1.0.11:80 10.0.0.100:80", "`gre` is not udp, long, tcp, syn, rst or error"),
             ("conns all", "`all` is one word too many"),
             ("wait -1", "`-1` is not a number of seconds"),
         ] {

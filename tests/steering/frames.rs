@@ -90,9 +90,9 @@ pub fn echo_request(source: IpAddr, destination: IpAddr) -> Vec<u8> {
     frame
 }
 
-/// An ICMP message of type `kind`; only the type matters.
-pub fn icmp_message(kind: u8) -> Vec<u8> {
-    [&[kind, 1, 0, 0, 0, 0, 0, 0], PAYLOAD].concat()
+/// An ICMP message of type `kind` that quotes a packet.
+pub fn icmp_message(kind: u8, quoted: &[u8]) -> Vec<u8> {
+    [&[kind, 1, 0, 0, 0, 0, 0, 0], quoted].concat()
 }
 
 /// A fragment of a datagram to port 53; `offset` is in units of 8 bytes.

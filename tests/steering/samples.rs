@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use etherparse::{IpHeaders, Ipv4Extensions, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header};
+use etherparse::{
+    IpFragOffset, IpHeaders, Ipv4Extensions, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header,
+};
 use xvs::xdp::steer::Outcome;
 
 use crate::frames::*;
@@ -115,31 +117,79 @@ fn ipsec_samples(net: &Net) -> Vec<Sample> {
 }
 
 fn icmp_samples(net: &Net) -> Vec<Sample> {
-    let Net { client, vip, host, other, .. } = *net;
+    use Outcome::{IcmpError, PassMalformed, PassNotOurs};
+    let Net { client, vip, whole, host, server, any_port_server, other } = *net;
     let (icmp, errors, others, foreign): (u8, &[u8], &[u8], u8) = if vip.is_ipv4() {
-        // Unreachable, quench, time exceeded, parameter problem; echo both ways, redirect, timestamp.
-        (ICMP, &[3, 4, 11, 12], &[0, 8, 5, 13], ICMPV6)
+        // Unreachable, quench, time exceeded; echo both ways, redirect, parameter problem, timestamp.
+        (ICMP, &[3, 4, 11], &[0, 8, 5, 12, 13], ICMPV6)
     } else {
         // Unreachable, too big, time exceeded, parameter problem; echo both ways, ND, undefined ones.
         (ICMPV6, &[1, 2, 3, 4], &[128, 129, 133, 134, 135, 136, 137, 0, 5], ICMP)
     };
-    let message = |to: IpAddr, kind: u8| ip(client, to, icmp, &icmp_message(kind));
+    // About a packet, from `from` to who sent it; for most, who it goes to makes no difference.
+    let to = |from: IpAddr, to: IpAddr, kind: u8, quoted: &[u8]| {
+        ip(from, to, icmp, &icmp_message(kind, &quoted[NETWORK..]))
+    };
+    let about = |from: IpAddr, quoted: &[u8]| to(from, source(quoted), errors[0], quoted);
 
+    let reply = tcp(vip, HTTP, client, CLIENT_PORT);
+    let request = tcp(client, CLIENT_PORT, server, BACKEND);
+    let shortest = NETWORK + if vip.is_ipv4() { 20 } else { 40 } + 4;
     let mut samples = vec![
-        ("ping to the VIP", echo_request(client, vip), Outcome::PassNotOurs),
-        ("a fragment of a ping to the VIP", fragment(client, vip, icmp, 0, true), Outcome::PassNotOurs),
-        ("an ICMP error too short", ip(client, vip, icmp, &[3, 0, 0, 0]), Outcome::PassMalformed),
-        ("the other family's ICMP", ip(client, vip, foreign, &icmp_message(3)), Outcome::PassNotOurs),
+        ("ping to the VIP", echo_request(client, vip), PassNotOurs),
+        ("a fragment of a ping to the VIP", fragment(client, vip, icmp, 0, true), PassNotOurs),
+        ("a fragment of an ICMP error", fragment(other, client, icmp, 0, true), PassNotOurs),
+        ("an ICMP error too short", ip(client, vip, icmp, &[3, 0, 0, 0]), PassMalformed),
+        (
+            "the other family's ICMP",
+            ip(client, vip, foreign, &icmp_message(3, &reply[NETWORK..])),
+            PassNotOurs,
+        ),
+        // What is said of replies, by whomever.
+        ("a client about a reply", about(client, &reply), IcmpError),
+        ("a router about a reply", about(other, &reply), IcmpError),
+        ("about a UDP reply", about(other, &udp(vip, DNS, client, CLIENT_PORT)), IcmpError),
+        ("about an SCTP reply", about(other, &sctp(vip, HTTP, client, CLIENT_PORT)), IcmpError),
+        ("about a reply of all ports", about(other, &tcp(whole, 12_345, client, CLIENT_PORT)), IcmpError),
+        ("about no more than the ports", about(other, &reply[..shortest]), IcmpError),
+        ("about the host's ssh", about(other, &tcp(host, 22, client, CLIENT_PORT)), PassNotOurs),
+        ("about the VIP's own ssh", about(other, &tcp(vip, 22, client, CLIENT_PORT)), PassNotOurs),
+        ("about UDP from a TCP service", about(other, &udp(vip, HTTP, client, CLIENT_PORT)), PassNotOurs),
+        ("about another's packet", about(client, &tcp(other, HTTP, client, CLIENT_PORT)), PassNotOurs),
+        ("about a ping of the host's", about(other, &echo_request(vip, client)), PassNotOurs),
+        ("about what it did not send", to(client, other, errors[0], &reply), PassNotOurs),
+        ("to a VIP about another's", to(client, vip, errors[0], &request), PassNotOurs),
+        // What is said of requests to NAT servers.
+        ("a server about a request", about(server, &request), IcmpError),
+        ("a router about a request", about(other, &request), IcmpError),
+        ("about an any-port server's", about(other, &tcp(client, 9, any_port_server, 99)), IcmpError),
+        ("about a request to ssh there", about(server, &tcp(client, 9, server, 22)), PassNotOurs),
+        ("about UDP to a TCP server", about(server, &udp(client, 9, server, BACKEND)), PassNotOurs),
+        ("about a health check", about(server, &tcp(host, 50_000, server, BACKEND)), PassNotOurs),
+        ("about a check from the VIP", about(server, &tcp(vip, 50_000, server, BACKEND)), PassNotOurs),
+        // What cannot be told.
+        ("about half of the ports", about(other, &reply[..shortest - 1]), PassMalformed),
+        ("about half a header", about(other, &reply[..shortest - 5]), PassMalformed),
+        ("of version 9", about(other, &edited(&reply, NETWORK, 0x95)), PassMalformed),
     ];
     for &kind in errors {
-        samples.push(("an ICMP error to a VIP", message(vip, kind), Outcome::IcmpError));
-        samples.push(("an ICMP error to the host", message(host, kind), Outcome::PassNotOurs));
-        samples.push(("an ICMP error to another", message(other, kind), Outcome::PassNotOurs));
+        samples.push(("an ICMP error about a reply", to(other, vip, kind, &reply), IcmpError));
+        samples.push(("an ICMP error about a request", to(other, client, kind, &request), IcmpError));
     }
     for &kind in others {
-        samples.push(("no ICMP error", message(vip, kind), Outcome::PassNotOurs));
+        samples.push(("no ICMP error to a VIP", to(other, vip, kind, &reply), PassNotOurs));
+        samples.push(("no ICMP error to a client", to(other, client, kind, &request), PassNotOurs));
     }
     samples
+}
+
+/// Who an untagged frame was sent by.
+fn source(frame: &[u8]) -> IpAddr {
+    let bytes = |from: usize, to: usize| &frame[NETWORK + from..NETWORK + to];
+    match frame[12..14] {
+        [0x86, 0xdd] => IpAddr::from(<[u8; 16]>::try_from(bytes(8, 24)).unwrap()),
+        _ => IpAddr::from(<[u8; 4]>::try_from(bytes(12, 16)).unwrap()),
+    }
 }
 
 fn ipv4_samples(client: Ipv4Addr, vip: Ipv4Addr) -> Vec<Sample> {
@@ -149,7 +199,25 @@ fn ipv4_samples(client: Ipv4Addr, vip: Ipv4Addr) -> Vec<Sample> {
         header.options = Ipv4Options::try_from(&vec![1; 4 * words][..]).unwrap();
         udp_over(IpHeaders::Ipv4(header, Ipv4Extensions::default()), CLIENT_PORT, DNS)
     };
+    let reply = |edit: fn(&mut Ipv4Header)| {
+        let mut header = Ipv4Header::new(0, 64, UDP.into(), vip.octets(), client.octets()).unwrap();
+        edit(&mut header);
+        let quoted = udp_over(IpHeaders::Ipv4(header, Ipv4Extensions::default()), DNS, CLIENT_PORT);
+        ip(client.into(), vip.into(), ICMP, &icmp_message(3, &quoted[NETWORK..]))
+    };
     vec![
+        (
+            "about a packet with the most options",
+            reply(|it| it.options = Ipv4Options::try_from(&[1; 40][..]).unwrap()),
+            Outcome::IcmpError,
+        ),
+        ("about a first fragment", reply(|it| it.more_fragments = true), Outcome::IcmpError),
+        (
+            "about a later fragment",
+            reply(|it| it.fragment_offset = IpFragOffset::try_new(185).unwrap()),
+            Outcome::PassNotOurs,
+        ),
+        ("about a header of 16 bytes", edited(&reply(|_| ()), NETWORK + 28, 0x44), Outcome::PassMalformed),
         ("one word of options", with_options(1), Outcome::Service),
         ("the most options", with_options(10), Outcome::Service),
         ("padding behind the packet", [&plain[..], &[0; 18]].concat(), Outcome::Service),

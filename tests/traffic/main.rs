@@ -23,6 +23,7 @@ mod marks;
 mod netns;
 mod next_hops;
 mod passes;
+mod path_mtu;
 #[path = "../common/process.rs"]
 mod process;
 #[path = "../common/server.rs"]

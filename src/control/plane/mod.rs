@@ -56,7 +56,7 @@ pub struct Steered {
     pub nat_servers: BTreeSet<Endpoint>,
     /// Packets that these rules mark.
     pub marks: Vec<MarkRule>,
-    /// Fragments and ICMP errors to these.
+    /// Fragments to these.
     pub vips: BTreeSet<IpAddr>,
 }
 

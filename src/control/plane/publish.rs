@@ -129,7 +129,7 @@ fn steered(services: &Services, roster: &Roster, counts: &Counts) -> Steered {
         }
     }
     wanted.marks = services.marks.iter().filter(|rule| marks.contains(&rule.mark)).copied().collect();
-    // Of networks there are too many addresses: their fragments and errors stay with the kernel.
+    // Of networks there are too many addresses: their fragments stay with the kernel.
     let single = wanted.marks.iter().filter(|r| r.destination.prefix_len() == r.destination.max_prefix_len());
     wanted.vips.extend(single.map(|rule| rule.destination.addr()));
     wanted

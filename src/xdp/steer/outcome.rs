@@ -16,7 +16,7 @@ pub enum Outcome {
     NatReturn,
     /// Ours: a fragment, the first or a later one, to a VIP.
     Fragment,
-    /// Ours: an ICMP error to a VIP.
+    /// Ours: an ICMP error about a packet whose answer would be ours.
     IcmpError,
     /// Ours, but its interface and queue have no socket: passed to the kernel.
     NoSocket,

@@ -46,12 +46,12 @@ pub struct Rules {
     pub rooms: BTreeMap<Endpoint, u16>,
     /// Where NAT sends to: frames from these, unless to this host, are ours. At most [`MAX_NAT_SERVERS`].
     pub nat_servers: BTreeSet<Endpoint>,
-    /// Addresses with any service: fragments and ICMP errors to these are ours. At most [`MAX_VIPS`].
+    /// Addresses with any service: fragments to these are ours. At most [`MAX_VIPS`].
     pub vips: BTreeSet<IpAddr>,
     /// Addresses on this host's interfaces, VIPs or not. At most [`MAX_HOST_ADDRESSES`].
     pub host_addresses: BTreeSet<IpAddr>,
-    /// What cannot be counted up as services: frames in any of these are ours, to this host too. Not fragments and
-    /// ICMP errors, which are by `vips`. At most [`MAX_RANGES`].
+    /// What cannot be counted up as services: frames in any of these are ours, to this host too. Not fragments,
+    /// which are by `vips`. At most [`MAX_RANGES`].
     pub ranges: BTreeSet<Range>,
 }
 

@@ -142,6 +142,16 @@ pub fn check_sent(before: &[u8], after: &[u8], services: &[Pool], hops: &Hops) {
     assert!(allowed, "{} -> {} became {} -> {}", b.from, b.to, a.from, a.to);
 }
 
+/// Panics unless `frame` is an ICMP error with right checksums: wrong ones are not relayed.
+pub fn check_relayed(frame: &[u8]) {
+    let sliced = SlicedPacket::from_ethernet(frame).expect("a whole packet is relayed");
+    let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!("not IPv4") };
+    assert_eq!(sum(ip.header().slice()), 0, "IP header checksum");
+    let Some(TransportSlice::Icmpv4(icmp)) = &sliced.transport else { panic!("not ICMP") };
+    assert!(matches!(icmp.type_u8(), 3 | 4 | 11), "type {}", icmp.type_u8());
+    assert_eq!(sum(icmp.slice()), 0, "ICMP checksum");
+}
+
 /// Makes the checksum of the IP header at `l3` right, as far as there is one.
 pub fn mend_ip(frame: &mut [u8], l3: usize) {
     let Some(len) = frame.get(l3).map(|b| usize::from(b & 15) * 4) else { return };
