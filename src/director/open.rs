@@ -38,13 +38,15 @@ pub(super) enum Begun<'a> {
 
 /// What a packet finds its old connection to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     /// Its connection.
     Stays,
     /// Over: the packet has none.
     Ends,
     /// Waiting for its server to come back.
     Waits,
+    /// Over, and both ends are told.
+    Resets,
 }
 
 impl<'a, H: NextHops> Work<'a, H> {
@@ -60,10 +62,11 @@ impl<'a, H: NextHops> Work<'a, H> {
         let service = self.services.of_packet(&parsed.key);
         let mut stale = None;
         if let Some((slot, found)) = known {
-            match self.fate(slot, service, parsed) {
+            match self.fate(slot, found, service, parsed) {
                 Fate::Stays => return Ok(Begun::Connection(slot, found)),
                 Fate::Waits => return Err(DropReason::ServerGone.into()),
                 Fate::Ends => stale = Some(found.slot),
+                Fate::Resets => return Err(self.reset(slot, found.slot)),
             }
         }
         let chosen = service.map(|service| self.choose(service, parsed));
@@ -80,11 +83,12 @@ impl<'a, H: NextHops> Work<'a, H> {
         }
     }
 
-    /// What becomes of the old connection of a client's packet, as `ip_vs_in_hook` decides.
-    fn fate(&self, slot: &Slot, service: Option<&VirtualService>, parsed: &Parsed) -> Fate {
+    /// What becomes of the old connection of a client's packet, as `ip_vs_in_hook` decides. A server's packet goes on
+    /// in it as long as the server is there.
+    fn fate(&self, slot: &Slot, found: Found, service: Option<&VirtualService>, parsed: &Parsed) -> Fate {
         let (id, tunables) = (ServerId(slot.server_id()), &self.services.tunables);
         let gives_up = tunables.expire_nodest_conn > 0;
-        if parsed.flags.has(TcpFlags::SYN) {
+        if parsed.flags.has(TcpFlags::SYN) && found.direction == Direction::In {
             // The list is long, and asked only if it matters.
             let server = || service.and_then(|s| s.destination(id));
             let quiesced = gives_up && server().is_some_and(|d| d.weight == 0);
@@ -93,10 +97,10 @@ impl<'a, H: NextHops> Work<'a, H> {
                 return Fate::Ends;
             }
         }
-        match (self.services.is_available(id), gives_up) {
-            (true, _) => Fate::Stays,
-            (false, true) => Fate::Ends,
-            (false, false) => Fate::Waits,
+        if self.services.is_available(id) {
+            Fate::Stays
+        } else {
+            self.fate_when_gone(id, found.direction, parsed)
         }
     }
 
@@ -107,7 +111,8 @@ impl<'a, H: NextHops> Work<'a, H> {
         parsed: &Parsed,
     ) -> Result<(Destination, Option<SlotId>), Refusal> {
         let (key, flags) = (&parsed.key, parsed.flags);
-        let may = flags.has(TcpFlags::SYN) || self.services.tunables.sloppy_tcp > 0;
+        let sloppy = service.service.switches.sloppy_tcp.unwrap_or(self.services.tunables.sloppy_tcp > 0);
+        let may = flags.has(TcpFlags::SYN) || sloppy;
         let opens = key.protocol() != Protocol::Tcp as u8 || (may && !flags.has(TcpFlags::RST));
         // Active FTP's data connection is the server's answer to a client: never scheduled.
         if !opens || key.source().port() == FTP_DATA {
@@ -133,7 +138,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     /// The scheduler's choice, or what the client is told without one (`ip_vs_leave`).
     pub(super) fn schedule(&self, service: &VirtualService, key: &FlowKey) -> Result<Destination, Refusal> {
         let list = &service.destinations;
-        let request = Request { flow: key, tick: self.tick };
+        let request = Request { flow: key, tick: self.tick, ramp: service.ramp(self.tick) };
         let picked = service.scheduler.pick(list, &self.director.counts, &request);
         picked.and_then(|index| list.get(index)).copied().ok_or_else(|| {
             // A service of FTP gets packets that are not meant for it.
@@ -214,12 +219,12 @@ impl<'a, H: NextHops> Work<'a, H> {
     fn enter(&mut self, new: &NewConnection, flags: TcpFlags) -> Result<Found, DropReason> {
         // Armed for the state that the packet will bring about in a moment.
         let state = new.status.after_tcp(Direction::In, flags).state;
-        let timeout_s = self.services.timeouts.of(new.client.0.protocol(), state);
+        let id = ServerId(new.server_id);
+        let timeout_s = self.services.timeout_s(id, new.client.0.protocol(), state);
         let new = &NewConnection { timeout_s, ..*new };
         let deadline = first_look(self.tick, timeout_s);
         let (director, counts) = (self.director, &self.director.counts);
         let table = &director.table;
-        let id = ServerId(new.server_id);
         let leave = |outcome| {
             director.leave(new.template);
             outcome

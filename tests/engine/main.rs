@@ -10,5 +10,6 @@ mod one_packet;
 mod persistence;
 mod reuse;
 mod rewrite;
+mod switches;
 mod table;
 mod timers;

@@ -104,6 +104,7 @@ fn spec(scheduler: &str) -> ServiceSpec {
         scheduler_flags: Vec::new(),
         persistence: None,
         one_packet: false,
+        switches: None,
     }
 }
 
