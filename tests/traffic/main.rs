@@ -30,6 +30,7 @@ mod refusals;
 mod reload;
 mod server;
 mod shown;
+mod switches;
 mod transfer;
 mod udp;
 #[path = "../common/wire.rs"]

@@ -49,7 +49,7 @@ fn a_service() {
         "scheduler_flags = [\"sh-port\"] #! error | \"wlc\" has no flag \"sh-port\" | scheduler = \"sh\"",
         "timeout_tcp_s = 2_678_401 #! error | out of range | 0 to 2_678_400 seconds",
         "slow_start_s = 86_401 #! error | out of range | 0 to 86_400 seconds",
-        "scheduler = \"rr\"\nslow_start_s = 60 #! warning | no effect with scheduler = \"rr\" | lc, wlc, wrr, sed, nq",
+        "scheduler = \"rr\"\nslow_start_s = 60 #! warning | no effect with scheduler = \"rr\" | wrr, lc, wlc, sed, nq",
         "tcp_when_down = \"close\" #! error | unknown | drop, keep, reset",
         "reset_on_removal = 1 #! error | true or false",
         "udp_rehome = true #! warning | udp_rehome has no effect with protocol = \"tcp\" | leave it out",
