@@ -1,6 +1,5 @@
 //! What operators get that the kernel does not have, seen by real clients and servers.
 
-use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
@@ -42,11 +41,10 @@ fn drained_a_server_keeps_its_clients_and_down_it_loses_them_at_once() {
         assert_eq!(patiently(open.ask("name")).await.expect("answered"), "c");
         say(&lab, &["drain", "--keep", WEB, "10.1.0.13:8080"]);
         assert_eq!(note(&lab, "10.1.0.13:8080"), "draining");
-        assert!(
-            ipvsadm(&lab, "-Ln").contains("10.1.0.13:8080              Masq    0      1"),
-            "{}",
-            ipvsadm(&lab, "-Ln")
-        );
+        let listed = ipvsadm(&lab, "-Ln");
+        let row = listed.lines().find(|line| line.contains("10.1.0.13:8080")).expect("it is listed");
+        let words: Vec<_> = row.split_whitespace().collect();
+        assert_eq!(words, ["->", "10.1.0.13:8080", "Masq", "0", "1", "0"], "as with LVS");
         assert_eq!(patiently(open.ask("name")).await.expect("it goes on"), "c");
         assert_eq!(
             name_of_server(lab::client(0), NAT).await.expect("served"),
@@ -170,32 +168,32 @@ fn the_share_of_a_new_server_grows_over_its_start() {
     until("the first two have started", || {
         ["10.1.0.11:8080", "10.1.0.12:8080"].iter().all(|server| note(&lab, server).is_empty())
     });
-    let seen = RefCell::new(Vec::new());
-    client::run(&lab, async || {
+    let seen = client::run(&lab, async || {
+        let mut seen = Vec::new();
         ipvsadm(&lab, "-a -t 10.0.0.100:80 -r 10.1.0.13:8080 -m");
         let start = Instant::now();
         let note = note(&lab, "10.1.0.13:8080");
         assert!(note.starts_with("slow start "), "{note}");
         let mut n = 0;
-        while start.elapsed() < Duration::from_secs(START_S + 2) {
+        while start.elapsed() < Duration::from_secs(START_S + 4) {
             let at = start.elapsed();
             let name = name_of_server(lab::client(n), NAT).await.expect("served");
-            seen.borrow_mut().push((at.as_millis(), name));
+            seen.push((at.as_millis(), name));
             n += 1;
             tokio::time::sleep(Duration::from_millis(4)).await;
         }
+        seen
     });
-    let seen = seen.into_inner();
     let share = |from_s: u64, to_s: u64| {
         let of = u128::from(from_s) * 1000..u128::from(to_s) * 1000;
         let all: Vec<_> = seen.iter().filter(|(at, _)| of.contains(at)).collect();
         let own = all.iter().filter(|(_, name)| name == "c").count();
-        assert!(all.len() > 100, "only {} connections from {from_s} to {to_s} s", all.len());
+        assert!(all.len() > 40, "only {} connections from {from_s} to {to_s} s", all.len());
         own as f64 / all.len() as f64
     };
     // With a share of f beside two whole ones it gets f / (2 + f).
     let expected = |f: f64| f / (2.0 + f);
-    let measured = [(0, 2), (3, 5), (6, 8), (9, 10)].map(|(from, to)| (share(from, to), from + to));
+    let measured = [(0, 2), (3, 5), (6, 8), (9, 12)].map(|(from, to)| (share(from, to), from + to));
     println!("of {} connections the new server got {measured:.3?}", seen.len());
     for (share, twice) in measured {
         let wanted = expected((twice as f64 / 2.0 / START_S as f64).min(1.0));
