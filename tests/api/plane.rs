@@ -15,7 +15,7 @@ use xvs::director::forward::hops::Route;
 use xvs::director::forward::recipe::{Recipe, Rewrite, Way};
 use xvs::director::marks::MarkRule;
 use xvs::director::name::ServiceKey;
-use xvs::director::service::ServerState;
+use xvs::director::service::{MAX_DRAIN_S, ServerState};
 use xvs::director::services::Services;
 use xvs::director::time::Time;
 use xvs::director::{Director, Size};
@@ -142,6 +142,9 @@ impl FakePlane {
             Command::SetServerState { service, server: address, state, drain_timeout_s } => {
                 let n = found(lists, service)?;
                 let place = server(lists, n, *address)?;
+                if drain_timeout_s.is_some_and(|seconds| seconds > MAX_DRAIN_S) {
+                    return refuse(Code::OutOfRange, "the time is too long");
+                }
                 let there = &mut lists.services[n].1[place].0;
                 there.state = Some(*state);
                 there.drain_timeout_s = drain_timeout_s.or(there.drain_timeout_s);
