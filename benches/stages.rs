@@ -98,7 +98,7 @@ fn schedule(c: &mut Criterion) {
                 let scheduler = Scheduler::new(kind, options).changed(Change::Updated, &list);
                 let id = BenchmarkId::new(format!("{}-{name}", kind.name()), servers);
                 group.bench_function(id, |b| {
-                    let request = Request { flow: &flow, tick: 1 };
+                    let request = Request { flow: &flow, tick: 1, ramp: None };
                     b.iter(|| scheduler.pick(black_box(&list), &counts, &request));
                 });
             }

@@ -67,7 +67,7 @@ fn choosing_a_server_allocates_nothing() {
         let choices = allocations(|| {
             for destination in 0..30_000 {
                 let flow = FlowKey::v4(6, 0x0a00_0101, destination, 4711 << 16 | 80);
-                scheduler.pick(&list, &counts, &Request { flow: &flow, tick: 0 });
+                scheduler.pick(&list, &counts, &Request { flow: &flow, tick: 0, ramp: None });
             }
         });
         assert_eq!(choices, 0, "{kind:?}");

@@ -1,4 +1,4 @@
-//! Commands for people that change a running director: `set`, `mark`, `drain`, `reload`, `save`.
+//! Commands for people that change a running director: `set`, `mark`, `drain`, `down`, `up`, `reload`, `save`.
 
 use std::fs;
 use std::io::{self, Write};
@@ -18,41 +18,54 @@ use crate::control::client::Client;
 use crate::control::command::Command;
 use crate::director::marks::MarkRule;
 use crate::director::name::ServiceKey;
-use crate::director::service::Protocol;
+use crate::director::service::{Protocol, ServerState};
 
 /// All of them or none.
 fn all(client: &mut Client, commands: &[Command]) -> anyhow::Result<()> {
     client.apply_all(commands)?.map_err(|(_, refusal)| refusal.into())
 }
 
-/// Sets tunables of a running director, by the names of the kernel's sysctls
+/// Sets tunables of a running director, or with --service switches of a service
 ///
-/// `xvs show tunables` lists them. They are set until the end, or until a
+/// Tunables have the names of the kernel's sysctls: `xvs show tunables` lists
+/// them. Switches say what a service does otherwise than the kernel:
+/// `xvs show switches --all` lists them. They are set until the end, or until a
 /// reload sets them to what the configuration says.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_STATUS, verbatim_doc_comment)]
 pub struct SetArgs {
     #[command(flatten)]
     socket: Socket,
+    /// Switches of this service are set, for example of tcp:192.0.2.10:80
+    #[arg(long)]
+    service: Option<ServiceKey>,
     /// What is set, and to what
     #[arg(required = true, value_name = "NAME=VALUE", value_parser = assignment)]
-    assignments: Vec<(String, u32)>,
+    assignments: Vec<(String, String)>,
 }
 
-fn assignment(text: &str) -> Result<(String, u32), String> {
+fn assignment(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
-    let value =
-        value.trim().parse().map_err(|_| format!("`{value}` is not a number from 0 to {}", u32::MAX))?;
-    Ok((name.trim().to_owned(), value))
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn number(value: &str) -> anyhow::Result<u32> {
+    value.parse().map_err(|_| anyhow::anyhow!("`{value}` is not a number from 0 to {}", u32::MAX))
 }
 
 /// `xvs set`.
 ///
 /// # Errors
-/// There is no such tunable, or the value is outside of its limits: nothing is set then.
+/// There is no such tunable or switch, or the value is outside of its limits: nothing is set then.
 pub fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
-    let set = |(name, value): &(String, u32)| Command::SetTunable { name: name.clone(), value: *value };
-    let commands: Vec<_> = args.assignments.iter().map(set).collect();
+    let set = |(name, value): &(String, String)| {
+        let name = name.clone();
+        Ok(match args.service {
+            Some(service) => Command::SetSwitch { service, name, value: value.clone() },
+            None => Command::SetTunable { name, value: number(value)? },
+        })
+    };
+    let commands = args.assignments.iter().map(set).collect::<anyhow::Result<Vec<_>>>()?;
     all(&mut args.socket.connect()?, &commands)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -147,8 +160,10 @@ pub fn mark(args: &MarkArgs) -> anyhow::Result<ExitCode> {
 
 /// Takes a server out of service without cutting its connections
 ///
-/// Its weight becomes 0 now; it is deleted once its connections are gone, or
-/// when the deadline passes. Giving it a weight again ends the draining.
+/// It takes no new connections from now on, as with weight 0; it is deleted once
+/// its connections are gone, or when the deadline passes. With --keep it is not
+/// deleted: when the deadline passes, it is down. `xvs up` ends the draining, and
+/// so does giving it a weight again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_STATUS, verbatim_doc_comment)]
 pub struct DrainArgs {
@@ -162,6 +177,9 @@ pub struct DrainArgs {
     /// Deletes it after so many seconds even if it has connections
     #[arg(long, value_name = "SECONDS")]
     deadline: Option<u32>,
+    /// Does not delete it; without --deadline it is drained for its drain_timeout_s
+    #[arg(long)]
+    keep: bool,
 }
 
 fn server(text: &str) -> Result<SocketAddr, String> {
@@ -173,9 +191,73 @@ fn server(text: &str) -> Result<SocketAddr, String> {
 /// # Errors
 /// There is no such service or server.
 pub fn drain(args: &DrainArgs) -> anyhow::Result<ExitCode> {
-    let &DrainArgs { service, server, deadline, .. } = args;
-    args.socket.connect()?.drain(&service, server, deadline)?;
+    let &DrainArgs { service, server, deadline, keep, .. } = args;
+    let mut client = args.socket.connect()?;
+    if keep {
+        let (state, drain_timeout_s) = (ServerState::Drain, deadline);
+        all(&mut client, &[Command::SetServerState { service, server, state, drain_timeout_s }])?;
+    } else {
+        client.drain(&service, server, deadline)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has a server count as failed: nothing goes to it any more
+///
+/// It takes no new connections, persistence does not lead to it, its UDP flows go
+/// to other servers, and its TCP connections do as the service's tcp_when_down
+/// says. Its weight stays. `xvs up` ends it; a new weight does not.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_STATUS, verbatim_doc_comment)]
+pub struct DownArgs {
+    #[command(flatten)]
+    of: OneServer,
+}
+
+/// Has a server take connections again, by its weight
+///
+/// It ends `xvs drain` and `xvs down`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_STATUS, verbatim_doc_comment)]
+pub struct UpArgs {
+    #[command(flatten)]
+    of: OneServer,
+}
+
+#[derive(Debug, clap::Args)]
+struct OneServer {
+    #[command(flatten)]
+    socket: Socket,
+    /// The service, for example tcp:192.0.2.10:80
+    service: ServiceKey,
+    /// The server's address and port, for example 10.0.0.2:80
+    #[arg(value_parser = server)]
+    server: SocketAddr,
+}
+
+impl OneServer {
+    fn set(&self, state: ServerState) -> anyhow::Result<ExitCode> {
+        let &Self { service, server, .. } = self;
+        let command = Command::SetServerState { service, server, state, drain_timeout_s: None };
+        all(&mut self.socket.connect()?, &[command])?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// `xvs down`.
+///
+/// # Errors
+/// There is no such service or server.
+pub fn down(args: &DownArgs) -> anyhow::Result<ExitCode> {
+    args.of.set(ServerState::Down)
+}
+
+/// `xvs up`.
+///
+/// # Errors
+/// There is no such service or server.
+pub fn up(args: &UpArgs) -> anyhow::Result<ExitCode> {
+    args.of.set(ServerState::Up)
 }
 
 /// Makes the running state that of the configuration file
@@ -212,7 +294,7 @@ pub fn reload(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
 ///
 /// Read back, it gives the same services, servers, marks, timeouts and
 /// tunables, without the comments of the file that xvs was started with. A
-/// server that is being drained has weight 0 in it.
+/// server that is drained or down has its weight and its state in it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_STATUS, verbatim_doc_comment)]
 pub struct SaveArgs {
@@ -289,9 +371,10 @@ mod tests {
 
     #[test]
     fn what_is_written_is_understood_or_explained() {
-        assert_eq!(assignment("expire_nodest_conn=1"), Ok(("expire_nodest_conn".to_owned(), 1)));
+        let owned = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        assert_eq!(assignment("expire_nodest_conn=1"), owned("expire_nodest_conn", "1"));
         assert!(assignment("x").unwrap_err().contains("NAME=VALUE"));
-        assert!(assignment("x=-1").unwrap_err().contains("`-1`"));
+        assert!(number("-1").unwrap_err().to_string().contains("`-1`"));
         assert_eq!(ports("80"), Ok(80..=80));
         assert_eq!(ports("80-90"), Ok(80..=90));
         assert!(ports("90-80").is_err() && ports("80-70000").is_err() && ports("").is_err());

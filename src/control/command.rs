@@ -12,7 +12,8 @@ use utoipa::ToSchema;
 use crate::director::draft::Refused;
 use crate::director::marks::MarkRule;
 use crate::director::name::ServiceKey;
-use crate::director::service::{Method, Netmask, Server, Tunnel, TunnelChecksum};
+use crate::director::service::{Method, Netmask, Server, ServerState, Tunnel, TunnelChecksum};
+use crate::director::switches::Switches;
 
 /// A change that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -51,7 +52,7 @@ pub enum Command {
         #[schema(value_type = String)]
         server: SocketAddr,
     },
-    /// Weight 0 now; deleted once its connections are gone, or when the time is over.
+    /// Drained now; deleted once its connections are gone, or when the time is over.
     DrainServer {
         /// The service.
         service: ServiceKey,
@@ -61,6 +62,28 @@ pub enum Command {
         /// Seconds after which it is deleted even with connections; none: when they are gone.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deadline_s: Option<u32>,
+    },
+    /// Has a server take connections, drain or be down; its weight stays.
+    SetServerState {
+        /// The service.
+        service: ServiceKey,
+        /// The server's address.
+        #[schema(value_type = String)]
+        server: SocketAddr,
+        /// What it does from now on.
+        state: ServerState,
+        /// Seconds after which it counts as down when it is drained, 0: never; none: as it has been.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drain_timeout_s: Option<u32>,
+    },
+    /// One switch of a service: what it does otherwise than the kernel.
+    SetSwitch {
+        /// The service.
+        service: ServiceKey,
+        /// The switch's name.
+        name: String,
+        /// Its value, as it is written in a configuration without quotes.
+        value: String,
     },
     /// `ipvsadm -Z`, of one service or of all.
     Zero {
@@ -101,6 +124,10 @@ pub struct ServiceSpec {
     /// Whether each datagram is scheduled by itself.
     #[serde(default)]
     pub one_packet: bool,
+    /// What it does otherwise than the kernel. Without it a service that is edited keeps what it has, and a new one
+    /// does as the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switches: Option<Switches>,
 }
 
 /// What `ipvsadm -A` takes without `-s`.
@@ -144,6 +171,14 @@ pub struct ServerSpec {
     /// Connections below which it takes new ones again; 0: three quarters of the upper one.
     #[serde(default)]
     pub lower_threshold: u32,
+    /// What it does, whatever its weight. Without it a new server is up; one that is edited stays what it is, but a
+    /// weight ends a drain, as it does with LVS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<ServerState>,
+    /// Seconds after which it counts as down when it is drained; 0: never. Without it a server that is edited keeps
+    /// what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_timeout_s: Option<u32>,
 }
 
 fn default_weight() -> u32 {
@@ -289,7 +324,21 @@ impl ServerSpec {
             }
         };
         let (weight, upper, lower) = (self.weight, self.upper_threshold, self.lower_threshold);
-        Ok(Server { address: self.address, weight, method, upper, lower })
+        let (state, drain_timeout_s) = (self.state.unwrap_or_default(), self.drain_timeout_s.unwrap_or(0));
+        Ok(Server { address: self.address, weight, method, upper, lower, state, drain_timeout_s })
+    }
+
+    /// What it makes of a server that is there.
+    ///
+    /// # Errors
+    /// A tunnel with a method that has none.
+    pub fn edited(&self, old: &Server) -> Result<Server, Refusal> {
+        let kept = match old.state {
+            ServerState::Drain if self.weight > 0 => ServerState::Up,
+            state => state,
+        };
+        let drain_timeout_s = self.drain_timeout_s.unwrap_or(old.drain_timeout_s);
+        Ok(Server { state: self.state.unwrap_or(kept), drain_timeout_s, ..self.server()? })
     }
 }
 
@@ -307,6 +356,8 @@ impl From<&Server> for ServerSpec {
             weight: server.weight,
             upper_threshold: server.upper,
             lower_threshold: server.lower,
+            state: Some(server.state),
+            drain_timeout_s: Some(server.drain_timeout_s),
         }
     }
 }
@@ -372,6 +423,7 @@ mod tests {
             scheduler_flags: vec![],
             persistence: None,
             one_packet: false,
+            switches: None,
         };
         assert_eq!(serde_json::from_str::<Command>(text).unwrap(), Command::AddService(spec));
         let text = r#"{"command":"add-server","service":"fwm:5","server":{"address":"10.0.0.1:0","forward":"tun","tunnel":{"type":"gue","port":6080}}}"#;
@@ -379,7 +431,8 @@ mod tests {
         let tunnel = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::None };
         let expected = Server::new("10.0.0.1:0".parse().unwrap(), Method::Tun(tunnel));
         assert_eq!(server.server().unwrap(), expected);
-        assert_eq!(ServerSpec::from(&expected), server);
+        let whole = ServerSpec { state: Some(ServerState::Up), drain_timeout_s: Some(0), ..server };
+        assert_eq!(ServerSpec::from(&expected), whole);
     }
 
     #[test]

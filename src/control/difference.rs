@@ -17,7 +17,7 @@ use super::config::{Config, Key, api_keys, director_keys};
 use super::wanted::{Timeouts, Wanted};
 use crate::director::marks::MarkRule;
 use crate::director::name::ServiceKey;
-use crate::director::service::{Method, Netmask, Pool, Server, Service, Tunnel, TunnelChecksum};
+use crate::director::service::{Method, Netmask, Pool, Server, ServerState, Service, Tunnel, TunnelChecksum};
 
 /// What has to change for `from` to become `to`; empty if nothing has to.
 pub fn difference(from: &Wanted, to: &Wanted) -> Vec<String> {
@@ -149,15 +149,15 @@ impl fmt::Display for Change<'_> {
 /// A name, a value, and whether the value is the default.
 type Property = (&'static str, String, bool);
 
-fn of_service(service: &Service) -> [Property; 5] {
-    let Service { key, scheduler, options, persistence, one_packet } = *service;
+fn of_service(service: &Service) -> Vec<Property> {
+    let Service { key, scheduler, options, persistence, one_packet, switches } = *service;
     let flags = super::config::flags_set(scheduler, options);
     let netmask = persistence.map_or_else(|| Netmask::whole(key.is_v4()), |p| p.netmask);
     let netmask_text = match netmask {
         Netmask::V4(mask) => mask.to_string(),
         Netmask::V6(bits) => bits.to_string(),
     };
-    [
+    let mut properties = vec![
         ("scheduler", scheduler.name().to_owned(), false),
         ("flags", if flags.is_empty() { "none".to_owned() } else { flags.join(" ") }, flags.is_empty()),
         (
@@ -167,16 +167,20 @@ fn of_service(service: &Service) -> [Property; 5] {
         ),
         ("netmask", netmask_text, netmask == Netmask::whole(key.is_v4())),
         ("one packet", if one_packet { "on" } else { "off" }.to_owned(), !one_packet),
-    ]
+    ];
+    properties.extend(switches.all().map(|switch| (switch.name, switch.value.to_string(), !switch.is_set)));
+    properties
 }
 
-fn of_server(server: &Server) -> [Property; 4] {
-    let Server { address: _, weight, method, upper, lower } = *server;
+fn of_server(server: &Server) -> [Property; 6] {
+    let Server { address: _, weight, method, upper, lower, state, drain_timeout_s } = *server;
     [
         ("forward", forward(method), false),
         ("weight", weight.to_string(), false),
         ("upper threshold", upper.to_string(), upper == 0),
         ("lower threshold", lower.to_string(), lower == 0),
+        ("state", state.name().to_owned(), state == ServerState::Up),
+        ("drain timeout", format!("{drain_timeout_s} s"), drain_timeout_s == 0),
     ]
 }
 
@@ -389,10 +393,12 @@ mod tests {
             address = "192.0.2.10:80"
             scheduler = "rr"
             persistence = true
+            slow_start_s = 60
+            tcp_when_down = "reset"
             server = [
                 { address = "10.0.0.1:8080", forward = "nat", weight = 3 },
                 { address = "10.0.0.3", forward = "tun", tunnel = "gue", tunnel_port = 6080, lower_threshold = 3, upper_threshold = 4 },
-                { address = "10.0.0.2", weight = 2, forward = "nat" },
+                { address = "10.0.0.2", weight = 2, forward = "nat", state = "drain", drain_timeout_s = 30 },
             ]
             "#,
         );
@@ -404,9 +410,10 @@ mod tests {
             "- service udp:192.0.2.10:53",
             "+ service fwm:5 sh, flags sh-fallback sh-port, persistence 300 s, netmask 255.255.255.0, one packet on",
             "+ server 10.0.0.9:0 in fwm:5: tun ipip, weight 1, upper threshold 10",
-            "~ service tcp:192.0.2.10:80: scheduler wlc -> rr, persistence none -> 360 s",
+            "~ service tcp:192.0.2.10:80: scheduler wlc -> rr, persistence none -> 360 s, slow_start_s 0 -> 60, \
+             tcp_when_down drop -> reset",
             "- server 10.0.0.1:80 in tcp:192.0.2.10:80",
-            "~ server 10.0.0.2:80 in tcp:192.0.2.10:80: weight 1 -> 2",
+            "~ server 10.0.0.2:80 in tcp:192.0.2.10:80: weight 1 -> 2, state up -> drain, drain timeout 0 s -> 30 s",
             "~ server 10.0.0.3:80 in tcp:192.0.2.10:80: forward dr -> tun gue port 6080, upper threshold 0 -> 4, lower \
              threshold 0 -> 3",
             "+ server 10.0.0.1:8080 in tcp:192.0.2.10:80: nat, weight 3",

@@ -412,11 +412,11 @@ mod tests {
         bench.statistics.forget(&[id], |id| bench.raw.borrow()[&id]);
         assert_eq!(bench.statistics.server(id), Shown::default());
         // The number's counters go on from where they are.
-        let of = VirtualService {
-            destinations: Box::new([crate::director::server::Destination::new(id, &server(9))]),
-            service: Service::new("udp:192.0.2.10:53".parse().unwrap()),
-            scheduler: crate::director::sched::Scheduler::new(Default::default(), Default::default()),
-        };
+        let of = VirtualService::of(
+            Service::new("udp:192.0.2.10:53".parse().unwrap()),
+            Box::new([crate::director::server::Destination::new(id, &server(9))]),
+            crate::director::sched::Scheduler::new(Default::default(), Default::default()),
+        );
         bench.statistics.follow_service(&of, |id| bench.raw.borrow()[&id]);
         bench.look();
         assert_eq!(bench.statistics.server(id).totals.in_packets, 0);

@@ -9,6 +9,8 @@ use utoipa::ToSchema;
 
 use super::command::{Forward, PersistenceSpec, TunnelSpec};
 use crate::director::name::ServiceKey;
+use crate::director::service::ServerState;
+use crate::director::switches::Switches;
 
 /// The director as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -40,6 +42,9 @@ pub struct ServiceView {
     pub persistence: Option<PersistenceSpec>,
     /// Whether each datagram is scheduled by itself.
     pub one_packet: bool,
+    /// What it does otherwise than the kernel.
+    #[serde(default)]
+    pub switches: Switches,
     /// Totals since it was added or last zeroed.
     pub statistics: TrafficView,
     /// What there was in a second lately, as the kernel's estimator sees it.
@@ -58,8 +63,18 @@ pub struct ServerView {
     pub forward: Forward,
     /// The tunnel, with `tun`.
     pub tunnel: Option<TunnelSpec>,
-    /// Share of new connections.
+    /// Share of new connections: 0 while it is drained or down.
     pub weight: u32,
+    /// The weight it has while it is up.
+    pub configured_weight: u32,
+    /// What the operator has it do.
+    pub state: ServerState,
+    /// Seconds after which it counts as down when it is drained; 0: never.
+    pub drain_timeout_s: u32,
+    /// It is down, or has been drained for that long.
+    pub down: bool,
+    /// Percent of its share that it has after it began to take connections; 100: all of it.
+    pub share_percent: u32,
     /// Connections from which on it takes no new ones; 0: as many as come.
     pub upper_threshold: u32,
     /// Connections below which it takes new ones again.
@@ -70,7 +85,7 @@ pub struct ServerView {
     pub inactive: u32,
     /// Templates of persistence.
     pub persistent: u32,
-    /// It is being drained: deleted once its connections are gone.
+    /// It is deleted once its connections are gone.
     pub draining: bool,
     /// Totals since it was added or last zeroed; none if they were not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

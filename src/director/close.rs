@@ -63,7 +63,8 @@ impl<H> Work<'_, H> {
     #[cold]
     #[inline(never)]
     pub(super) fn renew(&mut self, slot: &Slot, id: SlotId) {
-        let timeout_s = self.services.timeouts.of(slot.key(Direction::In).protocol(), slot.status().state);
+        let (id_of_server, protocol) = (ServerId(slot.server_id()), slot.key(Direction::In).protocol());
+        let timeout_s = self.services.timeout_s(id_of_server, protocol, slot.status().state);
         let before_s = slot.timeout_s();
         if timeout_s == before_s {
             return;
@@ -92,20 +93,23 @@ impl<H> Work<'_, H> {
 }
 
 impl Director {
-    /// Ends connections and templates whose servers were removed, among the next `limit` places of the table from
-    /// `from` on, and says where to go on: what `expire_nodest_conn` asks for after a server was taken out of
-    /// its service (`ip_vs_expire_nodest_conn_flush`); without it nothing happens. A worker that has not seen the
-    /// new services yet may still open one: those end within a minute.
+    /// Ends connections and templates whose servers were removed, or are down, among the next `limit` places of the
+    /// table from `from` on, and says where to go on: what `expire_nodest_conn` asks for after a server was taken out of
+    /// its service (`ip_vs_expire_nodest_conn_flush`), and what services have switched on; without them nothing
+    /// happens. A worker that has not seen the new services yet may still open one: those end within a minute.
     ///
     /// For the control plane; packets are forwarded meanwhile.
     pub fn end_orphans(&self, from: u32, limit: usize) -> Option<u32> {
         let services = self.services.load();
-        if services.tunables.expire_nodest_conn == 0 {
+        if !services.may_have_orphans() {
             return None;
         }
         self.table.list_from(from, limit, |id, slot| {
-            if !services.is_available(ServerId(slot.server_id())) {
+            if services.is_orphan(slot) {
                 let template = slot.template();
+                if slot.is_template() && services.is_down(ServerId(slot.server_id())) {
+                    self.table.invalidate(id);
+                }
                 for ended in [Some(id), template].into_iter().flatten().filter(|&id| self.end(id)) {
                     self.tell_owner(self.table.slot(ended), ended);
                 }
@@ -177,8 +181,7 @@ impl Engine {
 fn look_at(director: &Director, shard: &mut Shard, services: &Services, id: SlotId, tick: u32) {
     let table = &director.table;
     let slot = table.slot(id);
-    let orphan =
-        services.tunables.expire_nodest_conn > 0 && !services.is_available(ServerId(slot.server_id()));
+    let orphan = services.is_orphan(slot);
     let deadline = slot.last_seen().saturating_add(ticks(slot.timeout_s()));
     let is_over = deadline <= tick;
     if slot.status().removed || ((is_over || orphan) && director.end(id)) {

@@ -10,8 +10,11 @@ use super::name::ServiceKey;
 use super::roster::Roster;
 use super::sched::Change;
 use super::server::{Destination, MAX_SERVERS, ServerId};
-use super::service::{MAX_PERSISTENCE_S, MAX_WEIGHT, Method, Pool, Protocol, Server, Service, Tunnel};
+use super::service::{
+    MAX_DRAIN_S, MAX_PERSISTENCE_S, MAX_WEIGHT, Method, Pool, Protocol, Server, Service, Tunnel,
+};
 use super::services::{Services, VirtualService};
+use super::terms::Terms;
 
 /// Most services there may be: what the steering program holds, with room for all protocols.
 pub const MAX_SERVICES: usize = 16_384;
@@ -65,12 +68,20 @@ pub struct Draft {
     pub(super) roster: Roster,
     /// Servers whose thresholds have to be set: number, upper, lower.
     pub(super) thresholds: Vec<(ServerId, u32, u32)>,
+    /// The moment of the changes.
+    tick: u32,
 }
 
 impl Draft {
     /// A copy to change.
     pub fn new(services: &Services, roster: &Roster) -> Self {
-        Self { services: services.clone(), roster: roster.clone(), thresholds: Vec::new() }
+        Self { services: services.clone(), roster: roster.clone(), thresholds: Vec::new(), tick: 0 }
+    }
+
+    /// The same, and its changes are made at `tick`: from then on shares grow and time of draining counts.
+    #[must_use]
+    pub fn at(self, tick: u32) -> Self {
+        Self { tick, ..self }
     }
 
     /// What it has become, unpublished.
@@ -117,6 +128,15 @@ impl Draft {
         let old = self.service(&service.key)?;
         check_service(&service)?;
         let new = old.edited(service);
+        if service.switches != old.service.switches {
+            for destination in &new.destinations {
+                self.settle(&service, destination);
+            }
+            let removed = self.roster.removed().filter(|(key, _)| *key == service.key);
+            for (_, removed) in removed {
+                self.services.terms.set(removed.id, Terms::new(&service.switches, false));
+            }
+        }
         self.put(new);
         Ok(())
     }
@@ -128,7 +148,7 @@ impl Draft {
     pub fn remove_service(&mut self, key: ServiceKey) -> Result<(), Refused> {
         let service = self.services.list.shift_remove(&key).ok_or(Refused::NoService(key))?;
         for destination in &service.destinations {
-            self.forget(&key, destination);
+            self.forget(&service.service, destination);
         }
         Ok(())
     }
@@ -157,13 +177,13 @@ impl Draft {
             return Err(too_many);
         }
         let id = self.roster.enter(key, server.address).ok_or(too_many)?;
-        let destination = Destination::new(id, &server);
+        let destination = Destination { since: self.tick, ..Destination::new(id, &server) };
         let mut list = Vec::with_capacity(service.destinations.len() + 1);
         list.push(destination);
         list.extend_from_slice(&service.destinations);
         self.put(service.with(Change::Added, list));
         self.services.servers += 1;
-        self.services.set_available(id, true);
+        self.settle(&service.service, &destination);
         self.services.count_nat(&key, &destination, true);
         self.services.set_tunnel(&destination);
         self.thresholds.push((id, server.upper, server.lower));
@@ -181,14 +201,34 @@ impl Draft {
         let index = there.ok_or(Refused::NoServer { service: key, server: server.address })?;
         let mut list = service.destinations.to_vec();
         let old = list[index];
-        let new = old.edited(&server);
+        let new = old.edited(&server, self.tick);
         list[index] = new;
         self.put(service.with(Change::Updated, list));
+        self.settle(&service.service, &new);
         self.services.count_nat(&key, &old, false);
         self.services.count_nat(&key, &new, true);
         self.services.set_tunnel(&new);
         self.thresholds.push((old.id, server.upper, server.lower));
         Ok(())
+    }
+
+    /// The servers that have been drained for their time count as down from now on. How many there are comes back.
+    pub fn end_drains(&mut self) -> usize {
+        let tick = self.tick;
+        let over = |service: &&Arc<VirtualService>| service.destinations.iter().any(|d| d.is_drained(tick));
+        let services: Vec<_> = self.services.all().filter(over).cloned().collect();
+        let mut count = 0;
+        for service in services {
+            let mut list = service.destinations.to_vec();
+            for destination in list.iter_mut().filter(|d| d.is_drained(tick)) {
+                destination.is_down = true;
+                self.settle(&service.service, destination);
+                count += 1;
+            }
+            // Schedulers gave them nothing before and give them nothing now.
+            self.put(service.with(Change::Flags(service.service.options), list));
+        }
+        count
     }
 
     /// `ipvsadm -d`. Its connections stay, in case that it comes back.
@@ -202,7 +242,7 @@ impl Draft {
         let mut list = service.destinations.to_vec();
         let old = list.remove(index);
         self.put(service.with(Change::Removed(index), list));
-        self.forget(&key, &old);
+        self.forget(&service.service, &old);
         Ok(())
     }
 
@@ -250,12 +290,19 @@ impl Draft {
         self.services.list.insert(service.service.key, Arc::new(service));
     }
 
+    /// Workers are to know of a server that is in this service whether it is down, and on which terms it serves.
+    fn settle(&mut self, service: &Service, destination: &Destination) {
+        self.services.set_available(destination.id, !destination.is_down);
+        self.services.terms.set(destination.id, Terms::new(&service.switches, destination.is_down));
+    }
+
     /// A server has left its service.
-    fn forget(&mut self, key: &ServiceKey, old: &Destination) {
+    fn forget(&mut self, service: &Service, old: &Destination) {
         self.services.servers -= 1;
         self.services.set_available(old.id, false);
-        self.services.count_nat(key, old, false);
-        self.roster.leave(*key, old.id, old.server());
+        self.services.terms.set(old.id, Terms::new(&service.switches, false));
+        self.services.count_nat(&service.key, old, false);
+        self.roster.leave(service.key, old.id, old.server());
     }
 }
 
@@ -272,6 +319,9 @@ fn check_service(service: &Service) -> Result<(), Refused> {
     if !key.is_v4() {
         return Err(Refused::Ipv6(key));
     }
+    if let Some((what, value, most)) = service.switches.beyond() {
+        return Err(Refused::OutOfRange { what, value, least: 0, most });
+    }
     match service.persistence.map(|p| p.timeout_s) {
         Some(value) if !(1..=MAX_PERSISTENCE_S).contains(&value) => {
             Err(Refused::OutOfRange { what: "persistence", value, least: 1, most: MAX_PERSISTENCE_S })
@@ -284,6 +334,10 @@ fn check_server(key: &ServiceKey, server: &Server) -> Result<(), Refused> {
     let address = server.address;
     if server.weight > MAX_WEIGHT {
         return Err(Refused::OutOfRange { what: "weight", value: server.weight, least: 0, most: MAX_WEIGHT });
+    }
+    if server.drain_timeout_s > MAX_DRAIN_S {
+        let value = server.drain_timeout_s;
+        return Err(Refused::OutOfRange { what: "drain timeout", value, least: 0, most: MAX_DRAIN_S });
     }
     if server.lower > server.upper {
         return Err(Refused::Thresholds { server: address, upper: server.upper, lower: server.lower });
@@ -365,7 +419,7 @@ mod tests {
         let flow = FlowKey::v4(6, 1, 2, 3);
         let pick = |draft: &Draft| {
             let service = draft.services.get(&key(1)).unwrap();
-            let request = Request { flow: &flow, tick: 0 };
+            let request = Request { flow: &flow, tick: 0, ramp: None };
             service.scheduler.pick(&service.destinations, &counts, &request).unwrap()
         };
         assert_eq!(pick(&draft), 0);

@@ -207,15 +207,15 @@ impl<'a, H: NextHops> Work<'a, H> {
         hash: u64,
         likely: Option<Found>,
     ) -> Result<PortId, Refusal> {
-        let (slot, found) = match self.find(parsed, hash, likely) {
-            Some((slot, found)) if self.goes_on(slot, found, parsed) => (slot, found),
+        let (slot, found, is_counted) = match self.find(parsed, hash, likely) {
+            Some((slot, found)) if self.goes_on(slot, found, parsed) => (slot, found, true),
             known => match self.begin(packet, parsed, known)? {
-                Begun::Connection(slot, found) => (slot, found),
+                Begun::Connection(slot, found) => (slot, found, self.is_counted(slot)),
                 Begun::Sent(port) => return Ok(port),
             },
         };
         let direction = found.direction;
-        let new_tick = self.note(slot, found, parsed);
+        let new_tick = self.note(slot, found, parsed, is_counted);
         let hop = self.next_hop(slot, direction, parsed, packet, new_tick);
         let recipe = slot.recipe(direction);
         if recipe.rewrite == Rewrite::Wrap {
@@ -226,11 +226,11 @@ impl<'a, H: NextHops> Work<'a, H> {
     }
 
     /// True for a packet that just goes on in its connection: a server's, or a client's that is no SYN (nor SCTP's
-    /// INIT), while the server is there.
+    /// INIT), while the server is there and not down.
     #[inline(always)]
     fn goes_on(&self, slot: &Slot, found: Found, parsed: &Parsed) -> bool {
-        found.direction == Direction::Out
-            || (!parsed.flags.has(TcpFlags::SYN) && self.available.has(ServerId(slot.server_id())))
+        (found.direction == Direction::Out || !parsed.flags.has(TcpFlags::SYN))
+            && self.available.has(ServerId(slot.server_id()))
     }
 
     /// Readdresses a packet to its next hop, or says what its sender is told.
@@ -272,11 +272,11 @@ impl<'a, H: NextHops> Work<'a, H> {
 
     /// Counts the packet and steps the connection's state. True if it is the first packet of its tick.
     #[inline(always)]
-    fn note(&mut self, slot: &Slot, found: Found, parsed: &Parsed) -> bool {
+    fn note(&mut self, slot: &Slot, found: Found, parsed: &Parsed, is_counted: bool) -> bool {
         let id = ServerId(slot.server_id());
         match found.direction {
             Direction::In => self.stats.packet_in(id, parsed.ip_len),
-            Direction::Out if self.available.has(id) => self.stats.packet_out(id, parsed.ip_len),
+            Direction::Out if is_counted => self.stats.packet_out(id, parsed.ip_len),
             // A removed server's replies are forwarded; the kernel does not count them.
             Direction::Out => {}
         }

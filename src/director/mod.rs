@@ -2,14 +2,14 @@
 //!
 //! | file | owns |
 //! | --- | --- |
-//! | [`service`], [`name`], [`marks`], [`tunables`] | what the operator wants: plain values |
-//! | [`services`] | what the workers know of it: the published snapshot |
+//! | [`service`], [`switches`], [`name`], [`marks`], [`tunables`] | what the operator wants: plain values |
+//! | [`services`], `terms` | what the workers know of it: the published snapshot |
 //! | [`draft`], [`roster`] | how it is changed; the numbers of servers, removed ones included |
 //! | [`server`], [`stats`], [`drops`] | connections of each server, traffic, reasons |
 //! | [`sched`] | which server takes a new connection |
 //! | [`conn`] | the connection table, states, timers |
 //! | [`forward`] | rewrite recipes, next hops |
-//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `stray` what becomes of packets that belong to nothing |
+//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `stray` what becomes of packets that belong to nothing |
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
@@ -19,6 +19,7 @@ pub mod draft;
 pub mod drops;
 pub mod engine;
 pub mod forward;
+mod gone;
 pub mod marks;
 pub mod name;
 mod open;
@@ -32,6 +33,8 @@ pub mod service;
 pub mod services;
 pub mod stats;
 mod stray;
+pub mod switches;
+mod terms;
 pub mod time;
 pub mod tunables;
 mod tunnel;
@@ -110,7 +113,7 @@ impl Director {
     /// of before, which workers may still hold: keep them until nobody else does, so that none of the workers is
     /// the one that has to free them.
     pub fn publish(&self, draft: Draft) -> (Roster, Arc<Services>) {
-        let Draft { services, mut roster, thresholds } = draft;
+        let Draft { services, mut roster, thresholds, .. } = draft;
         for (id, upper, lower) in thresholds {
             self.counts.set_thresholds(id, upper, lower);
         }

@@ -39,13 +39,15 @@ pub(super) enum Begun<'a> {
 
 /// What a packet finds its old connection to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     /// Its connection.
     Stays,
     /// Over: the packet has none.
     Ends,
     /// Waiting for its server to come back.
     Waits,
+    /// Over, and both ends are told.
+    Resets,
 }
 
 impl<'a, H: NextHops> Work<'a, H> {
@@ -61,10 +63,11 @@ impl<'a, H: NextHops> Work<'a, H> {
         let service = self.services.of_packet(&parsed.key).filter(|_| !parsed.is_ipsec());
         let mut stale = None;
         if let Some((slot, found)) = known {
-            match self.fate(slot, service, parsed) {
+            match self.fate(slot, found, service, parsed) {
                 Fate::Stays => return Ok(Begun::Connection(slot, found)),
                 Fate::Waits => return Err(DropReason::ServerGone.into()),
                 Fate::Ends => stale = Some(found.slot),
+                Fate::Resets => return Err(self.reset(slot, found.slot)),
             }
         }
         let chosen = service.map(|service| self.choose(service, parsed));
@@ -81,11 +84,12 @@ impl<'a, H: NextHops> Work<'a, H> {
         }
     }
 
-    /// What becomes of the old connection of a client's packet, as `ip_vs_in_hook` decides.
-    fn fate(&self, slot: &Slot, service: Option<&VirtualService>, parsed: &Parsed) -> Fate {
+    /// What becomes of the old connection of a client's packet, as `ip_vs_in_hook` decides. A server's packet goes on
+    /// in it as long as the server is there.
+    fn fate(&self, slot: &Slot, found: Found, service: Option<&VirtualService>, parsed: &Parsed) -> Fate {
         let (id, tunables) = (ServerId(slot.server_id()), &self.services.tunables);
         let gives_up = tunables.expire_nodest_conn > 0;
-        if parsed.flags.has(TcpFlags::SYN) {
+        if parsed.flags.has(TcpFlags::SYN) && found.direction == Direction::In {
             // The list is long, and asked only if it matters.
             let server = || service.and_then(|s| s.destination(id));
             let quiesced = gives_up && server().is_some_and(|d| d.weight == 0);
@@ -94,10 +98,10 @@ impl<'a, H: NextHops> Work<'a, H> {
                 return Fate::Ends;
             }
         }
-        match (self.services.is_available(id), gives_up) {
-            (true, _) => Fate::Stays,
-            (false, true) => Fate::Ends,
-            (false, false) => Fate::Waits,
+        if self.services.is_available(id) {
+            Fate::Stays
+        } else {
+            self.fate_when_gone(id, found.direction, parsed)
         }
     }
 
@@ -109,11 +113,14 @@ impl<'a, H: NextHops> Work<'a, H> {
     ) -> Result<(Destination, Option<SlotId>), Refusal> {
         let key = &parsed.key;
         let opens = match Protocol::from_number(key.protocol()) {
-            Some(Protocol::Tcp) => opens(parsed.flags, self.services.tunables.sloppy_tcp),
+            Some(Protocol::Tcp) => {
+                let sloppy = service.service.switches.sloppy_tcp;
+                opens(parsed.flags, sloppy.unwrap_or(self.services.tunables.sloppy_tcp > 0))
+            }
             Some(Protocol::Sctp) if Event::of(parsed.flags) == Event::Nothing => {
                 return Err(DropReason::NoConnection.into());
             }
-            Some(Protocol::Sctp) => opens(parsed.flags, self.services.tunables.sloppy_sctp),
+            Some(Protocol::Sctp) => opens(parsed.flags, self.services.tunables.sloppy_sctp > 0),
             Some(Protocol::Udp) | None => true,
         };
         // Active FTP's data connection is the server's answer to a client: never scheduled.
@@ -140,7 +147,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     /// The scheduler's choice, or what the client is told without one (`ip_vs_leave`).
     pub(super) fn schedule(&self, service: &VirtualService, key: &FlowKey) -> Result<Destination, Refusal> {
         let list = &service.destinations;
-        let request = Request { flow: key, tick: self.tick };
+        let request = Request { flow: key, tick: self.tick, ramp: service.ramp(self.tick) };
         let picked = service.scheduler.pick(list, &self.director.counts, &request);
         picked.and_then(|index| list.get(index)).copied().ok_or_else(|| {
             // A service of FTP gets packets that are not meant for it.
@@ -226,17 +233,17 @@ impl<'a, H: NextHops> Work<'a, H> {
             template,
             learned: (packet.source_mac(), packet.port),
             tick: self.tick,
-            timeout_s: self.services.timeouts.of(parsed.key.protocol(), state),
+            timeout_s: self.services.timeout_s(id, parsed.key.protocol(), state),
         }
     }
 
     /// Enters a connection into the table, counted before anybody can find it. If it is not entered, it does not
     /// follow its template any more.
     pub(super) fn enter(&mut self, new: &NewConnection) -> Result<Found, DropReason> {
+        let id = ServerId(new.server_id);
         let deadline = first_look(self.tick, new.timeout_s);
         let (director, counts) = (self.director, &self.director.counts);
         let table = &director.table;
-        let id = ServerId(new.server_id);
         let leave = |outcome| {
             director.leave(new.template);
             outcome
@@ -271,8 +278,8 @@ impl<'a, H: NextHops> Work<'a, H> {
 
 /// True if a packet of TCP or SCTP opens a connection: a SYN, or whatever is no RST if that is enough; an INIT and an
 /// ABORT likewise.
-fn opens(flags: TcpFlags, sloppy: u32) -> bool {
-    (flags.has(TcpFlags::SYN) || sloppy > 0) && !flags.has(TcpFlags::RST)
+fn opens(flags: TcpFlags, sloppy: bool) -> bool {
+    (flags.has(TcpFlags::SYN) || sloppy) && !flags.has(TcpFlags::RST)
 }
 
 /// True for a connection that is over, so that a SYN or INIT with its ports begins another one (`is_new_conn_expected`). One

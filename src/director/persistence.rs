@@ -60,7 +60,7 @@ impl<H: NextHops> Work<'_, H> {
         };
         let destination = service.destination(id).or_else(|| sibling(FTP)).or_else(|| sibling(0))?;
         let quiescent = destination.weight == 0 && self.services.tunables.expire_quiescent_template > 0;
-        (!quiescent).then_some(*destination)
+        (!quiescent && !destination.is_down).then_some(*destination)
     }
 
     /// Enters a template; none if another worker was quicker.

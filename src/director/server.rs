@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed, Ordering::SeqCst
 use zerocopy::FromZeros;
 
 use super::conn::state::Status;
-use super::service::{Method, Server};
+use super::service::{Method, Server, ServerState};
+use super::time::Time;
 
 /// Names a server of one service for as long as it is there or has connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,7 +27,7 @@ pub struct Destination {
     pub id: ServerId,
     /// Real address and port.
     pub address: SocketAddr,
-    /// Share of new connections, at most `i32::MAX`; 0 takes none.
+    /// Share of new connections, at most `i32::MAX`; 0 takes none: that of a server that is not up.
     pub weight: u32,
     /// The weight before it was set to 0, or `weight` itself: what mh fills its table by. Goes with the server, not
     /// with the scheduler. 0 for a server that was added with weight 0, one from the trash included.
@@ -37,29 +38,65 @@ pub struct Destination {
     pub upper: u32,
     /// Connections below which it takes new ones again; 0: three quarters of `upper`.
     pub lower: u32,
+    /// The weight that the operator wants, which it has while it is up.
+    pub wanted_weight: u32,
+    /// What the operator has it do.
+    pub state: ServerState,
+    /// Seconds after which it counts as down when it is drained; 0: never.
+    pub drain_timeout_s: u32,
+    /// It is down, or has been drained for so long that it counts as down.
+    pub is_down: bool,
+    /// The tick since which it is in its state, and has had a weight or none.
+    pub since: u32,
 }
 
 impl Destination {
     /// A server that is known by `id` from now on.
     pub const fn new(id: ServerId, server: &Server) -> Self {
-        let Server { address, weight, method, upper, lower } = *server;
-        Self { id, address, weight, last_weight: weight, method, upper, lower }
+        let Server { address, weight: wanted_weight, method, upper, lower, state, drain_timeout_s } = *server;
+        let weight = if matches!(state, ServerState::Up) { wanted_weight } else { 0 };
+        let is_down = matches!(state, ServerState::Down);
+        Self {
+            id,
+            address,
+            weight,
+            last_weight: weight,
+            method,
+            upper,
+            lower,
+            wanted_weight,
+            state,
+            drain_timeout_s,
+            is_down,
+            since: 0,
+        }
     }
 
-    /// The same server, edited.
+    /// The same server, edited at `tick`.
     #[must_use]
-    pub const fn edited(&self, server: &Server) -> Self {
+    pub fn edited(&self, server: &Server, tick: u32) -> Self {
         let mut new = Self::new(self.id, server);
-        if server.weight == 0 {
+        if new.weight == 0 {
             new.last_weight = self.last_weight;
         }
+        let stays = (new.state, new.weight > 0) == (self.state, self.weight > 0);
+        new.since = if stays { self.since } else { tick };
+        // Who has been drained for long enough stays down, unless it is given more time.
+        new.is_down |= self.is_down && stays && new.drain_timeout_s == self.drain_timeout_s;
         new
     }
 
     /// The server as the operator wants it.
     pub const fn server(&self) -> Server {
-        let Self { address, weight, method, upper, lower, .. } = *self;
-        Server { address, weight, method, upper, lower }
+        let Self { address, wanted_weight: weight, method, upper, lower, state, drain_timeout_s, .. } = *self;
+        Server { address, weight, method, upper, lower, state, drain_timeout_s }
+    }
+
+    /// True if it has been drained for its time at `tick` and does not count as down yet.
+    pub const fn is_drained(&self, tick: u32) -> bool {
+        let ticks = self.drain_timeout_s.saturating_mul(Time::TICKS_PER_S);
+        let drains = matches!(self.state, ServerState::Drain) && self.drain_timeout_s > 0 && !self.is_down;
+        drains && tick.saturating_sub(self.since) >= ticks
     }
 }
 

@@ -8,9 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::name::ServiceKey;
 use super::sched::{Kind, Options};
+use super::switches::Switches;
 pub use crate::packet::encap::{Tunnel, TunnelChecksum};
 
 /// A transport protocol that services balance.
@@ -139,6 +141,9 @@ pub const MAX_WEIGHT: u32 = i32::MAX.unsigned_abs();
 /// Longest persistence in seconds: 31 days, as `ipvsadm -p` has it.
 pub const MAX_PERSISTENCE_S: u32 = 2_678_400;
 
+/// Longest time of draining in seconds: 31 days.
+pub const MAX_DRAIN_S: u32 = 2_678_400;
+
 /// A virtual service as the operator wants it, without its servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -152,6 +157,8 @@ pub struct Service {
     pub persistence: Option<Persistence>,
     /// Each datagram is scheduled by itself (`ipvsadm -o`).
     pub one_packet: bool,
+    /// What it does otherwise than the kernel.
+    pub switches: Switches,
 }
 
 impl Service {
@@ -163,6 +170,7 @@ impl Service {
             options: Options::default(),
             persistence: None,
             one_packet: false,
+            switches: Switches::default(),
         }
     }
 }
@@ -218,12 +226,46 @@ pub struct Server {
     pub upper: u32,
     /// Connections below which it takes new ones again (`ipvsadm -y`), at most `upper`; 0: three quarters of it.
     pub lower: u32,
+    /// What the operator has it do, whatever its weight.
+    pub state: ServerState,
+    /// Seconds after which a server that is drained counts as down, at most [`MAX_DRAIN_S`]; 0: never.
+    pub drain_timeout_s: u32,
+}
+
+/// What the operator has a server do, besides its weight. The kernel knows weights only: a server of weight 0 is
+/// drained, and one that has failed is deleted, or is left with weight 0 and keeps what it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerState {
+    /// It takes new connections by its weight.
+    #[default]
+    Up,
+    /// As with weight 0: it takes no new connections, those it has go on, and persistence leads to it.
+    Drain,
+    /// It has failed: it takes no new connections, persistence does not lead to it any more, UDP flows go to other
+    /// servers, and TCP connections do as the service says.
+    Down,
+}
+
+impl ServerState {
+    /// Every state.
+    pub const ALL: &[Self] = &[Self::Up, Self::Drain, Self::Down];
+
+    /// The name in configuration and commands.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Drain => "drain",
+            Self::Down => "down",
+        }
+    }
 }
 
 impl Server {
     /// A server as `ipvsadm -a` makes it without further options.
     pub const fn new(address: SocketAddr, method: Method) -> Self {
-        Self { address, weight: 1, method, upper: 0, lower: 0 }
+        let state = ServerState::Up;
+        Self { address, weight: 1, method, upper: 0, lower: 0, state, drain_timeout_s: 0 }
     }
 }
 

@@ -11,14 +11,16 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 
-use super::conn::state::Timeouts;
+use super::conn::state::{State, Timeouts};
 use super::draft::{Draft, Refused};
 use super::marks::{self, MarkRule};
 use super::name::ServiceKey;
 use super::roster::Roster;
-use super::sched::{Change, Schedule, Scheduler};
+use super::sched::{Change, Ramp, Schedule, Scheduler};
 use super::server::{Destination, MAX_IDS, ServerId};
 use super::service::{Method, Pool, Protocol, Service, Tunnel};
+use super::terms::AllTerms;
+use super::time::Time;
 use super::tunables::Tunables;
 use crate::packet::flow::FlowKey;
 
@@ -38,25 +40,42 @@ pub struct VirtualService {
     pub destinations: Box<[Destination]>,
     /// Chooses among them.
     pub scheduler: Scheduler,
+    /// The tick until which some of them have less than their whole share.
+    ramps_until: u32,
 }
 
 impl VirtualService {
     /// The service as it is created: without servers.
     pub(super) fn new(service: Service) -> Self {
         let scheduler = Scheduler::new(service.scheduler, service.options);
-        Self { service, destinations: Box::default(), scheduler }
+        Self { service, destinations: Box::default(), scheduler, ramps_until: 0 }
+    }
+
+    /// A service with these servers and this scheduler.
+    pub(crate) fn of(service: Service, destinations: Box<[Destination]>, scheduler: Scheduler) -> Self {
+        let ticks = service.switches.slow_start_s.saturating_mul(Time::TICKS_PER_S);
+        let taking = destinations.iter().filter(|d| d.weight > 0 && ticks > 0);
+        let ramps_until = taking.map(|d| d.since.saturating_add(ticks)).max().unwrap_or(0);
+        Self { service, destinations, scheduler, ramps_until }
+    }
+
+    /// How shares grow at `tick`, if any still does.
+    #[inline]
+    pub fn ramp(&self, tick: u32) -> Option<Ramp> {
+        let ticks = || self.service.switches.slow_start_s.saturating_mul(Time::TICKS_PER_S);
+        (tick < self.ramps_until).then(|| Ramp { tick, ticks: ticks() })
     }
 
     /// The same with another list of servers, of which `change` tells the difference.
     pub(super) fn with(&self, change: Change, destinations: Vec<Destination>) -> Self {
         let scheduler = self.scheduler.changed(change, &destinations);
-        Self { service: self.service, destinations: destinations.into(), scheduler }
+        Self::of(self.service, destinations.into(), scheduler)
     }
 
     /// The same with other settings (`ip_vs_edit_service`): the scheduler goes on unless it is another one.
     pub(super) fn edited(&self, service: Service) -> Self {
         let scheduler = self.scheduler.edited(service.scheduler, service.options, &self.destinations);
-        Self { service, destinations: self.destinations.clone(), scheduler }
+        Self::of(service, self.destinations.clone(), scheduler)
     }
 
     /// The server with this number, if it is in the service.
@@ -73,7 +92,7 @@ impl VirtualService {
 /// Protocol, address and port; port 0 is every port.
 pub type Endpoint = (Protocol, SocketAddr);
 
-/// A bit for each number of a server, set while it is in its service: asked for every packet.
+/// A bit for each number of a server, set while it is in its service and not down: asked for every packet.
 #[derive(Clone, Debug)]
 pub(super) struct Available([u64; Self::WORDS]);
 
@@ -114,10 +133,12 @@ pub struct Services {
     pub(super) servers: usize,
     /// Servers whose packets come through the director, and in how many services each is.
     pub(super) nat_servers: Arc<HashMap<Endpoint, u32, RandomState>>,
-    /// Servers that are in their services.
+    /// Servers that are in their services and not down.
     pub(super) available: Arc<Available>,
     /// What is between the director and a server, by the server's number; nothing where no tunnel was yet.
     pub(super) tunnels: Arc<Vec<Tunnel>>,
+    /// What their services have switched on, of removed servers too.
+    pub(super) terms: AllTerms,
     /// Which packets get a firewall mark.
     pub marks: Arc<[MarkRule]>,
     /// How long connections live.
@@ -140,6 +161,7 @@ impl Default for Services {
             nat_servers: Arc::default(),
             available: Arc::new(Available([0; Available::WORDS])),
             tunnels: Arc::default(),
+            terms: AllTerms::default(),
             marks: Arc::default(),
             timeouts: Timeouts::default(),
             timeouts_since: LONG_AGO,
@@ -203,13 +225,19 @@ impl Services {
         Protocol::from_number(protocol).is_some_and(|p| self.nat_servers.contains_key(&(p, address)))
     }
 
-    /// True if this server is in its service: not removed.
+    /// True if this server is in its service, and not down.
     #[inline]
     pub fn is_available(&self, id: ServerId) -> bool {
         self.available.has(id)
     }
 
-    /// True if a server of `before` is not in its service any more.
+    /// The seconds that a connection of this server lives without packets.
+    pub(super) fn timeout_s(&self, id: ServerId, protocol: u8, state: State) -> u32 {
+        let own = self.terms.of(id).timeout_s(protocol, state);
+        own.unwrap_or_else(|| self.timeouts.of(protocol, state))
+    }
+
+    /// True if a server of `before` is not in its service any more, or is down now.
     pub fn lacks_a_server_of(&self, before: &Self) -> bool {
         self.available.0.iter().zip(before.available.0.iter()).any(|(now, before)| before & !now != 0)
     }

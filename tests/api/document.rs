@@ -174,6 +174,12 @@ fn asked() -> Vec<(&'static str, String, String, u16)> {
     add("POST", &format!("{}/drain", one(2)), json!({"deadline_s": 5}).to_string(), 202);
     add("POST", &format!("{}/drain", one(2)), json!({"deadline": 5}).to_string(), 400);
     add("POST", &format!("{}/drain", one(9)), none(), 404);
+    let state = |n| format!("{}/state", one(n));
+    add("PUT", &state(1), json!({"state": "drain", "drain_timeout_s": 5}).to_string(), 200);
+    add("PUT", &state(1), json!({"state": "up"}).to_string(), 200);
+    add("PUT", &state(1), json!({"state": "gone"}).to_string(), 400);
+    add("PUT", &state(9), json!({"state": "down"}).to_string(), 404);
+    add("PUT", &state(1), json!({"state": "drain", "drain_timeout_s": 2_678_401}).to_string(), 422);
     add("DELETE", &one(1), none(), 204);
     add("DELETE", &one(1), none(), 404);
     add("DELETE", &format!("{servers}/10.0.0.1"), none(), 400);
@@ -185,6 +191,8 @@ fn asked() -> Vec<(&'static str, String, String, u16)> {
         {"command": "add-server", "service": "fwm6:7", "server": {"address": "[2001:db8::1]:80"}},
         {"command": "edit-server", "service": "fwm6:7", "server": {"address": "[2001:db8::1]:80", "tunnel": {"type": "gre", "checksum": "full"}, "forward": "tun"}},
         {"command": "drain-server", "service": "fwm6:7", "server": "[2001:db8::1]:80", "deadline_s": 9},
+        {"command": "set-server-state", "service": "fwm6:7", "server": "[2001:db8::1]:80", "state": "down"},
+        {"command": "set-switch", "service": "fwm6:7", "name": "slow_start_s", "value": "30"},
         {"command": "delete-server", "service": "fwm6:7", "server": "[2001:db8::1]:80"},
         {"command": "zero", "service": "fwm6:7"},
         {"command": "set-timeouts", "tcp_s": 0, "tcp_fin_s": 0, "udp_s": 0},

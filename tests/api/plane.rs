@@ -15,6 +15,7 @@ use xvs::director::forward::hops::Route;
 use xvs::director::forward::recipe::{Recipe, Rewrite, Way};
 use xvs::director::marks::MarkRule;
 use xvs::director::name::ServiceKey;
+use xvs::director::service::{MAX_DRAIN_S, ServerState};
 use xvs::director::services::Services;
 use xvs::director::time::Time;
 use xvs::director::{Director, Size};
@@ -138,6 +139,24 @@ impl FakePlane {
                 let place = server(lists, n, *address)?;
                 lists.services[n].1[place].1 = true;
             }
+            Command::SetServerState { service, server: address, state, drain_timeout_s } => {
+                let n = found(lists, service)?;
+                let place = server(lists, n, *address)?;
+                if drain_timeout_s.is_some_and(|seconds| seconds > MAX_DRAIN_S) {
+                    return refuse(Code::OutOfRange, "the time is too long");
+                }
+                let there = &mut lists.services[n].1[place].0;
+                there.state = Some(*state);
+                there.drain_timeout_s = drain_timeout_s.or(there.drain_timeout_s);
+            }
+            Command::SetSwitch { service, name, value } => {
+                let n = found(lists, service)?;
+                let mut switches = lists.services[n].0.switches.unwrap_or_default();
+                if let Err(error) = switches.set(name, value) {
+                    return refuse(Code::Invalid, &error.to_string());
+                }
+                lists.services[n].0.switches = Some(switches);
+            }
             Command::Zero { .. } => {}
             Command::SetTimeouts(timeouts) => {
                 if timeouts.tcp_s > 1_000_000 {
@@ -174,6 +193,11 @@ fn server_view((spec, draining): &(ServerSpec, bool)) -> ServerView {
         forward: spec.forward,
         tunnel: spec.tunnel,
         weight: if *draining { 0 } else { spec.weight },
+        configured_weight: spec.weight,
+        state: spec.state.unwrap_or_default(),
+        drain_timeout_s: spec.drain_timeout_s.unwrap_or(0),
+        down: spec.state == Some(ServerState::Down),
+        share_percent: 100,
         upper_threshold: spec.upper_threshold,
         lower_threshold: spec.lower_threshold,
         active: 1,
@@ -192,6 +216,7 @@ fn view((spec, servers): &(ServiceSpec, Vec<(ServerSpec, bool)>)) -> ServiceView
         scheduler_flags: spec.scheduler_flags.clone(),
         persistence: spec.persistence.clone(),
         one_packet: spec.one_packet,
+        switches: spec.switches.unwrap_or_default(),
         statistics: TrafficView::default(),
         rates: TrafficView::default(),
         servers: servers.iter().map(server_view).collect(),
@@ -301,5 +326,7 @@ pub fn server(address: &str) -> ServerSpec {
         weight: 1,
         upper_threshold: 0,
         lower_threshold: 0,
+        state: None,
+        drain_timeout_s: None,
     }
 }

@@ -13,6 +13,7 @@ mod persistence;
 mod reuse;
 mod rewrite;
 mod sctp;
+mod switches;
 mod table;
 mod timers;
 mod tunnels;

@@ -12,7 +12,7 @@ use xvs::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
 use xvs::director::name::ServiceKey;
 use xvs::director::roster::Roster;
 use xvs::director::sched::Kind;
-use xvs::director::service::{Method, Netmask, Persistence, Pool, Protocol, Server, Service};
+use xvs::director::service::{Method, Netmask, Persistence, Pool, Protocol, Server, ServerState, Service};
 use xvs::director::services::Services;
 use xvs::director::time::Time;
 use xvs::director::{Director, Size, conn::state::State};
@@ -269,7 +269,7 @@ impl Table {
 
     /// Changes the services as the control plane would.
     pub fn change(&mut self, how: impl FnOnce(&mut Draft) -> Result<(), Refused>) {
-        let mut draft = Draft::new(&self.director.services.load(), &self.roster);
+        let mut draft = Draft::new(&self.director.services.load(), &self.roster).at(self.now.tick());
         how(&mut draft).unwrap();
         self.roster = self.director.publish(draft).0;
     }
@@ -289,6 +289,26 @@ impl Table {
             let service = draft.services().get(&key).unwrap();
             let there = service.destinations[service.position(server.parse().unwrap()).unwrap()];
             draft.edit_server(key, Server { weight, ..there.server() })
+        });
+    }
+
+    /// Has a server take connections, drain for so many seconds, or be down.
+    pub fn stand(&mut self, service: &str, server: &str, state: ServerState, drain_timeout_s: u32) {
+        let key = service.parse().unwrap();
+        self.change(|draft| {
+            let service = draft.services().get(&key).unwrap();
+            let there = service.destinations[service.position(server.parse().unwrap()).unwrap()];
+            draft.edit_server(key, Server { state, drain_timeout_s, ..there.server() })
+        });
+    }
+
+    /// Sets a switch of a service.
+    pub fn switch(&mut self, service: &str, name: &str, value: &str) {
+        let key = service.parse().unwrap();
+        self.change(|draft| {
+            let mut wanted = draft.services().get(&key).unwrap().service;
+            wanted.switches.set(name, value).unwrap();
+            draft.edit_service(wanted)
         });
     }
 

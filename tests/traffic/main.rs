@@ -32,6 +32,7 @@ mod refusals;
 mod reload;
 mod server;
 mod shown;
+mod switches;
 mod transfer;
 mod tunnels;
 mod udp;

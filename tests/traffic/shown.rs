@@ -253,6 +253,8 @@ fn completions_and_help_know_every_command() {
         "set",
         "mark",
         "drain",
+        "down",
+        "up",
         "reload",
         "save",
         "completions",
@@ -272,7 +274,7 @@ fn completions_and_help_know_every_command() {
     let completed = "source $1; COMP_WORDS=(xvs sh); COMP_CWORD=1; _xvs xvs sh xvs; echo ${COMPREPLY[@]}";
     let (_, out, err) = ends(Command::new("bash").args(["-c", completed, "-"]).arg(&file));
     assert_eq!(out, "show\n", "{err}");
-    for command in ["show", "set", "mark", "drain", "reload", "save", "run", "check"] {
+    for command in ["show", "set", "mark", "drain", "down", "up", "reload", "save", "run", "check"] {
         let help = xvs(&[command, "--help"]);
         for status in ["Exit status:", "\n  0  ", "\n  1  ", "\n  2  "] {
             assert!(help.contains(status), "`xvs {command} --help` does not tell its exit status:\n{help}");

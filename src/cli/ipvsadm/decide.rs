@@ -99,6 +99,7 @@ impl Asked {
             scheduler_flags: flags.names(scheduler),
             persistence,
             one_packet: self.one_packet,
+            switches: None,
         };
         let command = if edited { Command::EditService(spec) } else { Command::AddService(spec) };
         Ok(Request::Change(command))
@@ -136,6 +137,8 @@ impl Asked {
             weight: self.weight,
             upper_threshold: self.upper,
             lower_threshold: self.lower,
+            state: None,
+            drain_timeout_s: None,
         })
     }
 

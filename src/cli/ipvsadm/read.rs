@@ -96,6 +96,8 @@ mod tests {
                 weight: 5,
                 upper_threshold: 0,
                 lower_threshold: 0,
+                state: None,
+                drain_timeout_s: None,
             }
         );
         let Command::EditService(service) = command("-E -t 10.0.0.1:80") else { panic!() };

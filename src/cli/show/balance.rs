@@ -1,5 +1,6 @@
 //! Services, servers, connections.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write, stdout};
 
 use super::ServersView;
@@ -9,6 +10,7 @@ use crate::control::client::Client;
 use crate::control::connections::{Endpoint, Filter, Network, StateName};
 use crate::control::view::{ConnectionView, ServerView, ServiceView, TrafficView};
 use crate::director::name::ServiceKey;
+use crate::director::service::ServerState;
 
 /// Which connections are shown.
 #[derive(Debug, clap::Args)]
@@ -72,14 +74,7 @@ pub(super) fn servers(
     json: bool,
 ) -> anyhow::Result<String> {
     let shows_traffic = json || matches!(view, ServersView::Totals | ServersView::Rates);
-    let mut services = sorted(client.services(shows_traffic)?);
-    if let Some(key) = of {
-        services.retain(|s| s.service == *key);
-        anyhow::ensure!(
-            !services.is_empty(),
-            "there is no service {key}: `xvs show services` lists those there are"
-        );
-    }
+    let services = only(of, sorted(client.services(shows_traffic)?))?;
     if json {
         return as_json(&services);
     }
@@ -97,14 +92,13 @@ pub(super) fn servers(
             let cells = match view {
                 ServersView::Load => {
                     let forward = serde_json::to_value(d.forward)?;
-                    let note = if d.draining { "draining" } else { "" };
                     vec![
                         forward.as_str().unwrap_or_default().to_owned(),
                         d.weight.to_string(),
                         d.active.to_string(),
                         d.inactive.to_string(),
                         d.persistent.to_string(),
-                        note.to_owned(),
+                        note(d),
                     ]
                 }
                 ServersView::Totals => {
@@ -128,6 +122,50 @@ pub(super) fn servers(
         }
     }
     Ok(table.finish("no servers: `ipvsadm -a`, or [[service.server]] in the configuration and `xvs reload`"))
+}
+
+/// Those of one service, or of all.
+fn only(of: Option<&ServiceKey>, mut services: Vec<ServiceView>) -> anyhow::Result<Vec<ServiceView>> {
+    if let Some(key) = of {
+        services.retain(|s| s.service == *key);
+        anyhow::ensure!(
+            !services.is_empty(),
+            "there is no service {key}: `xvs show services` lists those there are"
+        );
+    }
+    Ok(services)
+}
+
+/// What is to be known of a server besides numbers.
+fn note(d: &ServerView) -> String {
+    match d.state {
+        ServerState::Down => "down".to_owned(),
+        ServerState::Drain if d.down => "drained, down".to_owned(),
+        ServerState::Drain => "draining".to_owned(),
+        ServerState::Up if d.share_percent < 100 => format!("slow start {} %", d.share_percent),
+        ServerState::Up => String::new(),
+    }
+}
+
+pub(super) fn switches(
+    client: &mut Client,
+    of: Option<&ServiceKey>,
+    all: bool,
+    json: bool,
+) -> anyhow::Result<String> {
+    let services = only(of, sorted(client.services(false)?))?;
+    if json {
+        let switches: BTreeMap<_, _> = services.iter().map(|s| (s.service.to_string(), s.switches)).collect();
+        return as_json(&switches);
+    }
+    let mut table = Table::new(&["SERVICE", "SWITCH", "VALUE", "~MEANING"]);
+    for s in &services {
+        for switch in s.switches.all().iter().filter(|switch| all || switch.is_set) {
+            let (name, help) = (switch.name.to_owned(), switch.help.to_owned());
+            table.row([s.service.to_string(), name, switch.value.to_string(), help]);
+        }
+    }
+    Ok(table.finish("every service does as the kernel: `xvs set --service SERVICE NAME=VALUE` changes that"))
 }
 
 /// Streams: there may be millions. False if nobody reads it any more.

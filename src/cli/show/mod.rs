@@ -57,6 +57,14 @@ enum What {
         #[arg(long, value_enum, default_value_t)]
         view: ServersView,
     },
+    /// What services do otherwise than the kernel
+    Switches {
+        /// Only this service's, for example tcp:192.0.2.10:80
+        service: Option<crate::director::name::ServiceKey>,
+        /// Switches that are as the kernel too, and what they do
+        #[arg(long)]
+        all: bool,
+    },
     /// Connections, and templates of persistence
     Connections(ConnectionsArgs),
     /// Totals and rates of the director and of each worker
@@ -136,6 +144,7 @@ impl Args {
             What::Info => machine::info(client, json),
             What::Services => balance::services(client, json),
             What::Servers { service, view } => balance::servers(client, service.as_ref(), *view, json),
+            What::Switches { service, all } => balance::switches(client, service.as_ref(), *all, json),
             What::Connections(args) => return balance::connections(client, args, json),
             What::Counters => machine::counters(client, json),
             What::Drops { all } => machine::drops(client, *all, json),

@@ -19,6 +19,7 @@ fn paths() -> OpenApiRouter<Shared> {
         .routes(routes!(servers::add))
         .routes(routes!(servers::show, servers::put, servers::delete))
         .routes(routes!(servers::drain))
+        .routes(routes!(servers::set_state))
         .routes(routes!(commands::perform))
         .routes(routes!(connections::list))
         .routes(routes!(director::counters))

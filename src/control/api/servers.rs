@@ -15,6 +15,7 @@ use super::services::{self, created, perform};
 use crate::control::command::{Code, Command, Refusal, ServerSpec};
 use crate::control::view::ServerView;
 use crate::director::name::ServiceKey;
+use crate::director::service::ServerState;
 
 /// How a server is drained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -23,6 +24,17 @@ pub(super) struct Drain {
     /// Seconds after which it is deleted even with connections; none: when they are gone.
     #[serde(default)]
     deadline_s: Option<u32>,
+}
+
+/// What a server does, whatever its weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Standing {
+    /// What it does from now on.
+    state: ServerState,
+    /// Seconds after which it counts as down when it is drained, 0: never; none: as it has been.
+    #[serde(default)]
+    drain_timeout_s: Option<u32>,
 }
 
 fn find(plane: &dyn Plane, service: &ServiceKey, address: SocketAddr) -> Result<Option<ServerView>, Error> {
@@ -127,7 +139,7 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Drains a server: weight 0 now, deleted once its connections are gone or the deadline passes.
+/// Drains a server: no new connections from now on, deleted once those it has are gone or the deadline passes.
 ///
 /// The body may be left out.
 #[utoipa::path(post, path = "/v1/services/{service}/servers/{address}/drain", tag = "servers",
@@ -149,4 +161,27 @@ pub(super) async fn drain(
     let Drain { deadline_s } = if body.is_empty() { Drain::default() } else { from_json(&body)? };
     perform(&mut *plane.lock(), Command::DrainServer { service, server, deadline_s })?;
     Ok(StatusCode::ACCEPTED)
+}
+
+/// Has a server take connections, drain or be down. Its weight stays, and so does the server.
+#[utoipa::path(put, path = "/v1/services/{service}/servers/{address}/state", tag = "servers",
+    request_body = Standing,
+    params(
+        ("service" = ServiceKey, Path, description = "The service's name"),
+        ("address" = String, Path, description = "The server's address and port"),
+    ),
+    responses(
+        (status = 200, description = "It does so", body = ServerView),
+        (status = 400, description = "The path names no server, or the body is wrong", body = ErrorBody),
+        (status = 404, description = "There is no such service or server", body = ErrorBody),
+        (status = 422, description = "The time is out of its range", body = ErrorBody),
+    ))]
+pub(super) async fn set_state(
+    State(plane): State<Shared>,
+    Name((service, server)): Name<(ServiceKey, SocketAddr)>,
+    Json(Standing { state, drain_timeout_s }): Json<Standing>,
+) -> Result<Json<ServerView>, Error> {
+    let mut plane = plane.lock();
+    perform(&mut *plane, Command::SetServerState { service, server, state, drain_timeout_s })?;
+    view(&*plane, &service, server).map(Json)
 }

@@ -15,9 +15,10 @@ use crate::director::marks::{MAX_MARK_RULES, MarkRule};
 use crate::director::name::ServiceKey;
 use crate::director::sched::{Kind, Options};
 use crate::director::service::{
-    MAX_PERSISTENCE_S, MAX_WEIGHT, Method, Netmask, Persistence, Pool, Protocol, Server, Service, Tunnel,
-    TunnelChecksum,
+    MAX_DRAIN_S, MAX_PERSISTENCE_S, MAX_WEIGHT, Method, Netmask, Persistence, Pool, Protocol, Server,
+    ServerState, Service, Tunnel, TunnelChecksum,
 };
+use crate::director::switches::{SLOW_START_S, Switches, TIMEOUT_S as OWN_TIMEOUT_S, TcpWhenDown};
 use crate::director::tunables::Tunables;
 
 /// From how much the values are taken.
@@ -107,11 +108,11 @@ fn fitting(key: ServiceKey, mut server: Server) -> Server {
 }
 
 fn service(range: Range) -> impl Strategy<Value = Service> {
-    let options = any::<(bool, bool, bool)>();
+    let options = (any::<(bool, bool, bool)>(), switches(range));
     let netmask = prop_oneof![Just(u32::MAX), any::<u32>()];
     let persistence = option::of((1..=MAX_PERSISTENCE_S, netmask));
     (service_key(range), select(Kind::ALL), options, persistence, any::<bool>()).prop_map(
-        |(key, scheduler, (fallback, port, third), persistence, one_packet)| {
+        |(key, scheduler, ((fallback, port, third), switches), persistence, one_packet)| {
             let may_be_single =
                 !matches!(key, ServiceKey::Address { protocol, .. } if protocol != Protocol::Udp);
             let is_whole = matches!(key, ServiceKey::Address { address, .. } if address.port() == 0);
@@ -121,9 +122,30 @@ fn service(range: Range) -> impl Strategy<Value = Service> {
                 netmask: Netmask::V4(Ipv4Addr::from_bits(mask)),
             });
             let options = Options { fallback, port, third };
-            Service { key, scheduler, options, persistence, one_packet: one_packet && may_be_single }
+            let one_packet = one_packet && may_be_single;
+            Service { key, scheduler, options, persistence, one_packet, switches }
         },
     )
+}
+
+fn switches(range: Range) -> impl Strategy<Value = Switches> {
+    let seconds = |limits: std::ops::RangeInclusive<u32>| match range {
+        Range::Wide => prop_oneof![2 => Just(0), 1 => limits].boxed(),
+        Range::Narrow => (0..2u32).boxed(),
+    };
+    let times =
+        (seconds(OWN_TIMEOUT_S), seconds(OWN_TIMEOUT_S), seconds(OWN_TIMEOUT_S), seconds(SLOW_START_S));
+    let gone = (any::<bool>(), select(TcpWhenDown::ALL), any::<bool>());
+    (times, gone, option::of(any::<bool>())).prop_map(|(times, gone, sloppy_tcp)| Switches {
+        timeout_tcp_s: times.0,
+        timeout_tcp_fin_s: times.1,
+        timeout_udp_s: times.2,
+        slow_start_s: times.3,
+        udp_rehome: gone.0,
+        tcp_when_down: gone.1,
+        reset_on_removal: gone.2,
+        sloppy_tcp,
+    })
 }
 
 fn service_key(range: Range) -> impl Strategy<Value = ServiceKey> {
@@ -154,13 +176,18 @@ fn server(range: Range) -> impl Strategy<Value = Server> {
     ];
     let number = || prop_oneof![2 => Just(0), 1 => any::<u32>()];
     let weight = prop_oneof![0..3u32, 0..=MAX_WEIGHT];
-    (address, weight, method, number(), number()).prop_map(|(address, weight, method, a, b)| Server {
-        address,
-        weight,
-        method,
-        upper: a.max(b),
-        lower: a.min(b),
-    })
+    let state = (select(ServerState::ALL), prop_oneof![2 => Just(0), 1 => 0..=MAX_DRAIN_S]);
+    (address, weight, method, (number(), number()), state).prop_map(
+        |(address, weight, method, (a, b), (state, drain_timeout_s))| Server {
+            address,
+            weight,
+            method,
+            upper: a.max(b),
+            lower: a.min(b),
+            state,
+            drain_timeout_s,
+        },
+    )
 }
 
 fn mark_rule(range: Range) -> impl Strategy<Value = MarkRule> {

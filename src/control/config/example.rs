@@ -10,9 +10,10 @@ use crate::director::conn::state;
 use crate::director::marks::MarkRule;
 use crate::director::sched::{Kind, Options};
 use crate::director::service::{
-    Method, Netmask, Persistence, Pool, Protocol, Server, Service, Tunnel, TunnelChecksum,
+    Method, Netmask, Persistence, Pool, Protocol, Server, ServerState, Service, Tunnel, TunnelChecksum,
 };
 use crate::director::services::Services;
+use crate::director::switches::{Switches, TcpWhenDown};
 use crate::director::tunables::Tunables;
 
 pub(super) const EXAMPLE: &str = include_str!("../../../config/example.toml");
@@ -91,7 +92,7 @@ fn every_commented_default_is_the_one_of_the_code() {
         assert_eq!(config, parsed(), "`{key}` is not the default");
         tried += 1;
     }
-    assert_eq!(tried, 33, "keys with a constant default");
+    assert_eq!(tried, 41, "keys with a constant default");
 }
 
 #[test]
@@ -158,13 +159,27 @@ fn every_value_arrives_in_its_own_field() {
         address = "10.0.0.1"
         upper_threshold = 20
         lower_threshold = 10
+        state = "drain"
+        drain_timeout_s = 30
         [[service]]
         protocol = "udp"
         address = "192.0.2.10:53"
         scheduler = "sh"
         scheduler_flags = ["sh-fallback"]
         forward = "nat"
+        timeout_udp_s = 30
+        udp_rehome = true
         server = [{ address = "10.0.0.2:54", weight = 0 }, { address = "10.0.0.1", weight = 7, forward = "dr" }]
+        [[service]]
+        protocol = "tcp"
+        address = "192.0.2.10:80"
+        timeout_tcp_s = 7500
+        timeout_tcp_fin_s = 20
+        slow_start_s = 60
+        tcp_when_down = "reset"
+        reset_on_removal = true
+        sloppy_tcp = false
+        server = [{ address = "10.0.0.1", state = "down" }]
     "#;
     let (config, warnings) = Config::parse("all.toml", text).unwrap_or_else(|e| panic!("{e}"));
     assert!(warnings.is_empty(), "{warnings}");
@@ -205,18 +220,43 @@ fn every_value_arrives_in_its_own_field() {
                         one_packet: true,
                         ..Service::new("fwm:4294967295".parse().expect("a name"))
                     },
-                    servers: vec![Server { upper: 20, lower: 10, ..server("10.0.0.1:0", 1, Method::Dr) }],
+                    servers: vec![Server {
+                        upper: 20,
+                        lower: 10,
+                        state: ServerState::Drain,
+                        drain_timeout_s: 30,
+                        ..server("10.0.0.1:0", 1, Method::Dr)
+                    }],
                 },
                 Pool {
                     service: Service {
                         scheduler: Kind::Sh,
                         options: Options { fallback: true, ..Options::default() },
+                        switches: Switches { timeout_udp_s: 30, udp_rehome: true, ..Switches::default() },
                         ..Service::new("udp:192.0.2.10:53".parse().expect("a name"))
                     },
                     servers: vec![
                         server("10.0.0.2:54", 0, Method::Nat),
                         server("10.0.0.1:53", 7, Method::Dr),
                     ],
+                },
+                Pool {
+                    service: Service {
+                        switches: Switches {
+                            timeout_tcp_s: 7500,
+                            timeout_tcp_fin_s: 20,
+                            slow_start_s: 60,
+                            tcp_when_down: TcpWhenDown::Reset,
+                            reset_on_removal: true,
+                            sloppy_tcp: Some(false),
+                            ..Switches::default()
+                        },
+                        ..Service::new("tcp:192.0.2.10:80".parse().expect("a name"))
+                    },
+                    servers: vec![Server {
+                        state: ServerState::Down,
+                        ..server("10.0.0.1:80", 1, Method::Dr)
+                    }],
                 },
             ],
             marks: vec![MarkRule {

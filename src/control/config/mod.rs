@@ -30,6 +30,7 @@ mod report;
 mod server;
 mod service;
 mod settings;
+mod switches;
 mod syntax;
 mod value;
 mod words;

@@ -9,7 +9,9 @@ use super::reader::{Field, Table};
 use super::report::Problems;
 use super::service::MAX_SERVERS;
 use super::value::{choice, number};
-use crate::director::service::{MAX_WEIGHT, Method, Server, Tunnel, TunnelChecksum};
+use crate::director::service::{
+    MAX_DRAIN_S, MAX_WEIGHT, Method, Server, ServerState, Tunnel, TunnelChecksum,
+};
 
 /// Method of a service that names none, as in ipvsadm (`-g`).
 pub(super) const METHOD: Method = Method::Dr;
@@ -39,14 +41,17 @@ pub(super) struct DraftServer {
     pub weight: Option<u32>,
     pub method: Option<Method>,
     thresholds: Option<(u32, u32)>,
+    state: Option<(ServerState, u32)>,
 }
 
 impl DraftServer {
     /// The server, unless something in it is wrong.
     pub fn finish(self) -> Option<Server> {
         let (upper, lower) = self.thresholds?;
+        let (state, drain_timeout_s) = self.state?;
         let address = self.address?.into_inner();
-        Some(Server { address, weight: self.weight?, method: self.method?, upper, lower })
+        let (weight, method) = (self.weight?, self.method?);
+        Some(Server { address, weight, method, upper, lower, state, drain_timeout_s })
     }
 }
 
@@ -84,6 +89,9 @@ fn server(mut table: Table<'_, '_>, parent: Parent) -> DraftServer {
     let method = own.and_then(|own| own.map_or(parent.method, |own| Some(own.into_inner())));
     let method = tunnel(&mut table, method);
     let thresholds = thresholds(&mut table);
+    let state = table.or("state", ServerState::Up, choice(ServerState::ALL, ServerState::name, &[]));
+    let drain_timeout_s = table.or("drain_timeout_s", 0, number(0..=MAX_DRAIN_S, " seconds"));
+    let state = state.zip(drain_timeout_s);
 
     if let (Some(written), Some(Method::Nat | Method::Dr)) = (&written, method)
         && written.get_ref().address.is_ipv6()
@@ -99,7 +107,7 @@ fn server(mut table: Table<'_, '_>, parent: Parent) -> DraftServer {
         }
         Some(Spanned::new(written.span(), address))
     });
-    DraftServer { address, weight, method, thresholds }
+    DraftServer { address, weight, method, thresholds, state }
 }
 
 /// Reads `upper_threshold` and `lower_threshold`.

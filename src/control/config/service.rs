@@ -8,6 +8,7 @@ use super::flags::flags;
 use super::reader::{Field, Table};
 use super::report::{Problems, Span};
 use super::server::{DraftServer, METHOD, Parent, method, servers};
+use super::switches;
 use super::value::{boolean, choice, mistyped, number};
 use crate::director::name::ServiceKey;
 use crate::director::sched::Kind;
@@ -61,6 +62,7 @@ fn service(mut table: Table<'_, '_>, servers_left: &mut usize) -> Draft {
     let persistence = persistence(&mut table);
     let one_packet = table.optional("one_packet", boolean);
     let named = key.as_ref().map(|key| *key.get_ref());
+    let switches = switches::switches(&mut table, named, scheduler);
     let servers = servers(&mut table, Parent { port, method }, servers_left);
 
     if let (Some(key), Some(None)) = (&key, &persistence)
@@ -85,9 +87,9 @@ fn service(mut table: Table<'_, '_>, servers_left: &mut usize) -> Draft {
     let span = table.span.clone();
     table.finish();
     let whole = || {
-        let (scheduler, options, persistence) = (scheduler?, options?, persistence?);
+        let (scheduler, options, persistence, switches) = (scheduler?, options?, persistence?, switches?);
         let one_packet = one_packet?.is_some_and(Spanned::into_inner);
-        Some(Service { key: named?, scheduler, options, persistence, one_packet })
+        Some(Service { key: named?, scheduler, options, persistence, one_packet, switches })
     };
     Draft { span, key, servers, service: whole() }
 }

@@ -14,7 +14,8 @@ use crate::control::wanted::{Timeouts, Wanted};
 use crate::director::marks::MarkRule;
 use crate::director::name::ServiceKey;
 use crate::director::sched::Kind;
-use crate::director::service::{Method, Netmask, Pool, Server, Service, Tunnel, TunnelChecksum};
+use crate::director::service::{Method, Netmask, Pool, Server, ServerState, Service, Tunnel, TunnelChecksum};
+use crate::director::switches;
 use crate::director::tunables::Tunables;
 
 /// A key with its value; `None`: the key is left out.
@@ -139,7 +140,7 @@ fn network(net: IpNet) -> Value {
 }
 
 fn service_keys(service: &Service) -> Vec<Key> {
-    let Service { key, scheduler, options, persistence, one_packet } = *service;
+    let Service { key, scheduler, options, persistence, one_packet, switches } = *service;
     let mut keys: Vec<Key> = match key {
         ServiceKey::Address { protocol, address } => {
             vec![("protocol", Some(protocol.name().into())), ("address", Some(address.to_string().into()))]
@@ -161,11 +162,20 @@ fn service_keys(service: &Service) -> Vec<Key> {
         ("persistence_netmask", netmask.map(Value::from)),
         ("one_packet", one_packet.then(|| true.into())),
     ]);
+    keys.extend(switches.all().into_iter().filter(|switch| switch.is_set).map(|switch| {
+        let value = match switch.value {
+            switches::Value::Seconds(seconds) => Some(seconds.into()),
+            switches::Value::Bool(on) => Some(on.into()),
+            switches::Value::Word(word) => Some(word.into()),
+            switches::Value::Unset => None,
+        };
+        (switch.name, value)
+    }));
     keys
 }
 
 fn server_keys(service: &ServiceKey, server: &Server) -> Vec<Key> {
-    let Server { address, weight, method, upper, lower } = *server;
+    let Server { address, weight, method, upper, lower, state, drain_timeout_s } = *server;
     // A port that is the service's may be left out, and 0 is better not seen.
     let is_whole = address.port() == 0 && service.port() == 0 && address.is_ipv4();
     let shown = if is_whole { address.ip().to_string() } else { address.to_string() };
@@ -180,6 +190,8 @@ fn server_keys(service: &ServiceKey, server: &Server) -> Vec<Key> {
     keys.extend([
         ("upper_threshold", (upper != 0).then(|| upper.into())),
         ("lower_threshold", (lower != 0).then(|| lower.into())),
+        ("state", (state != ServerState::Up).then(|| state.name().into())),
+        ("drain_timeout_s", (drain_timeout_s != 0).then(|| drain_timeout_s.into())),
     ]);
     keys
 }
@@ -285,6 +297,8 @@ tunnel_port = 6080
             method: Method::Tun(Tunnel::Gue { port: 65_535, checksum: TunnelChecksum::Remote }),
             upper: u32::MAX,
             lower: u32::MAX,
+            state: ServerState::Drain,
+            drain_timeout_s: 2_678_400,
         };
         let count = u32::try_from(super::super::MAX_SERVICES).unwrap();
         let each = u32::try_from(super::super::MAX_SERVERS).unwrap() / count;
@@ -297,6 +311,16 @@ tunnel_port = 6080
                     netmask: Netmask::V4([255, 255, 255, 128].into()),
                 }),
                 one_packet: true,
+                switches: switches::Switches {
+                    timeout_tcp_s: 2_678_400,
+                    timeout_tcp_fin_s: 2_678_400,
+                    timeout_udp_s: 2_678_400,
+                    slow_start_s: 86_400,
+                    udp_rehome: true,
+                    tcp_when_down: switches::TcpWhenDown::Reset,
+                    reset_on_removal: true,
+                    sloppy_tcp: Some(false),
+                },
                 key: format!("udp:223.255.{}.{}:65535", n >> 8 & 0x7f | 0x80, n & 0xff | n >> 15 << 7)
                     .parse()
                     .unwrap(),

@@ -155,7 +155,7 @@ impl ControlPlane {
     /// A copy of the services to change. Numbers for as many servers as there may be are left, if any can be.
     fn draft(&mut self) -> Draft {
         self.make_room();
-        Draft::new(&self.director.services.load(), &self.roster)
+        Draft::new(&self.director.services.load(), &self.roster).at(self.tick_now())
     }
 
     /// What was counted under a number since the start.

@@ -8,7 +8,8 @@ use crate::director::draft::{Draft, Refused};
 use crate::director::marks::{MAX_MARK_RULES, MarkRule};
 use crate::director::name::ServiceKey;
 use crate::director::sched::{Kind, Options};
-use crate::director::service::{Netmask, Persistence, Server, Service};
+use crate::director::service::{Netmask, Persistence, Server, ServerState, Service};
+use crate::director::switches::{SwitchError, Switches};
 use crate::director::tunables::TunableError;
 
 /// Longest timeout in seconds: 31 days, as `ipvsadm --set` has it.
@@ -23,6 +24,8 @@ pub(super) enum After {
     Zero(Option<ServiceKey>),
     /// The server is deleted once its connections are gone, or these many seconds later.
     Drain(ServiceKey, SocketAddr, Option<u32>),
+    /// The server is not deleted if it was to be.
+    Stay(ServiceKey, SocketAddr),
 }
 
 /// Performs one command.
@@ -33,24 +36,42 @@ pub(super) fn perform(command: &Command, draft: &mut Draft, after: &mut Vec<Afte
             if draft.services().get(&spec.service).is_some() {
                 return Err(Refused::ServiceExists(spec.service).into());
             }
-            draft.add_service(service(spec)?)?;
+            draft.add_service(service(spec, Switches::default())?)?;
             after.push(After::Fresh(spec.service));
         }
         Command::EditService(spec) => {
-            if draft.services().get(&spec.service).is_none() {
-                return Err(Refused::NoService(spec.service).into());
-            }
-            draft.edit_service(service(spec)?)?;
+            let there = draft.services().get(&spec.service).ok_or(Refused::NoService(spec.service))?;
+            let kept = there.service.switches;
+            draft.edit_service(service(spec, kept)?)?;
         }
         Command::DeleteService { service } => draft.remove_service(*service)?,
         Command::Clear {} => draft.clear(),
         Command::AddServer { service, server } => draft.add_server(*service, server.server()?)?,
-        Command::EditServer { service, server } => draft.edit_server(*service, server.server()?)?,
+        Command::EditServer { service, server } => {
+            let new = match find(draft, *service, server.address) {
+                Ok(old) => server.edited(&old)?,
+                // Refused in the order of the kernel's looks.
+                Err(_) => server.server()?,
+            };
+            draft.edit_server(*service, new)?;
+        }
         Command::DeleteServer { service, server } => draft.remove_server(*service, *server)?,
         Command::DrainServer { service, server, deadline_s } => {
             let wanted = find(draft, *service, *server)?;
-            draft.edit_server(*service, Server { weight: 0, ..wanted })?;
+            draft.edit_server(*service, Server { state: ServerState::Drain, ..wanted })?;
             after.push(After::Drain(*service, *server, *deadline_s));
+        }
+        Command::SetServerState { service, server, state, drain_timeout_s } => {
+            let old = find(draft, *service, *server)?;
+            let drain_timeout_s = drain_timeout_s.unwrap_or(old.drain_timeout_s);
+            draft.edit_server(*service, Server { state: *state, drain_timeout_s, ..old })?;
+            after.push(After::Stay(*service, *server));
+        }
+        Command::SetSwitch { service, name, value } => {
+            let there = draft.services().get(service).ok_or(Refused::NoService(*service))?;
+            let mut wanted = there.service;
+            wanted.switches.set(name, value)?;
+            draft.edit_service(wanted)?;
         }
         Command::Zero { service } => {
             if let Some(key) = service.filter(|key| draft.services().get(key).is_none()) {
@@ -87,6 +108,16 @@ impl From<TunableError> for Refusal {
     }
 }
 
+impl From<SwitchError> for Refusal {
+    fn from(error: SwitchError) -> Self {
+        let code = match error {
+            SwitchError::Unknown { .. } => Code::NotFound,
+            SwitchError::Value { .. } => Code::OutOfRange,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
 fn find(draft: &Draft, key: ServiceKey, address: SocketAddr) -> Result<Server, Refused> {
     let service = draft.services().get(&key).ok_or(Refused::NoService(key))?;
     let no_server = Refused::NoServer { service: key, server: address };
@@ -94,8 +125,8 @@ fn find(draft: &Draft, key: ServiceKey, address: SocketAddr) -> Result<Server, R
     Ok(service.destinations[index].server())
 }
 
-/// The service that a command describes.
-fn service(spec: &ServiceSpec) -> Result<Service, Refusal> {
+/// The service that a command describes; what it does not say of switches is as in `kept`.
+fn service(spec: &ServiceSpec, kept: Switches) -> Result<Service, Refusal> {
     let scheduler = Kind::from_str(&spec.scheduler)
         .map_err(|unknown| Refusal::new(Code::NoScheduler, unknown.to_string()))?;
     let mut options = Options::default();
@@ -109,7 +140,8 @@ fn service(spec: &ServiceSpec) -> Result<Service, Refusal> {
         }
     }
     let persistence = spec.persistence.as_ref().map(|p| persistence(&spec.service, p)).transpose()?;
-    Ok(Service { key: spec.service, scheduler, options, persistence, one_packet: spec.one_packet })
+    let (one_packet, switches) = (spec.one_packet, spec.switches.unwrap_or(kept));
+    Ok(Service { key: spec.service, scheduler, options, persistence, one_packet, switches })
 }
 
 fn persistence(key: &ServiceKey, spec: &PersistenceSpec) -> Result<Persistence, Refusal> {

@@ -11,7 +11,7 @@ use crate::director::draft::Draft;
 use crate::director::name::ServiceKey;
 use crate::director::roster::Roster;
 use crate::director::server::{Counts, Destination};
-use crate::director::service::Method;
+use crate::director::service::{Method, ServerState};
 use crate::director::services::{Services, reply_endpoints};
 use crate::director::time::Time;
 
@@ -57,10 +57,11 @@ impl ControlPlane {
                     let deadline = ticks.map(|ticks| self.tick_now().saturating_add(ticks));
                     self.drains.insert((service, server), deadline);
                 }
+                After::Stay(service, server) => drop(self.drains.remove(&(service, server))),
             }
         }
         // Last, since a later command of the same batch may have ended a drain.
-        self.drains.retain(|(key, address), _| is_quiet(&now, key, *address));
+        self.drains.retain(|(key, address), _| is_drained(&now, key, *address));
         Ok(())
     }
 
@@ -82,10 +83,11 @@ impl ControlPlane {
     }
 }
 
-/// True if the server is there and takes no new connections.
-fn is_quiet(services: &Services, key: &ServiceKey, address: std::net::SocketAddr) -> bool {
+/// True if the server is there and drained.
+fn is_drained(services: &Services, key: &ServiceKey, address: std::net::SocketAddr) -> bool {
     let service = services.get(key);
-    service.and_then(|s| Some(s.destinations.get(s.position(address)?)?.weight == 0)).unwrap_or(false)
+    let server = service.and_then(|s| s.destinations.get(s.position(address)?));
+    server.is_some_and(|server| server.state == ServerState::Drain)
 }
 
 fn addresses(services: &Services) -> BTreeSet<std::net::IpAddr> {

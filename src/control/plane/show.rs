@@ -48,26 +48,34 @@ impl ControlPlane {
                 engine: None,
             }),
             one_packet: v.service.one_packet,
+            switches: v.service.switches,
             statistics: shown.totals,
             rates: shown.rates,
-            servers: v.destinations.iter().map(|d| self.server_view(v.service.key, d)).collect(),
+            servers: v.destinations.iter().map(|d| self.server_view(v, d)).collect(),
         }
     }
 
-    fn server_view(&self, key: ServiceKey, d: &Destination) -> ServerView {
+    fn server_view(&self, v: &VirtualService, d: &Destination) -> ServerView {
+        let ramp =
+            v.ramp(self.host.now().tick()).filter(|_| d.weight > 0 && v.service.scheduler.starts_slowly());
         let spec = ServerSpec::from(&d.server());
         let (counts, shown) = (&self.director.counts, self.statistics.server(d.id));
         ServerView {
             address: spec.address,
             forward: spec.forward,
             tunnel: spec.tunnel,
-            weight: spec.weight,
+            weight: d.weight,
+            configured_weight: d.wanted_weight,
+            state: d.state,
+            drain_timeout_s: d.drain_timeout_s,
+            down: d.is_down,
+            share_percent: ramp.map_or(100, |ramp| ramp.percent(d)),
             upper_threshold: spec.upper_threshold,
             lower_threshold: spec.lower_threshold,
             active: counts.active(d.id),
             inactive: counts.inactive(d.id),
             persistent: counts.persistent(d.id),
-            draining: self.drains.contains_key(&(key, d.address)),
+            draining: self.drains.contains_key(&(v.service.key, d.address)),
             statistics: Some(shown.totals),
             rates: Some(shown.rates),
         }

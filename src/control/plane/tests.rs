@@ -3,6 +3,8 @@ use std::sync::Mutex;
 use super::*;
 use crate::control::command::{Code, ServerSpec, ServiceSpec, TimeoutsSpec};
 use crate::director::conn::state::{State, Status};
+use crate::director::service::ServerState;
+use crate::director::switches::Switches;
 use crate::director::{Director, Size};
 
 /// A machine that only remembers what it was told.
@@ -104,6 +106,7 @@ fn spec(scheduler: &str) -> ServiceSpec {
         scheduler_flags: Vec::new(),
         persistence: None,
         one_packet: false,
+        switches: None,
     }
 }
 
@@ -344,4 +347,100 @@ fn replies_of_a_removed_server_come_up_as_they_did_before() {
         bench.plane.apply_all(&[Command::Clear {}]).unwrap();
         assert_eq!(bench.told.lock().unwrap().steered.nat_servers, before, "{service}");
     }
+}
+
+/// What `ipvsadm -Ln` shows of a server's weight, its state, and whether it is down.
+fn standing(bench: &Bench, host: u8) -> (u32, ServerState, bool) {
+    let servers = &bench.plane.services()[0].servers;
+    let server = servers.iter().find(|s| s.address == address(host)).unwrap();
+    (server.weight, server.state, server.down)
+}
+
+fn stand(host: u8, state: ServerState, drain_timeout_s: Option<u32>) -> Command {
+    Command::SetServerState { service: key(), server: address(host), state, drain_timeout_s }
+}
+
+#[test]
+fn a_state_hides_the_weight_and_only_a_drain_is_ended_by_one() {
+    use ServerState::{Down, Drain, Up};
+    let mut bench = Bench::with_two();
+    let edit = |weight| Command::EditServer { service: key(), server: ServerSpec { weight, ..server(1) } };
+    bench.plane.apply_all(&[edit(7), stand(1, Drain, None)]).unwrap();
+    assert_eq!(standing(&bench, 1), (0, Drain, false));
+    bench.plane.apply_all(&[edit(0)]).unwrap();
+    assert_eq!(standing(&bench, 1), (0, Drain, false), "weight 0 is no weight");
+    bench.plane.apply_all(&[edit(7)]).unwrap();
+    assert_eq!(standing(&bench, 1), (7, Up, false));
+    bench.plane.apply_all(&[stand(1, Down, None), edit(8)]).unwrap();
+    assert_eq!(standing(&bench, 1), (0, Down, true), "what has failed is not cured by a weight");
+    bench.plane.apply_all(&[stand(1, Up, None)]).unwrap();
+    assert_eq!(standing(&bench, 1), (8, Up, false));
+    let refused = bench.plane.apply_all(&[stand(9, Up, None)]).unwrap_err().1.code;
+    assert_eq!(refused, Code::NoServer);
+    let refused = bench.plane.apply_all(&[stand(1, Drain, Some(2_678_401))]).unwrap_err().1.code;
+    assert_eq!((refused, standing(&bench, 1)), (Code::OutOfRange, (8, Up, false)));
+}
+
+#[test]
+fn a_drained_server_that_is_kept_is_down_after_its_time() {
+    use ServerState::{Drain, Up};
+    let mut bench = Bench::with_two();
+    bench.later(100);
+    bench.plane.apply_all(&[stand(1, Drain, Some(30))]).unwrap();
+    bench.later(29);
+    assert_eq!(standing(&bench, 1), (0, Drain, false));
+    // What `ipvsadm -e -w 0` and the like say of something else does not begin it again.
+    let edit = Command::EditServer {
+        service: key(),
+        server: ServerSpec { weight: 0, upper_threshold: 9, lower_threshold: 1, ..server(1) },
+    };
+    bench.plane.apply_all(&[edit]).unwrap();
+    bench.later(1);
+    assert_eq!(standing(&bench, 1), (0, Drain, true));
+    bench.plane.apply_all(&[stand(1, Drain, Some(60))]).unwrap();
+    assert_eq!(standing(&bench, 1), (0, Drain, false), "more time");
+    bench.later(30);
+    assert_eq!(standing(&bench, 1), (0, Drain, true), "counted from the beginning");
+    bench.plane.apply_all(&[stand(1, Up, None)]).unwrap();
+    assert!(!standing(&bench, 1).2);
+    // Deleting it is another wish, which any state ends.
+    let drain = Command::DrainServer { service: key(), server: address(2), deadline_s: Some(5) };
+    bench.plane.apply_all(&[drain, stand(2, Drain, None)]).unwrap();
+    bench.later(10);
+    assert_eq!(bench.plane.services()[0].servers.len(), 2);
+}
+
+#[test]
+fn switches_are_set_one_by_one_and_ipvsadm_leaves_them_alone() {
+    let mut bench = Bench::with_two();
+    let set = |name: &str, value: &str| Command::SetSwitch {
+        service: key(),
+        name: name.into(),
+        value: value.into(),
+    };
+    bench.plane.apply_all(&[set("slow_start_s", "40"), set("udp_rehome", "1")]).unwrap();
+    let wanted = Switches { slow_start_s: 40, udp_rehome: true, ..Switches::default() };
+    assert_eq!(bench.plane.services()[0].switches, wanted);
+    bench.plane.apply_all(&[Command::EditService(spec("wlc"))]).unwrap();
+    assert_eq!(bench.plane.services()[0].switches, wanted, "`ipvsadm -E` knows nothing of them");
+    let percent =
+        |bench: &Bench| bench.plane.services()[0].servers.iter().map(|s| s.share_percent).collect::<Vec<_>>();
+    assert_eq!(percent(&bench), [0, 0]);
+    bench.later(10);
+    bench.plane.apply_all(&[add_server(3)]).unwrap();
+    bench.later(10);
+    assert_eq!(percent(&bench), [25, 50, 50]);
+    bench.plane.apply_all(&[Command::EditService(spec("rr"))]).unwrap();
+    assert_eq!(percent(&bench), [100; 3], "rr has no slow start");
+    let own = ServiceSpec { switches: Some(Switches::default()), ..spec("rr") };
+    bench.plane.apply_all(&[Command::EditService(own)]).unwrap();
+    assert_eq!(bench.plane.services()[0].switches, Switches::default());
+    let mut refused = |command| bench.plane.apply_all(&[command]).unwrap_err().1.code;
+    assert_eq!(refused(set("slow_start", "1")), Code::NotFound);
+    assert_eq!(refused(set("slow_start_s", "-1")), Code::OutOfRange);
+    let beyond = Some(Switches { timeout_udp_s: u32::MAX, ..Switches::default() });
+    assert_eq!(
+        refused(Command::EditService(ServiceSpec { switches: beyond, ..spec("rr") })),
+        Code::OutOfRange
+    );
 }

@@ -38,10 +38,28 @@ impl ControlPlane {
         if now >= self.upkeep.look {
             self.upkeep.look = now + LOOK_TICKS;
             self.end_drains(now);
+            self.take_down();
             self.forget_removed(0);
             self.tend_schedulers(now);
             self.steer_again();
             self.free_snapshots();
+        }
+    }
+
+    /// Servers that have been drained for their time count as down from now on.
+    fn take_down(&mut self) {
+        let now = self.tick_now();
+        let services = self.director.services.load_full();
+        if !services.all().any(|service| service.destinations.iter().any(|d| d.is_drained(now))) {
+            return;
+        }
+        let mut draft = self.draft();
+        let count = draft.end_drains();
+        match self.publish(draft, Vec::new()) {
+            Ok(()) => {
+                tracing::info!("servers that have been drained for their time and are down now: {count}")
+            }
+            Err(why) => tracing::debug!("drained servers are not down yet: {why}"),
         }
     }
 

@@ -19,6 +19,7 @@ mod mh;
 mod none;
 mod nq;
 mod ovf;
+mod ramp;
 mod rr;
 mod sed;
 mod sh;
@@ -27,6 +28,8 @@ mod wlc;
 mod wrr;
 
 use std::str::FromStr;
+
+pub use ramp::Ramp;
 
 use super::server::{Counts, Destination, ServerId};
 use super::service::{UnknownName, by_name};
@@ -52,6 +55,8 @@ pub struct Request<'a> {
     pub flow: &'a FlowKey,
     /// When it came, in coarse ticks ([`Time::tick`](super::time::Time::tick)).
     pub tick: u32,
+    /// How shares grow, while that of some server does: see [`Kind::starts_slowly`].
+    pub ramp: Option<Ramp>,
 }
 
 /// How long lblc and lblcr remember, in seconds: the sysctls of these names.
@@ -186,6 +191,13 @@ impl Kind {
             _ => ["flag-1", "flag-2", "flag-3"],
         }
     }
+
+    /// True if the scheduler gives a server that begins to take connections its share little by little. Those that
+    /// do not have no share to cut: rr takes turns, fo and ovf fill one server after the other, and the others go by
+    /// an address.
+    pub const fn starts_slowly(self) -> bool {
+        matches!(self, Kind::Lc | Kind::Wlc | Kind::Sed | Kind::Nq | Kind::Wrr)
+    }
 }
 
 impl Scheduler {
@@ -233,10 +245,21 @@ fn least<'a>(
     counts: &Counts,
     load: impl Fn(&Destination) -> (u32, u32),
 ) -> Option<usize> {
-    let mut best: Option<(usize, u64, u64)> = None;
+    least_by(servers, counts, |d| {
+        let (over, under) = load(d);
+        (u64::from(over), u64::from(under))
+    })
+}
+
+/// The same in numbers whose products fit.
+fn least_by<'a, N: Copy + Ord + std::ops::Mul<Output = N>>(
+    servers: impl Iterator<Item = (usize, &'a Destination)>,
+    counts: &Counts,
+    load: impl Fn(&Destination) -> (N, N),
+) -> Option<usize> {
+    let mut best: Option<(usize, N, N)> = None;
     for (index, server) in servers.filter(|(_, d)| counts.usable(d)) {
         let (over, under) = load(server);
-        let (over, under) = (u64::from(over), u64::from(under));
         // a / b > c / d is a * d > c * b: no division, and exact.
         if best.is_none_or(|(_, best_over, best_under)| best_over * under > over * best_under) {
             best = Some((index, over, under));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Change, Expiration, Kind, Options, Request, Schedule, Scheduler};
+use super::{Change, Expiration, Kind, Options, Ramp, Request, Schedule, Scheduler};
 use crate::director::conn::state::{State, Status};
 use crate::director::server::{Counts, Destination, ServerId};
 use crate::director::service::{Method, Server};
@@ -13,11 +13,17 @@ pub(crate) struct Pool {
     scheduler: Scheduler,
     list: Vec<Destination>,
     pub(crate) counts: Counts,
+    ramp: Option<Ramp>,
 }
 
 impl Pool {
     fn new(kind: Kind, options: Options) -> Self {
-        Self { scheduler: Scheduler::new(kind, options), list: Vec::new(), counts: Counts::new(256) }
+        Self {
+            scheduler: Scheduler::new(kind, options),
+            list: Vec::new(),
+            counts: Counts::new(256),
+            ramp: None,
+        }
     }
 
     /// With servers added in this order.
@@ -46,7 +52,7 @@ impl Pool {
     fn edit(&mut self, server: u32, weight: u32) {
         let index = self.index(server);
         let edited = Server { weight, ..self.list[index].server() };
-        self.list[index] = self.list[index].edited(&edited);
+        self.list[index] = self.list[index].edited(&edited, 0);
         self.change(Change::Updated);
     }
 
@@ -67,7 +73,7 @@ impl Pool {
 
     fn pick_at(&self, client: &str, tick: u32) -> Option<u32> {
         let flow = FlowKey::new(6, client.parse().unwrap(), "10.0.0.100:80".parse().unwrap());
-        let request = Request { flow: &flow, tick };
+        let request = Request { flow: &flow, tick, ramp: self.ramp };
         self.scheduler.pick(&self.list, &self.counts, &request).map(|i| self.list[i].id.0)
     }
 
@@ -144,6 +150,17 @@ fn wrr_interleaves_as_the_kernel_does() {
     assert_eq!(pool.next(6), "212212");
     let pool = Pool::with(Kind::Wrr, PLAIN, &[(1, 6), (2, 4), (3, 2)]);
     assert_eq!(pool.next(12), "321121321121");
+}
+
+/// A walk waits while shares grow, and goes on where it was.
+#[test]
+fn wrr_is_the_kernels_again_when_nobody_starts_slowly_any_more() {
+    let mut pool = Pool::with(Kind::Wrr, PLAIN, &[(1, 4), (2, 3), (3, 2)]);
+    assert_eq!(pool.next(4), "3211");
+    pool.ramp = Some(Ramp { tick: 5, ticks: 10 });
+    pool.next(7);
+    pool.ramp = None;
+    assert_eq!(pool.next(14), "21321321121321");
 }
 
 /// Full servers and a walk that gave up: it starts over at the head and the top.
@@ -377,4 +394,5 @@ fn an_edited_service_keeps_the_state_of_its_scheduler() {
 }
 
 mod oracles;
+mod ramps;
 mod rules;

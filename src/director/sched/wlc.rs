@@ -1,6 +1,7 @@
 //! Weighted least connections (`ip_vs_wlc.c`): the lowest overhead for its weight; the earlier in the list
 //! among equals.
 
+use super::ramp::least_of_shares;
 use super::{Change, Request, Schedule, least};
 use crate::director::server::{Counts, Destination};
 
@@ -14,8 +15,12 @@ pub(super) fn least_loaded(list: &[Destination], counts: &Counts) -> Option<usiz
 }
 
 impl Schedule for Wlc {
-    fn pick(&self, list: &[Destination], counts: &Counts, _: &Request<'_>) -> Option<usize> {
-        least_loaded(list, counts)
+    fn pick(&self, list: &[Destination], counts: &Counts, request: &Request<'_>) -> Option<usize> {
+        let load = |d: &Destination| (counts.overhead(d.id), d.weight);
+        match request.ramp {
+            None => least_loaded(list, counts),
+            Some(ramp) => least_of_shares(list.iter().enumerate(), counts, ramp, load),
+        }
     }
 
     fn changed(&self, _: Change, _: &[Destination]) -> Self {

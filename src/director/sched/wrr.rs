@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::ramp::by_share;
 use super::{Change, Request, Schedule};
 use crate::director::server::{Counts, Destination};
 
@@ -15,6 +16,8 @@ pub struct Wrr {
     top: u32,
     /// From level to level: the greatest common divisor of the weights.
     step: u32,
+    /// Choices made while some server's share grew.
+    by_share: AtomicU64,
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "halves of the word")]
@@ -72,9 +75,13 @@ fn ordinal(index: usize) -> u32 {
 }
 
 impl Schedule for Wrr {
-    fn pick(&self, list: &[Destination], counts: &Counts, _: &Request<'_>) -> Option<usize> {
+    fn pick(&self, list: &[Destination], counts: &Counts, request: &Request<'_>) -> Option<usize> {
         if self.top == 0 {
             return None;
+        }
+        if let Some(ramp) = request.ramp {
+            // A walk would need a level for each part of a share. It waits where it is.
+            return by_share(list, counts, ramp, self.by_share.fetch_add(1, Relaxed));
         }
         let mut walk = self.walk.load(Relaxed);
         loop {
@@ -91,8 +98,9 @@ impl Schedule for Wrr {
     /// Any change of servers sends the walk back to the head, at roughly the level it had (`ip_vs_wrr_dest_changed`).
     fn changed(&self, change: Change, list: &[Destination]) -> Self {
         let walk = self.walk.load(Relaxed);
+        let by_share = AtomicU64::new(self.by_share.load(Relaxed));
         if let Change::Flags(_) = change {
-            return Self { walk: AtomicU64::new(walk), ..*self };
+            return Self { walk: AtomicU64::new(walk), by_share, ..*self };
         }
         let weights = || list.iter().map(|d| d.weight).filter(|&w| w > 0);
         let step = weights().reduce(gcd).unwrap_or(1);
@@ -106,6 +114,6 @@ impl Schedule for Wrr {
         } else {
             level
         };
-        Self { walk: AtomicU64::new(pack(0, level)), top, step }
+        Self { walk: AtomicU64::new(pack(0, level)), top, step, by_share }
     }
 }

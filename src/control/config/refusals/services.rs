@@ -47,6 +47,12 @@ fn a_service() {
         "scheduler = \"wlcc\" #! error | scheduler = \"wlcc\" is unknown | did you mean \"wlc\"?",
         "scheduler_flags = []",
         "scheduler_flags = [\"sh-port\"] #! error | \"wlc\" has no flag \"sh-port\" | scheduler = \"sh\"",
+        "timeout_tcp_s = 2_678_401 #! error | out of range | 0 to 2_678_400 seconds",
+        "slow_start_s = 86_401 #! error | out of range | 0 to 86_400 seconds",
+        "scheduler = \"rr\"\nslow_start_s = 60 #! warning | no effect with scheduler = \"rr\" | wrr, lc, wlc, sed, nq",
+        "tcp_when_down = \"close\" #! error | unknown | drop, keep, reset",
+        "reset_on_removal = 1 #! error | true or false",
+        "udp_rehome = true #! warning | udp_rehome has no effect with protocol = \"tcp\" | leave it out",
         "scheduler_flags = [\"flag-2\"] #! warning | \"wlc\" does not look at flag \"flag-2\" | leave it out",
         "scheduler_flags = [\"flag2\"] #! error | \"flag2\" is unknown | did you mean \"flag-2\"?",
         "scheduler = \"sh\"\nscheduler_flags = [\"flag-2\"]",
@@ -112,6 +118,9 @@ fn a_server() {
     ];
     each(&[DIRECTOR, SERVICE, "[[service.server]]\n"], &addresses, &[]);
     let others = [
+        "state = \"drain\"\ndrain_timeout_s = 2_678_400",
+        "state = \"dead\" #! error | unknown | up, drain, down",
+        "drain_timeout_s = 2_678_401 #! error | out of range | 0 to 2_678_400 seconds",
         "weight = 1",
         "weight = 65535",
         "weight = 2147483648 #! error | weight = 2147483648 is out of range | 0 to 2_147_483_647",

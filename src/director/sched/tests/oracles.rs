@@ -78,7 +78,7 @@ fn play(kind: Kind, steps: &[Step]) -> Result<(), TestCaseError> {
             } else {
                 FlowKey::v4(6, 0xc000_0200 ^ client, 0x0a00_0064 + vip, client << 16 | 80)
             };
-            let request = Request { flow: &flow, tick };
+            let request = Request { flow: &flow, tick, ramp: None };
             let expected = rule.pick(&pool, &flow, tick);
             let index = pool.scheduler.pick(&pool.list, &pool.counts, &request);
             prop_assert_eq!(
