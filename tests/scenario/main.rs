@@ -32,7 +32,24 @@ use std::path::{Path, PathBuf};
 use transcript::Deliberate;
 
 /// Where xvs differs from the kernel on purpose.
-const DELIBERATE: &[Deliberate] = &[];
+const DELIBERATE: &[Deliberate] = &[
+    Deliberate {
+        scenario: "25-sctp-nat.txt",
+        command: "sctp cl data! 10.0.1.1:7001 10.0.0.100:5000",
+        kernel: "r2 gets SCTP 10.0.1.1:7001 to 10.1.0.12:5012",
+        xvs: "r2 gets SCTP 10.0.1.1:7001 to 10.1.0.12:5012, with a wrong checksum",
+        reason: DAMAGED,
+    },
+    Deliberate {
+        scenario: "25-sctp-nat.txt",
+        command: "sctp r2 data! 10.1.0.12:5012 10.0.1.1:7001",
+        kernel: "cl gets SCTP 10.0.0.100:5000 to 10.0.1.1:7001",
+        xvs: "cl gets SCTP 10.0.0.100:5000 to 10.0.1.1:7001, with a wrong checksum",
+        reason: DAMAGED,
+    },
+];
+
+const DAMAGED: &str = "what was damaged on its way to the director must not get a right checksum there";
 
 /// Scenarios whose transcript depends on a moment, with the reason: played again, so often at most, if it was missed.
 const MOMENTS: &[(&str, usize)] = &[
