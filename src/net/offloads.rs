@@ -61,7 +61,9 @@ impl Offload {
             Offload::Gro => &["rx-gro"],
             Offload::Tso => &["tx-tcp-segmentation", "tx-tcp6-segmentation"],
             Offload::Gso => &["tx-generic-segmentation"],
-            Offload::TxChecksum => &["tx-checksum-ip-generic", "tx-checksum-ipv4", "tx-checksum-ipv6"],
+            Offload::TxChecksum => {
+                &["tx-checksum-ip-generic", "tx-checksum-ipv4", "tx-checksum-ipv6", "tx-checksum-sctp"]
+            }
             Offload::RxChecksum => &["rx-checksum"],
             Offload::RxVlan => &["rx-vlan-hw-parse"],
             Offload::TxVlan => &["tx-vlan-hw-insert"],

@@ -34,6 +34,20 @@ use transcript::Deliberate;
 
 /// Where xvs differs from the kernel on purpose.
 const DELIBERATE: &[Deliberate] = &[
+    Deliberate {
+        scenario: "25-sctp-nat.txt",
+        command: "sctp cl data! 10.0.1.1:7001 10.0.0.100:5000",
+        kernel: "r2 gets SCTP 10.0.1.1:7001 to 10.1.0.12:5012",
+        xvs: "r2 gets SCTP 10.0.1.1:7001 to 10.1.0.12:5012, with a wrong checksum",
+        reason: DAMAGED,
+    },
+    Deliberate {
+        scenario: "25-sctp-nat.txt",
+        command: "sctp r2 data! 10.1.0.12:5012 10.0.1.1:7001",
+        kernel: "cl gets SCTP 10.0.0.100:5000 to 10.0.1.1:7001",
+        xvs: "cl gets SCTP 10.0.0.100:5000 to 10.0.1.1:7001, with a wrong checksum",
+        reason: DAMAGED,
+    },
     counted(
         "UDP  10.0.0.101:53                       1        1        1     1401      576",
         "UDP  10.0.0.101:53                       1        1        0     1401        0",
@@ -64,6 +78,8 @@ const TOO_LONG: &str = "a client's packet that is too long for the way on counts
 const fn counted(kernel: &'static str, xvs: &'static str, reason: &'static str) -> Deliberate {
     Deliberate { scenario: "36-fragmentation-needed.txt", command: "stats", kernel, xvs, reason }
 }
+
+const DAMAGED: &str = "what was damaged on its way to the director must not get a right checksum there";
 
 /// Scenarios whose transcript depends on a moment, with the reason: played again, so often at most, if it was missed.
 const MOMENTS: &[(&str, usize)] = &[

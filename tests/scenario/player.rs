@@ -10,7 +10,7 @@ use crate::director::Director;
 use crate::icmp::{Ears, forge};
 use crate::lab::Lab;
 use crate::script::{Line, Verb};
-use crate::transcript::{by_service, conns, counts, lines};
+use crate::transcript::{by_service, conns, counts, lines, states};
 
 /// How long a client waits for an answer before it counts as none. Some scenarios have clients that get none.
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -57,6 +57,7 @@ impl Player<'_> {
                 return counts(&text(&self.ipvsadm(STATS).stdout));
             }
             Verb::Conns => return conns(&text(&self.ipvsadm("-Lnc").stdout)),
+            Verb::States => return states(&text(&self.ipvsadm("-Lnc").stdout)),
             Verb::Tune(setting) => {
                 let set = self.lab.shell(&self.director.tune(setting));
                 if !set.status.success() {

@@ -1,7 +1,7 @@
 //! The scenario language: one line, one thing to do; `#` starts a comment.
 //!
 //! ```text
-//!  ipvsadm ARGUMENTS                   list [ARGUMENTS] | stats | counts | conns
+//!  ipvsadm ARGUMENTS                   list [ARGUMENTS] | stats | counts | conns | states
 //!  tune NAME=VALUE                     server NAME up|down | wait SECONDS
 //!  open ID CLIENT[:PORT] VIP:PORT      send ID | close ID | reset ID | sclose ID
 //!  tcp COUNT CLIENT[:PORT] VIP:PORT    clients COUNT VIP:PORT
@@ -45,6 +45,8 @@ pub enum Verb {
     Counts,
     /// The connections.
     Conns,
+    /// The connections without the time they have left.
+    States,
     /// Nothing happens for a while.
     Wait(Duration),
     /// A server's program is stopped or started.
@@ -176,6 +178,7 @@ fn verb(line: &str) -> Result<Verb, String> {
         "stats" => Verb::Stats,
         "counts" => Verb::Counts,
         "conns" => Verb::Conns,
+        "states" => Verb::States,
         "wait" => Verb::Wait(words.value("a number of seconds", seconds)?),
         "server" => Verb::Server { name: words.text("a server")?, up: words.value("up or down", up)? },
         "open" => {
@@ -314,6 +317,7 @@ mod tests {
         assert_eq!(one("list"), Verb::List(String::new()));
         assert_eq!(one("list -t 10.0.0.100:80"), Verb::List("-t 10.0.0.100:80".into()));
         assert_eq!([one("stats"), one("counts"), one("conns")], [Verb::Stats, Verb::Counts, Verb::Conns]);
+        assert_eq!(one("states"), Verb::States);
         assert_eq!(one("wait 2.5"), Verb::Wait(Duration::from_millis(2500)));
         assert_eq!(one("server r2 down"), Verb::Server { name: "r2".into(), up: false });
         assert_eq!(one("server r2 up"), Verb::Server { name: "r2".into(), up: true });

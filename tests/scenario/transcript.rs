@@ -46,6 +46,23 @@ fn conn(line: &str) -> Option<String> {
     Some(format!("{protocol} <={expire}s {state} {address}:{port} {rest}"))
 }
 
+/// Of a listing of connections the connections without the time they have left.
+pub fn states(output: &str) -> Vec<String> {
+    const HEAD: usize = 2;
+    let all = conns(output);
+    let without = |row: &String| {
+        row.split(' ')
+            .enumerate()
+            .filter(|(i, _)| *i != 1)
+            .map(|(_, word)| word)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let mut rows: Vec<_> = all.get(HEAD..).unwrap_or_default().iter().map(without).collect();
+    rows.sort();
+    rows
+}
+
 /// Of a listing with `--stats` the protocol, the address and the connections.
 pub fn counts(output: &str) -> Vec<String> {
     const HEAD: usize = 3;
@@ -192,6 +209,18 @@ FWM  5                                   0        0        0        0        0
         assert_eq!(row("00:01", 31_999), "TCP <=30s CLOSE 10.0.1.1:31999 10.0.0.100:80 10.1.0.11:80");
         assert_eq!(row("00:30", 32_000), "TCP <=30s CLOSE 10.0.1.1:* 10.0.0.100:80 10.1.0.11:80");
         assert_eq!(row("00:31", 60_999), "TCP <=60s CLOSE 10.0.1.1:* 10.0.0.100:80 10.1.0.11:80");
+    }
+
+    #[test]
+    fn states_have_no_time() {
+        let listing = "IPVS connection entries\npro expire state source virtual destination\n\
+            SCTP 00:03  INIT1 10.0.1.2:7002 10.0.0.100:80 10.1.0.11:80\n\
+            SCTP 01:00  CLOSED 10.0.1.1:7001 10.0.0.100:80 10.1.0.11:80\n";
+        let expected = [
+            "SCTP CLOSED 10.0.1.1:7001 10.0.0.100:80 10.1.0.11:80",
+            "SCTP INIT1 10.0.1.2:7002 10.0.0.100:80 10.1.0.11:80",
+        ];
+        assert_eq!(states(listing), expected);
     }
 
     #[test]

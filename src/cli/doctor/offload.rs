@@ -170,8 +170,10 @@ mod tests {
         facts = interface("veth", &[]);
         let peer =
             |active: &[&str]| Peer { name: "peer".to_owned(), offloads: Offloads::with_active(active) };
-        facts.peer = Some(peer(&["tx-checksum-ip-generic"]));
-        assert_eq!(severities(&facts), [Severity::Ok, Severity::Fail]);
+        for unfinished in ["tx-checksum-ip-generic", "tx-checksum-sctp"] {
+            facts.peer = Some(peer(&[unfinished]));
+            assert_eq!(severities(&facts), [Severity::Ok, Severity::Fail]);
+        }
         facts.peer = Some(peer(&[]));
         assert_eq!(severities(&facts), [Severity::Ok, Severity::Ok]);
     }
