@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!  ipvsadm ARGUMENTS                   list [ARGUMENTS] | stats | counts | conns
-//!  tune NAME=VALUE                     server NAME up|down | wait SECONDS
+//!  tune NAME=VALUE | tuned NAME        server NAME up|down | wait SECONDS
 //!  open ID CLIENT[:PORT] VIP:PORT      send ID | close ID | reset ID | sclose ID
 //!  tcp COUNT CLIENT[:PORT] VIP:PORT    clients COUNT VIP:PORT
 //!  udp COUNT CLIENT[:PORT] VIP:PORT    udpeach COUNT CLIENT[:PORT] VIP:PORT
+//!  segment FLAGS CLIENT:PORT VIP:PORT
 //! ```
 //!
 //! What each means is said at [`Verb`] and [`Ask`]. Must not know how anything is done.
@@ -30,6 +31,8 @@ pub enum Verb {
     Ipvsadm(String),
     /// A tunable is set: `NAME=VALUE`.
     Tune(String),
+    /// What a tunable is.
+    Tuned(String),
     /// The services with these further arguments, servers in the director's own order.
     List(String),
     /// All counters.
@@ -70,6 +73,8 @@ pub enum Ask {
     Udp { count: usize, from: SocketAddrV4, to: SocketAddrV4 },
     /// Datagrams, each from a new socket.
     UdpEach { count: usize, from: SocketAddrV4, to: SocketAddrV4 },
+    /// One TCP segment with these flags (of `SAFRP`), whoever the address belongs to: nobody waits for an answer.
+    Segment { flags: String, from: SocketAddrV4, to: SocketAddrV4 },
     /// A connection from each of the first client addresses.
     Clients { count: usize, to: SocketAddrV4 },
 }
@@ -101,6 +106,7 @@ fn verb(line: &str) -> Result<Verb, String> {
     let mut words = Words(rest.split_whitespace());
     let verb = match name {
         "tune" => Verb::Tune(words.text("NAME=VALUE")?),
+        "tuned" => Verb::Tuned(words.text("a name")?),
         "stats" => Verb::Stats,
         "counts" => Verb::Counts,
         "conns" => Verb::Conns,
@@ -122,6 +128,11 @@ fn verb(line: &str) -> Result<Verb, String> {
         "udpeach" => {
             Verb::Client(Ask::UdpEach { count: words.count()?, from: words.client()?, to: words.service()? })
         }
+        "segment" => Verb::Client(Ask::Segment {
+            flags: words.value("some of SAFRP", flags)?,
+            from: words.value("ADDRESS:PORT", |word| word.parse().ok())?,
+            to: words.service()?,
+        }),
         "clients" => Verb::Client(Ask::Clients { count: words.count()?, to: words.service()? }),
         _ => return Err("there is no such verb".to_owned()),
     };
@@ -169,6 +180,10 @@ fn up(word: &str) -> Option<bool> {
     }
 }
 
+fn flags(word: &str) -> Option<String> {
+    word.chars().all(|flag| "SAFRP".contains(flag)).then(|| word.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +198,7 @@ mod tests {
         let (from, to) = (at("10.0.1.1:0"), at("10.0.0.100:80"));
         assert_eq!(one("ipvsadm -Sn | wc -l"), Verb::Ipvsadm("-Sn | wc -l".into()));
         assert_eq!(one("tune a=1"), Verb::Tune("a=1".into()));
+        assert_eq!(one("tuned a"), Verb::Tuned("a".into()));
         assert_eq!(one("list"), Verb::List(String::new()));
         assert_eq!(one("list -t 10.0.0.100:80"), Verb::List("-t 10.0.0.100:80".into()));
         assert_eq!([one("stats"), one("counts"), one("conns")], [Verb::Stats, Verb::Counts, Verb::Conns]);
@@ -201,6 +217,8 @@ mod tests {
             one("udpeach 3 10.0.1.1 10.0.0.100:80"),
             Verb::Client(Ask::UdpEach { count: 3, from, to })
         );
+        let segment = Ask::Segment { flags: "SA".into(), from: at("10.0.2.1:7"), to };
+        assert_eq!(one("segment SA 10.0.2.1:7 10.0.0.100:80"), Verb::Client(segment));
         assert_eq!(one("clients 24 10.0.0.100:80"), Verb::Client(Ask::Clients { count: 24, to }));
     }
 
@@ -221,6 +239,7 @@ mod tests {
             ("open a 10.0.1.1 10.0.0.100", "`10.0.0.100` is not ADDRESS:PORT"),
             ("server r2 sideways", "`sideways` is not up or down"),
             ("conns all", "`all` is one word too many"),
+            ("segment SX 10.0.2.1:7 10.0.0.100:80", "`SX` is not some of SAFRP"),
             ("wait -1", "`-1` is not a number of seconds"),
         ] {
             assert_eq!(parse(&format!("list\n{line}")), Err(format!("line 2: `{line}`: {error}")));
