@@ -57,6 +57,8 @@ drop_reasons! {
     NoServer = "no_server",
     /// The chosen server is behind a tunnel, which is not forwarded yet.
     NoTunnel = "no_tunnel",
+    /// It would have opened a connection, and drop_packet drops some of those.
+    DropPacket = "drop_packet",
     /// The connection's server has been removed.
     ServerGone = "server_gone",
     /// Every slot of the connection table is taken.

@@ -10,7 +10,10 @@ use arc_swap::{ArcSwap, Cache};
 use arrayvec::ArrayVec;
 use crossbeam_channel::Receiver;
 
+use super::conn::tcp::Tables;
 use super::conn::{Direction, Found, Shard, Slot, SlotId};
+use super::defence::Level;
+use super::drop_entry::Shedder;
 use super::drops::DropReason;
 use super::forward::hops::{Hop, NextHops, PortId, Route};
 use super::forward::recipe::{Recipe, Way};
@@ -79,8 +82,9 @@ pub struct Engine {
     pub(super) services: Cache<Arc<ArcSwap<Services>>, Arc<Services>>,
     pub(super) mail: Receiver<SlotId>,
     pub(super) shard: Shard,
+    pub(super) shedder: Shedder,
     allowance: Allowance,
-    worker: usize,
+    pub(super) worker: usize,
     looked: ArrayVec<Looked, BATCH>,
 }
 
@@ -97,6 +101,10 @@ pub(super) struct Work<'a, H> {
     renews: bool,
     pub(super) hops: &'a H,
     pub(super) tick: u32,
+    /// What is done against a flood.
+    pub(super) level: Level,
+    /// What TCP packets make of states.
+    pub(super) tables: &'static Tables,
 }
 
 /// What the first two stages found out about a packet.
@@ -115,6 +123,7 @@ impl Engine {
             services: Cache::new(director.services.clone()),
             shard: Shard::new(&director.table, worker),
             mail,
+            shedder: Shedder::new(&director.table, worker),
             allowance: Allowance::default(),
             worker: worker as usize,
             looked: ArrayVec::new(),
@@ -150,7 +159,10 @@ impl Engine {
         let available = &*services.available;
         // Right after `ipvsadm --set` every packet counts, not only the first of a tick.
         let renews = tick.wrapping_sub(services.timeouts_since) <= 1;
-        let mut work = Work { director, stats, shard, services, available, renews, hops, tick };
+        let level = director.defence.level();
+        let tables = level.tcp_tables();
+        let mut work =
+            Work { director, stats, shard, services, available, renews, hops, tick, level, tables };
         verdicts.clear();
         for (packet, looked) in batch.iter_mut().zip(&self.looked) {
             let outcome = match &looked.parsed {
@@ -261,10 +273,10 @@ impl<'a, H: NextHops> Work<'a, H> {
             // A removed server's replies are forwarded; the kernel does not count them.
             Direction::Out => {}
         }
-        let new_tick = slot.seen(self.tick);
+        let new_tick = slot.seen(found.direction, self.tick);
         if parsed.key.protocol() == Protocol::Tcp as u8 {
             let old = slot.status();
-            if old.after_tcp(found.direction, parsed.flags) != old {
+            if old.after_tcp(self.tables, found.direction, parsed.flags) != old {
                 self.step(slot, found, parsed.flags);
             }
         } else if found.direction == Direction::Out

@@ -109,8 +109,14 @@ impl<'a, H: NextHops> Work<'a, H> {
         let (key, flags) = (&parsed.key, parsed.flags);
         let may = flags.has(TcpFlags::SYN) || self.services.tunables.sloppy_tcp > 0;
         let opens = key.protocol() != Protocol::Tcp as u8 || (may && !flags.has(TcpFlags::RST));
+        if !opens {
+            return Err(DropReason::NoConnection.as_by_the_host(parsed));
+        }
+        if self.level.drops_packets() && self.director.defence.drops(self.level) {
+            return Err(DropReason::DropPacket.into());
+        }
         // Active FTP's data connection is the server's answer to a client: never scheduled.
-        if !opens || key.source().port() == FTP_DATA {
+        if key.source().port() == FTP_DATA {
             return Err(DropReason::NoConnection.as_by_the_host(parsed));
         }
         let is_own_port = key.destination().port() == service.service.key.port();
@@ -213,7 +219,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     /// follow its template any more.
     fn enter(&mut self, new: &NewConnection, flags: TcpFlags) -> Result<Found, DropReason> {
         // Armed for the state that the packet will bring about in a moment.
-        let state = new.status.after_tcp(Direction::In, flags).state;
+        let state = new.status.after_tcp(self.tables, Direction::In, flags).state;
         let timeout_s = self.services.timeouts.of(new.client.0.protocol(), state);
         let new = &NewConnection { timeout_s, ..*new };
         let deadline = first_look(self.tick, timeout_s);
