@@ -67,6 +67,11 @@ scenarios! {
         listing_save_restore "10-listing-save-restore.txt",
         howtos "11-howtos.txt",
         reuse_mode_off "12-reuse-mode-off.txt",
+        secure_tcp_nat "20-secure-tcp-nat.txt",
+        secure_tcp_dr "21-secure-tcp-dr.txt",
+        drop_packet "22-drop-packet.txt",
+        limits "23-limits.txt",
+        maglev_full "24-maglev-full.txt",
 }
 
 fn play_against_xvs(file: &str) {
