@@ -300,9 +300,11 @@ impl From<Refused> for Refusal {
             Refused::OutOfRange { .. } | Refused::Thresholds { .. } => Code::OutOfRange,
             Refused::Ipv6(_) | Refused::Family { .. } => Code::Family,
             Refused::TooManyServices(_) | Refused::TooManyServers(_) => Code::Full,
-            Refused::NotUnicast(_) | Refused::Port { .. } | Refused::ZeroPort(_) | Refused::OnePacket(_) => {
-                Code::Invalid
-            }
+            Refused::Maglev { .. }
+            | Refused::NotUnicast(_)
+            | Refused::Port { .. }
+            | Refused::ZeroPort(_)
+            | Refused::OnePacket(_) => Code::Invalid,
         };
         Self::new(code, refused.to_string())
     }

@@ -149,8 +149,11 @@ pub use super::command::TimeoutsSpec as TimeoutsView;
 pub struct TunableView {
     /// The sysctl's name.
     pub name: String,
-    /// Its value.
+    /// Its value. A defence that is set to 1 or 2 is 1 while it is idle and 2 while it is active.
     pub value: u32,
+    /// What a defence does at the moment, if this is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// Its default.
     pub default: u32,
     /// Its least value.
@@ -183,6 +186,8 @@ pub struct CountersView {
     pub answered: u64,
     /// Packets of NAT servers that belonged to no connection.
     pub strays: u64,
+    /// Connections and templates that `drop_entry` ended.
+    pub dropped_entries: u64,
     /// What each worker forwarded since the start, in order of queue.
     pub workers: Vec<TrafficView>,
     /// What there was in a second lately at each worker.

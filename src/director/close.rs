@@ -40,7 +40,7 @@ impl<H> Work<'_, H> {
     pub(super) fn step(&mut self, slot: &Slot, found: Found, flags: TcpFlags) {
         let (protocol, mut old) = (slot.key(Direction::In).protocol(), slot.status());
         let new = loop {
-            let new = old.after(protocol, found.direction, flags);
+            let new = old.after(self.tables, protocol, found.direction, flags);
             if old.removed || new == old {
                 return;
             }
@@ -119,7 +119,7 @@ impl Director {
 
     /// Takes a connection out of the table, or a template that nobody follows, and out of its server's counts. True
     /// for who did it and has to see to it that the slot's owner retires it.
-    fn end(&self, id: SlotId) -> bool {
+    pub(super) fn end(&self, id: SlotId) -> bool {
         let slot = self.table.slot(id);
         let server = ServerId(slot.server_id());
         if slot.is_template() {
@@ -144,7 +144,7 @@ impl Director {
 
     /// Tells the owner of a connection to look at its timer. Into a full mailbox nothing goes: the timer is
     /// then looked at within [`MAX_NAP_S`].
-    fn tell_owner(&self, slot: &Slot, id: SlotId) {
+    pub(super) fn tell_owner(&self, slot: &Slot, id: SlotId) {
         if let Some(mail) = self.mail.get(slot.owner() as usize) {
             let _full = mail.try_send(id);
         }
@@ -172,7 +172,8 @@ impl Engine {
             due += 1;
             look_at(director, shard, self.services.load(), id, tick);
         }
-        letters == MAX_LETTERS || due == MAX_DUE || steps == 0
+        let sheds = self.shed(now);
+        letters == MAX_LETTERS || due == MAX_DUE || steps == 0 || sheds
     }
 }
 
@@ -182,7 +183,7 @@ fn look_at(director: &Director, shard: &mut Shard, services: &Services, id: Slot
     let table = &director.table;
     let slot = table.slot(id);
     let orphan = services.is_orphan(slot);
-    let deadline = slot.last_seen().saturating_add(ticks(slot.timeout_s()));
+    let deadline = slot.last_seen(tick).saturating_add(ticks(slot.timeout_s()));
     let is_over = deadline <= tick;
     if slot.status().removed || ((is_over || orphan) && director.end(id)) {
         return shard.retire(table, id);
@@ -191,8 +192,8 @@ fn look_at(director: &Director, shard: &mut Shard, services: &Services, id: Slot
     // minute, and never more again.
     if is_over && slot.is_template() {
         slot.set_timeout_s(FOLLOWED_S);
-        slot.seen(tick);
+        slot.touch(tick);
     }
-    let deadline = slot.last_seen().saturating_add(ticks(slot.timeout_s()));
+    let deadline = slot.last_seen(tick).saturating_add(ticks(slot.timeout_s()));
     shard.rearm(table, id, deadline.clamp(tick + 1, tick + ticks(MAX_NAP_S)));
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::name::ServiceKey;
 use super::roster::Roster;
-use super::sched::Change;
+use super::sched::{Change, Kind, MAGLEV_SLOTS};
 use super::server::{Destination, MAX_SERVERS, ServerId};
 use super::service::{
     MAX_DRAIN_S, MAX_PERSISTENCE_S, MAX_WEIGHT, Method, Pool, Protocol, Server, Service, Tunnel,
@@ -53,6 +53,10 @@ pub enum Refused {
         "service {0} cannot schedule packets one by one: only UDP services and those of firewall marks can"
     )]
     OnePacket(ServiceKey),
+    #[error(
+        "service {service} has {servers} servers, and scheduler mh has room for {slots}: delete some, or use sh"
+    )]
+    Maglev { service: ServiceKey, servers: usize, slots: usize },
     #[error("{0} services are all there may be: delete one first")]
     TooManyServices(usize),
     #[error(
@@ -127,6 +131,11 @@ impl Draft {
     pub fn edit_service(&mut self, service: Service) -> Result<(), Refused> {
         let old = self.service(&service.key)?;
         check_service(&service)?;
+        // A server that is added to so many is taken, and gets nothing; only beginning with them is refused.
+        let servers = old.destinations.len();
+        if service.scheduler == Kind::Mh && old.service.scheduler != Kind::Mh && servers > MAGLEV_SLOTS {
+            return Err(Refused::Maglev { service: service.key, servers, slots: MAGLEV_SLOTS });
+        }
         let new = old.edited(service);
         if service.switches != old.service.switches {
             for destination in &new.destinations {
@@ -346,7 +355,7 @@ fn check_server(key: &ServiceKey, server: &Server) -> Result<(), Refused> {
         return Err(Refused::OutOfRange { what: "tunnel port", value: 0, least: 1, most: 65_535 });
     }
     let ip = address.ip();
-    let is_broadcast = matches!(ip, std::net::IpAddr::V4(v4) if v4.is_broadcast() || v4.octets()[0] == 0 || v4.octets()[0] >= 240);
+    let is_broadcast = matches!(ip, std::net::IpAddr::V4(v4) if v4.is_broadcast() || v4.octets()[0] == 0);
     if ip.is_multicast() || ip.is_unspecified() || is_broadcast {
         return Err(Refused::NotUnicast(address));
     }
@@ -368,7 +377,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::director::sched::{Kind, Request, Schedule};
+    use crate::director::sched::{Request, Schedule};
     use crate::director::server::Counts;
     use crate::director::service::Persistence;
     use crate::packet::flow::FlowKey;

@@ -64,6 +64,8 @@ drop_reasons! {
     NoServer = "no_server",
     /// No tunnel to the server: no address of the director to send from, or an MTU below 68 (IPv6: 1280) bytes.
     NoTunnel = "no_tunnel",
+    /// It would have opened a connection, and drop_packet drops some of those.
+    DropPacket = "drop_packet",
     /// The connection's server has been removed.
     ServerGone = "server_gone",
     /// Every slot of the connection table is taken.

@@ -10,7 +10,10 @@ use arc_swap::{ArcSwap, Cache};
 use arrayvec::ArrayVec;
 use crossbeam_channel::Receiver;
 
+use super::conn::tcp::Tables;
 use super::conn::{Direction, Found, Shard, Slot, SlotId};
+use super::defence::Level;
+use super::drop_entry::Shedder;
 use super::drops::DropReason;
 use super::forward::hops::{Hop, NextHops, PortId, Route};
 use super::forward::recipe::{Recipe, Rewrite, Way};
@@ -79,9 +82,10 @@ pub struct Engine {
     pub(super) services: Cache<Arc<ArcSwap<Services>>, Arc<Services>>,
     pub(super) mail: Receiver<SlotId>,
     pub(super) shard: Shard,
+    pub(super) shedder: Shedder,
     allowance: Allowance,
     identification: u16,
-    worker: usize,
+    pub(super) worker: usize,
     looked: ArrayVec<Looked, BATCH>,
 }
 
@@ -100,6 +104,10 @@ pub(super) struct Work<'a, H> {
     pub(super) identification: &'a mut u16,
     pub(super) hops: &'a H,
     pub(super) tick: u32,
+    /// What is done against a flood.
+    pub(super) level: Level,
+    /// What TCP packets make of states.
+    pub(super) tables: &'static Tables,
 }
 
 /// What the first two stages found out about a packet.
@@ -118,6 +126,7 @@ impl Engine {
             services: Cache::new(director.services.clone()),
             shard: Shard::new(&director.table, worker),
             mail,
+            shedder: Shedder::new(&director.table, worker),
             allowance: Allowance::default(),
             identification: 0,
             worker: worker as usize,
@@ -155,8 +164,21 @@ impl Engine {
         // Right after `ipvsadm --set` every packet counts, not only the first of a tick.
         let renews = tick.wrapping_sub(services.timeouts_since) <= 1;
         let identification = &mut self.identification;
-        let mut work =
-            Work { director, stats, shard, services, available, renews, identification, hops, tick };
+        let level = director.defence.level();
+        let tables = level.tcp_tables();
+        let mut work = Work {
+            director,
+            stats,
+            shard,
+            services,
+            available,
+            renews,
+            identification,
+            hops,
+            tick,
+            level,
+            tables,
+        };
         verdicts.clear();
         for (packet, looked) in batch.iter_mut().zip(&self.looked) {
             let outcome = match &looked.parsed {
@@ -280,10 +302,10 @@ impl<'a, H: NextHops> Work<'a, H> {
             // A removed server's replies are forwarded; the kernel does not count them.
             Direction::Out => {}
         }
-        let new_tick = slot.seen(self.tick);
+        let new_tick = slot.seen(found.direction, self.tick);
         if parsed.key.protocol() == Protocol::Tcp as u8 {
             let old = slot.status();
-            if old.after_tcp(found.direction, parsed.flags) != old {
+            if old.after_tcp(self.tables, found.direction, parsed.flags) != old {
                 self.step(slot, found, parsed.flags);
             }
         } else if parsed.key.protocol() == Protocol::Sctp as u8 {

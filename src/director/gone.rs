@@ -51,7 +51,7 @@ impl<H> Work<'_, H> {
             match slot.change_status(old, new) {
                 Ok(()) => {
                     self.director.counts.changed(ServerId(slot.server_id()), old, new);
-                    slot.seen(self.tick);
+                    slot.touch(self.tick);
                     self.renew(slot, id);
                     break;
                 }

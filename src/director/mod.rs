@@ -7,6 +7,7 @@
 //! | [`draft`], [`roster`] | how it is changed; the numbers of servers, removed ones included |
 //! | [`server`], [`stats`], [`drops`] | connections of each server, traffic, reasons |
 //! | [`sched`] | which server takes a new connection |
+//! | [`defence`], `drop_entry` | what is done against floods |
 //! | [`conn`] | the connection table, states, timers |
 //! | [`forward`] | rewrite recipes, next hops |
 //! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `stray` what becomes of packets that belong to nothing |
@@ -15,7 +16,9 @@
 
 mod close;
 pub mod conn;
+pub mod defence;
 pub mod draft;
+mod drop_entry;
 pub mod drops;
 pub mod engine;
 pub mod forward;
@@ -46,6 +49,7 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use self::conn::{SlotId, Table};
+use self::defence::{Defence, Level, Room};
 use self::draft::Draft;
 use self::roster::Roster;
 use self::server::{Counts, MAX_IDS, ServerId};
@@ -77,6 +81,8 @@ pub struct Director {
     pub stats: Box<[Stats]>,
     /// The published services.
     pub services: Arc<ArcSwap<Services>>,
+    /// What is done against floods.
+    pub defence: Defence,
     /// To the owner of a timer that has to come up earlier.
     mail: Box<[Sender<SlotId>]>,
 }
@@ -102,6 +108,7 @@ impl Director {
             counts: Counts::new(MAX_IDS),
             stats: (0..workers).map(|_| Stats::new(MAX_IDS)).collect(),
             services: Arc::new(ArcSwap::from_pointee(services)),
+            defence: Defence::default(),
             mail: mail.into(),
         });
         let seat = |(worker, mail)| Seat { director: director.clone(), worker, mail };
@@ -119,7 +126,17 @@ impl Director {
         }
         let before = self.services.swap(Arc::new(services));
         roster.published(self.table.stamp());
+        self.defend();
         (roster, before)
+    }
+
+    /// Decides what is done against floods from now on, by the tunables and the room that is left. Call every second.
+    pub fn defend(&self) {
+        let services = self.services.load();
+        let level = Level::of(&services.tunables, Room::of(&self.table));
+        // As the kernel does: what follows the room begins anew each second.
+        let anew = level.drops_packets() && services.tunables.drop_packet < 3;
+        self.defence.set(level, anew);
     }
 
     /// Forgets removed servers: see [`Roster::forget`].

@@ -123,8 +123,14 @@ impl<'a, H: NextHops> Work<'a, H> {
             Some(Protocol::Sctp) => opens(parsed.flags, self.services.tunables.sloppy_sctp > 0),
             Some(Protocol::Udp) | None => true,
         };
+        if !opens {
+            return Err(DropReason::NoConnection.as_by_the_host(parsed));
+        }
+        if self.level.drops_packets() && self.director.defence.drops(self.level) {
+            return Err(DropReason::DropPacket.into());
+        }
         // Active FTP's data connection is the server's answer to a client: never scheduled.
-        if !opens || key.source().port() == FTP_DATA {
+        if key.source().port() == FTP_DATA {
             return Err(DropReason::NoConnection.as_by_the_host(parsed));
         }
         let is_own_port = key.destination().port() == service.service.key.port();
@@ -223,7 +229,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         // Inactive until its first packet has been counted, like the kernel's.
         let status = Status { state: State::None, inactive: true, no_output: !replies, removed: false };
         // Armed for the state that the packet will bring about in a moment.
-        let state = status.after(parsed.key.protocol(), Direction::In, parsed.flags).state;
+        let state = status.after(self.tables, parsed.key.protocol(), Direction::In, parsed.flags).state;
         NewConnection {
             client: (parsed.key, plan.client, to_server),
             server: (plan.reply_key, plan.server.unwrap_or(plan.client), to_client),

@@ -4,6 +4,7 @@
 //! A template leads past weights and thresholds, for as long as its server is in the service.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 
 use super::close::first_look;
 use super::conn::{NewTemplate, Refused, Slot, SlotId};
@@ -15,7 +16,7 @@ use super::open::REMOVAL_SPINS;
 use super::refusal::Refusal;
 use super::server::{Destination, ServerId};
 use super::service::Persistence;
-use super::services::{FTP, VirtualService};
+use super::services::{FTP, Services, VirtualService};
 use crate::packet::flow::FlowKey;
 
 impl<H: NextHops> Work<'_, H> {
@@ -41,7 +42,7 @@ impl<H: NextHops> Work<'_, H> {
             let template = table.slot(found.slot);
             match self.leads_to(service, template, key) {
                 Some(destination) if template.join() => {
-                    template.seen(self.tick);
+                    template.touch(self.tick);
                     return Ok((destination, found.slot));
                 }
                 // Its server is not there for it, or another worker is just ending it.
@@ -109,13 +110,7 @@ fn group(service: &ServiceKey, persistence: Persistence, key: &FlowKey) -> FlowK
     match service {
         // A packet to port 0 has the service's port, so to the kernel it is not one of a mark.
         ServiceKey::Mark { mark, v6 } if destination.port() != 0 => {
-            let mark = mark.get();
-            let address: IpAddr = if *v6 {
-                Ipv6Addr::from_bits(u128::from(mark) << 96).into()
-            } else {
-                Ipv4Addr::from_bits(mark).into()
-            };
-            FlowKey::group(0, client, SocketAddr::new(address, 0))
+            FlowKey::group(0, client, SocketAddr::new(as_address(*mark, *v6), 0))
         }
         _ => {
             let own_port = destination.port() == service.port() && service.port() != FTP;
@@ -123,6 +118,24 @@ fn group(service: &ServiceKey, persistence: Persistence, key: &FlowKey) -> FlowK
             FlowKey::group(key.protocol(), client, SocketAddr::new(destination.ip(), port))
         }
     }
+}
+
+/// A firewall mark as the address that stands for it in the key of a template.
+fn as_address(mark: NonZeroU32, v6: bool) -> IpAddr {
+    let mark = mark.get();
+    if v6 { Ipv6Addr::from_bits(u128::from(mark) << 96).into() } else { Ipv4Addr::from_bits(mark).into() }
+}
+
+/// The service whose templates have this key, or one that it shares them with.
+pub(super) fn service_of<'s>(services: &'s Services, group: &FlowKey) -> Option<&'s VirtualService> {
+    if group.protocol() != 0 {
+        return services.find(group.protocol(), group.destination());
+    }
+    let (bits, v6) = match group.destination().ip() {
+        IpAddr::V4(ip) => (ip.to_bits(), false),
+        IpAddr::V6(ip) => (u32::try_from(ip.to_bits() >> 96).unwrap_or_default(), true),
+    };
+    services.get(&ServiceKey::Mark { mark: NonZeroU32::new(bits)?, v6 })
 }
 
 #[cfg(test)]

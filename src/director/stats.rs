@@ -97,6 +97,7 @@ pub struct Stats {
     drops: [Counter; DropReason::ALL.len()],
     answers: Counter,
     strays: Counter,
+    shed: Counter,
 }
 
 impl Stats {
@@ -111,6 +112,7 @@ impl Stats {
             drops: std::array::from_fn(|_| Counter::default()),
             answers: Counter::default(),
             strays: Counter::default(),
+            shed: Counter::default(),
         }
     }
 
@@ -173,6 +175,16 @@ impl Stats {
     /// Dropped packets whose senders were told.
     pub fn answered(&self) -> u64 {
         self.answers.get()
+    }
+
+    /// Counts a connection or template that drop_entry ended.
+    pub fn shed(&self) {
+        self.shed.add(1);
+    }
+
+    /// Connections and templates that drop_entry ended.
+    pub fn entries_shed(&self) -> u64 {
+        self.shed.get()
     }
 
     /// Frames dropped for `reason`.

@@ -262,6 +262,7 @@ impl Plane for FakePlane {
             rates: TrafficView::default(),
             answered: 1,
             strays: 2,
+            dropped_entries: 6,
             workers: vec![TrafficView::default()],
             worker_rates: vec![TrafficView::default()],
             steering: vec![("ours".into(), 7), ("passed".into(), 8)],
@@ -279,7 +280,15 @@ impl Plane for FakePlane {
 
     fn tunables(&self) -> Vec<TunableView> {
         let (name, help) = ("sloppy_tcp".to_owned(), "Any segment.".to_owned());
-        vec![TunableView { name, value: self.lists.tunable, default: 0, least: 0, most: 1, help }]
+        vec![TunableView {
+            name,
+            value: self.lists.tunable,
+            state: None,
+            default: 0,
+            least: 0,
+            most: 1,
+            help,
+        }]
     }
 
     fn timeouts(&self) -> TimeoutsView {

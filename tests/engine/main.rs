@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod answers;
+mod defence;
 mod hostile;
 mod icmp;
 mod ipsec;

@@ -9,7 +9,8 @@ use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use socket2::{Domain, SockRef, Socket, Type};
+use etherparse::{PacketBuilder, TcpHeader};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::lab;
 use crate::netns::inside;
@@ -81,6 +82,7 @@ impl Client {
                     self.once(SocketAddrV4::new(from, 0), *to)
                 })
             }
+            Ask::Segment { flags, from, to } => segment(flags, *from, *to),
             Ask::Udp { count, from, to } => self.datagrams(*count, *from, *to),
             Ask::UdpLong { bytes, from, to } => self.long_datagram(*bytes, *from, *to),
             Ask::UdpEach { count, from, to } => joined(*count, || self.datagrams(1, *from, *to)),
@@ -155,6 +157,32 @@ impl Client {
             }
         })
     }
+}
+
+/// Sends a bare segment as a stranger would. Where its answer goes is not the sender's to say.
+fn segment(flags: &str, from: SocketAddrV4, to: SocketAddrV4) -> String {
+    // As if it all were of one connection.
+    let sequence = if flags.contains('S') { 1 } else { 2 };
+    let mut tcp = TcpHeader::new(from.port(), to.port(), sequence, 8192);
+    for flag in flags.chars() {
+        let bit = match flag {
+            'S' => &mut tcp.syn,
+            'A' => &mut tcp.ack,
+            'F' => &mut tcp.fin,
+            'R' => &mut tcp.rst,
+            _ => &mut tcp.psh,
+        };
+        *bit = true;
+    }
+    let builder = PacketBuilder::ipv4(from.ip().octets(), to.ip().octets(), 64);
+    let mut packet = Vec::new();
+    builder.tcp_header(tcp).write(&mut packet, &[]).expect("a Vec");
+    let send = || {
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
+        socket.set_header_included_v4(true)?;
+        socket.send_to(&packet, &SocketAddr::V4(to).into())
+    };
+    send().map_or_else(|error| words(&error), |_| "sent".to_owned())
 }
 
 const NOT_OPEN: &str = "not-open";

@@ -10,6 +10,9 @@ pub trait Director {
     /// The shell's command line that sets `NAME=VALUE`.
     fn tune(&self, setting: &str) -> String;
 
+    /// The shell's command line that prints what `name` is set to.
+    fn tuned(&self, name: &str) -> String;
+
     /// How far its counters may be behind its traffic.
     fn counters_lag(&self) -> Duration;
 }

@@ -28,6 +28,10 @@ impl Director for Ipvs {
         format!("sysctl -qw net.ipv4.vs.{setting}")
     }
 
+    fn tuned(&self, name: &str) -> String {
+        format!("sysctl -n net.ipv4.vs.{name}")
+    }
+
     /// The kernel shows what its estimator last saw, up to 2 s ago.
     fn counters_lag(&self) -> Duration {
         Duration::from_millis(2_200)

@@ -20,6 +20,10 @@ impl Director for Pretender {
         format!("echo {setting} cannot be set >&2; false")
     }
 
+    fn tuned(&self, name: &str) -> String {
+        format!("echo {name} is set to nothing")
+    }
+
     fn counters_lag(&self) -> Duration {
         Duration::ZERO
     }

@@ -65,6 +65,7 @@ impl Player<'_> {
                     return vec![format!("failed: {}", text(&why).trim())];
                 }
             }
+            Verb::Tuned(name) => return lines(&text(&self.lab.shell(&self.director.tuned(name)).stdout)),
             Verb::Wait(time) => thread::sleep(*time),
             Verb::Server { name, up } => self.lab.server(name, *up),
             Verb::Mtu { host, device, bytes } => self.lab.mtu(host, device, *bytes),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  ipvsadm ARGUMENTS                   list [ARGUMENTS] | stats | counts | conns | states
-//!  tune NAME=VALUE                     server NAME up|down | wait SECONDS
+//!  tune NAME=VALUE | tuned NAME        server NAME up|down | wait SECONDS
 //!  open ID CLIENT[:PORT] VIP:PORT      send ID | close ID | reset ID | sclose ID
 //!  tcp COUNT CLIENT[:PORT] VIP:PORT    clients COUNT VIP:PORT
 //!  udp COUNT CLIENT[:PORT] VIP:PORT    udpeach COUNT CLIENT[:PORT] VIP:PORT
@@ -11,6 +11,7 @@
 //!  mtu HOST DEVICE BYTES               errors
 //!  forge HOST udp|long|tcp|syn|rst FROM:PORT TO:PORT
 //!  forge HOST error TYPE/CODE ROUTER udp|tcp FROM:PORT TO:PORT
+//!  segment FLAGS CLIENT:PORT VIP:PORT
 //! ```
 //!
 //! What each means is said at [`Verb`] and [`Ask`]. Must not know how anything is done.
@@ -37,6 +38,8 @@ pub enum Verb {
     Ipvsadm(String),
     /// A tunable is set: `NAME=VALUE`.
     Tune(String),
+    /// What a tunable is.
+    Tuned(String),
     /// The services with these further arguments, servers in the director's own order.
     List(String),
     /// All counters.
@@ -144,6 +147,8 @@ pub enum Ask {
     UdpEach { count: usize, from: SocketAddrV4, to: SocketAddrV4 },
     /// A datagram of this many bytes, which the client's kernel does not let be fragmented.
     UdpLong { bytes: usize, from: SocketAddrV4, to: SocketAddrV4 },
+    /// One TCP segment with these flags (of `SAFRP`), whoever the address belongs to: nobody waits for an answer.
+    Segment { flags: String, from: SocketAddrV4, to: SocketAddrV4 },
     /// A connection from each of the first client addresses.
     Clients { count: usize, to: SocketAddrV4 },
 }
@@ -175,6 +180,7 @@ fn verb(line: &str) -> Result<Verb, String> {
     let mut words = Words(rest.split_whitespace());
     let verb = match name {
         "tune" => Verb::Tune(words.text("NAME=VALUE")?),
+        "tuned" => Verb::Tuned(words.text("a name")?),
         "stats" => Verb::Stats,
         "counts" => Verb::Counts,
         "conns" => Verb::Conns,
@@ -219,6 +225,11 @@ fn verb(line: &str) -> Result<Verb, String> {
         },
         "errors" => Verb::Errors,
         "forge" => Verb::Forge { host: words.text("a host")?, what: forged(&mut words)? },
+        "segment" => Verb::Client(Ask::Segment {
+            flags: words.value("some of SAFRP", flags)?,
+            from: words.value("ADDRESS:PORT", |word| word.parse().ok())?,
+            to: words.service()?,
+        }),
         "clients" => Verb::Client(Ask::Clients { count: words.count()?, to: words.service()? }),
         _ => return Err("there is no such verb".to_owned()),
     };
@@ -300,6 +311,10 @@ fn up(word: &str) -> Option<bool> {
     }
 }
 
+fn flags(word: &str) -> Option<String> {
+    word.chars().all(|flag| "SAFRP".contains(flag)).then(|| word.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,6 +329,7 @@ mod tests {
         let (from, to) = (at("10.0.1.1:0"), at("10.0.0.100:80"));
         assert_eq!(one("ipvsadm -Sn | wc -l"), Verb::Ipvsadm("-Sn | wc -l".into()));
         assert_eq!(one("tune a=1"), Verb::Tune("a=1".into()));
+        assert_eq!(one("tuned a"), Verb::Tuned("a".into()));
         assert_eq!(one("list"), Verb::List(String::new()));
         assert_eq!(one("list -t 10.0.0.100:80"), Verb::List("-t 10.0.0.100:80".into()));
         assert_eq!([one("stats"), one("counts"), one("conns")], [Verb::Stats, Verb::Counts, Verb::Conns]);
@@ -352,6 +368,8 @@ mod tests {
         let what = Forged::Error { kind: (3, 4), router, transport: Transport::Udp, from: rip, to };
         let line = "forge r1 error 3/4 10.9.9.9 udp 10.1.0.11:80 10.0.0.100:80";
         assert_eq!(one(line), Verb::Forge { host: "r1".into(), what });
+        let segment = Ask::Segment { flags: "SA".into(), from: at("10.0.2.1:7"), to };
+        assert_eq!(one("segment SA 10.0.2.1:7 10.0.0.100:80"), Verb::Client(segment));
         assert_eq!(one("clients 24 10.0.0.100:80"), Verb::Client(Ask::Clients { count: 24, to }));
     }
 
@@ -373,6 +391,7 @@ mod tests {
             ("server r2 sideways", "`sideways` is not up or down"),
             ("forge r1 gre 10.1.0.11:80 10.0.0.100:80", "`gre` is not udp, long, tcp, syn, rst or error"),
             ("conns all", "`all` is one word too many"),
+            ("segment SX 10.0.2.1:7 10.0.0.100:80", "`SX` is not some of SAFRP"),
             ("wait -1", "`-1` is not a number of seconds"),
         ] {
             assert_eq!(parse(&format!("list\n{line}")), Err(format!("line 2: `{line}`: {error}")));

@@ -42,6 +42,10 @@ impl crate::director::Director for Director {
         format!("{} {setting}", self.client("set"))
     }
 
+    fn tuned(&self, name: &str) -> String {
+        format!("{} tunables | awk '$1 == \"{name}\" {{ print $2 }}'", self.client("show"))
+    }
+
     fn counters_lag(&self) -> Duration {
         // As with the kernel: what is shown is what the estimator saw last.
         Duration::from_millis(2200)

@@ -48,6 +48,10 @@ pub(super) fn counters(client: &mut Client, json: bool) -> anyhow::Result<String
         "{} packets of NAT servers belonged to no connection and were routed on\n",
         counters.strays
     ));
+    text.push_str(&format!(
+        "{} connections ended by drop_entry before their time\n",
+        counters.dropped_entries
+    ));
     let mut table = Table::new(&[">FRAMES", "SEEN BY THE STEERING PROGRAM"]);
     for (outcome, count) in counters.steering.iter().filter(|(_, count)| *count > 0) {
         table.row([count.to_string(), outcome.clone()]);
@@ -115,13 +119,14 @@ pub(super) fn tunables(client: &mut Client, json: bool) -> anyhow::Result<String
     if json {
         return as_json(&tunables);
     }
-    let mut table = Table::new(&["TUNABLE", ">VALUE", ">DEFAULT", ">RANGE", "~MEANING"]);
+    let mut table = Table::new(&["TUNABLE", ">VALUE", ">DEFAULT", ">RANGE", "STATE", "~MEANING"]);
     for t in &tunables {
         table.row([
             t.name.clone(),
             t.value.to_string(),
             t.default.to_string(),
             format!("{}..{}", t.least, t.most),
+            t.state.clone().unwrap_or_default(),
             t.help.clone(),
         ]);
     }

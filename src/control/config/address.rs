@@ -145,7 +145,6 @@ fn no_machine(ip: IpAddr) -> Option<&'static str> {
         IpAddr::V4(ip) if ip.octets()[0] == 0 => Some("0.0.0.0/8 is no address of a machine"),
         IpAddr::V4(ip) if ip.is_multicast() => Some("224.0.0.0/4 is multicast"),
         IpAddr::V4(ip) if ip.is_broadcast() => Some("this is the broadcast address"),
-        IpAddr::V4(ip) if ip.octets()[0] >= 240 => Some("240.0.0.0/4 is no address of a machine"),
         IpAddr::V6(ip) if ip.is_multicast() => Some("ff00::/8 is multicast"),
         IpAddr::V6(ip) if ip.is_unspecified() => Some(":: is no address of a machine"),
         _ => None,

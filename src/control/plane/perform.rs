@@ -103,6 +103,7 @@ impl From<TunableError> for Refusal {
         let code = match error {
             TunableError::Unknown { .. } => Code::NotFound,
             TunableError::OutOfRange { .. } => Code::OutOfRange,
+            TunableError::Unsupported { .. } => Code::Invalid,
         };
         Self::new(code, error.to_string())
     }

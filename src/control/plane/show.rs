@@ -6,12 +6,14 @@ use crate::control::view::{
     CountersView, DropView, InfoView, InterfaceView, ServerView, ServiceView, TimeoutsView, TrafficView,
     TunableView,
 };
+use crate::director::defence::Level;
 use crate::director::drops::DropReason;
 use crate::director::marks::MarkRule;
 use crate::director::name::ServiceKey;
 use crate::director::server::Destination;
 use crate::director::services::VirtualService;
 use crate::director::stats::{Stats, Traffic};
+use crate::director::tunables::Tunable;
 
 impl ControlPlane {
     /// The director as a whole.
@@ -90,6 +92,7 @@ impl ControlPlane {
             rates: shown.rates,
             answered: stats.iter().map(Stats::answered).sum(),
             strays: stats.iter().map(Stats::strays).sum(),
+            dropped_entries: stats.iter().map(Stats::entries_shed).sum(),
             workers: self.by_worker().into_iter().map(TrafficView::from).collect(),
             worker_rates: self.statistics.worker_rates(),
             steering: self.host.steering(),
@@ -126,9 +129,11 @@ impl ControlPlane {
     /// Every tunable.
     pub fn tunables(&self) -> Vec<TunableView> {
         let all = self.director.services.load().tunables.all();
-        let view = |t: crate::director::tunables::Tunable| TunableView {
+        let level = self.director.defence.level();
+        let view = |t: Tunable| TunableView {
             name: t.name.to_owned(),
-            value: t.value,
+            value: shown(&t, level),
+            state: state(&t, level),
             default: t.default,
             least: t.least,
             most: t.most,
@@ -147,4 +152,32 @@ impl ControlPlane {
     pub fn marks(&self) -> Vec<MarkRule> {
         self.director.services.load().marks.to_vec()
     }
+}
+
+/// Whether the defence that a tunable sets is active; none if it sets none.
+fn is_active(name: &str, level: Level) -> Option<bool> {
+    match name {
+        "drop_entry" => Some(level.drop_entry),
+        "drop_packet" => Some(level.drops_packets()),
+        "secure_tcp" => Some(level.secure_tcp),
+        _ => None,
+    }
+}
+
+/// The value as the kernel shows it: what follows the room by itself is 1 while idle, 2 while active.
+fn shown(t: &Tunable, level: Level) -> u32 {
+    match (t.value, is_active(t.name, level)) {
+        (1 | 2, Some(active)) => 1 + u32::from(active),
+        (value, _) => value,
+    }
+}
+
+/// What a defence does at the moment.
+fn state(t: &Tunable, level: Level) -> Option<String> {
+    Some(match (is_active(t.name, level)?, t.value) {
+        (false, 0) => "off".to_owned(),
+        (false, _) => "idle".to_owned(),
+        (true, _) if t.name == "drop_packet" => format!("active: drops 1 of {}", level.drop_rate),
+        (true, _) => "active".to_owned(),
+    })
 }

@@ -1,4 +1,4 @@
-//! What time brings: estimates, drained servers, removed servers that are forgotten.
+//! What time brings: estimates, the defence against floods, drained servers, removed servers that are forgotten.
 
 use super::ControlPlane;
 use crate::control::command::Command;
@@ -37,6 +37,7 @@ impl ControlPlane {
         }
         if now >= self.upkeep.look {
             self.upkeep.look = now + LOOK_TICKS;
+            self.director.defend();
             self.end_drains(now);
             self.take_down();
             self.forget_removed(0);

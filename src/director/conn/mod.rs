@@ -28,7 +28,7 @@ mod shard;
 mod slot;
 pub mod state;
 mod table;
-mod tcp;
+pub mod tcp;
 mod template;
 #[cfg(test)]
 mod tests;

@@ -33,7 +33,7 @@ pub struct Row {
 impl Slot {
     /// Seconds until it ends if nothing comes, rounded down as `ipvsadm -Lnc` shows them.
     pub fn expires_s(&self, tick: u32) -> u32 {
-        let idle = tick.saturating_sub(self.last_seen());
+        let idle = tick.saturating_sub(self.last_seen(tick));
         self.timeout_s().saturating_mul(Time::TICKS_PER_S).saturating_sub(idle) / Time::TICKS_PER_S
     }
 

@@ -62,7 +62,7 @@ impl Shard {
         slot.set_template(new.template);
         slot.set_timeout_s(new.timeout_s);
         slot.learn(new.learned.0, new.learned.1);
-        slot.seen(new.tick);
+        slot.begin(new.tick);
         self.show(table, slot, new.status);
 
         if let Err(refused) = table.index.insert(table.hash(key), id, false, |e| table.is(e, key)) {

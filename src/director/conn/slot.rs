@@ -51,11 +51,20 @@ struct Side {
     way: AtomicU64,
 }
 
+/// Bits of the last-seen word that count the client's first packets; the tick has the others. `drop_entry` asks
+/// how few there were (`in_pkts`), and only of up to eight.
+const COUNT_BITS: u32 = 4;
+/// More packets than are counted.
+const MANY: u32 = (1 << COUNT_BITS) - 1;
+/// As many as are counted.
+const FEW: u32 = 8;
+
 /// A connection.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Slot {
     client: Side,
+    /// The tick of the last packet, without its highest bits, and the count of the client's first packets.
     last_seen: AtomicU32,
     status: AtomicU32,
 
@@ -154,20 +163,53 @@ impl Slot {
         side.way.store(way.to_word(), Relaxed);
     }
 
-    /// The tick of the last packet.
+    /// The tick of the last packet, for who lives at tick `now` or near to it.
     #[inline]
-    pub fn last_seen(&self) -> u32 {
-        self.last_seen.load(Relaxed)
+    pub fn last_seen(&self, now: u32) -> u32 {
+        // What is left of the tick in the word tells it within a year.
+        let word = self.last_seen.load(Relaxed);
+        let ago = (now << COUNT_BITS).wrapping_sub(word & !MANY).cast_signed() >> COUNT_BITS;
+        now.wrapping_sub(ago.cast_unsigned())
     }
 
-    /// Notes a packet at `tick`. True if the tick is a new one, which is the only time anything is written.
+    /// Packets of the client's, as long as they are few: none if there were more than eight.
+    pub fn few_packets(&self) -> Option<u32> {
+        let count = self.last_seen.load(Relaxed) & MANY;
+        (count != MANY).then_some(count)
+    }
+
+    /// Notes a packet at `tick`. True if the tick is a new one. Nothing is written otherwise, once a connection has
+    /// had its first packets.
     #[inline]
-    pub fn seen(&self, tick: u32) -> bool {
-        let new = self.last_seen.load(Relaxed) != tick;
-        if new {
-            self.last_seen.store(tick, Relaxed);
-        }
-        new
+    pub fn seen(&self, direction: Direction, tick: u32) -> bool {
+        let word = self.last_seen.load(Relaxed);
+        let uncounted = match direction {
+            Direction::In => 0,
+            Direction::Out => MANY,
+        };
+        // One comparison for both: another tick, and a packet that is still counted.
+        word | uncounted != tick << COUNT_BITS | MANY && self.write_seen(direction, tick, word)
+    }
+
+    /// A packet more of the client's if it is one of the first, and the tick. Of two at once one may not be counted.
+    fn write_seen(&self, direction: Direction, tick: u32, word: u32) -> bool {
+        let count = match (direction, word & MANY) {
+            (Direction::In, count) if count < FEW => count + 1,
+            (Direction::In, _) => MANY,
+            (Direction::Out, count) => count,
+        };
+        self.last_seen.store(tick << COUNT_BITS | count, Relaxed);
+        word & !MANY != tick << COUNT_BITS
+    }
+
+    /// Notes that it is still wanted at `tick`, without a packet.
+    pub fn touch(&self, tick: u32) {
+        self.seen(Direction::Out, tick);
+    }
+
+    /// Begins at `tick`, before its first packet.
+    pub(super) fn begin(&self, tick: u32) {
+        self.last_seen.store(tick << COUNT_BITS, Relaxed);
     }
 
     /// State and flags.
@@ -265,6 +307,7 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::Pages;
     use super::*;
 
     #[test]
@@ -272,5 +315,29 @@ mod tests {
         assert_eq!(size_of::<Slot>(), 192);
         assert_eq!(std::mem::offset_of!(Slot, server), 64);
         assert_eq!(std::mem::offset_of!(Slot, learned), 128);
+    }
+    #[test]
+    fn the_last_tick_and_the_first_packets_share_a_word() {
+        use Direction::{In, Out};
+        let slots = Pages::<Slot>::zeroed(1, false).unwrap();
+        let slot = &slots[0];
+        for start in [0, 7, (1 << 28) - 2, 1 << 28, 3 << 28, u32::MAX - 20] {
+            slot.begin(start);
+            assert_eq!((slot.last_seen(start), slot.few_packets()), (start, Some(0)));
+            assert!(!slot.seen(In, start), "the tick of its beginning");
+            assert!(slot.seen(In, start + 1) && !slot.seen(Out, start + 1) && !slot.seen(In, start + 1));
+            assert_eq!((slot.last_seen(start + 9), slot.few_packets()), (start + 1, Some(3)));
+            slot.touch(start + 2);
+            assert_eq!(
+                (slot.last_seen(start + 1), slot.few_packets()),
+                (start + 2, Some(3)),
+                "by who is late"
+            );
+            (4..=8).for_each(|_| assert!(!slot.seen(In, start + 2)));
+            assert_eq!(slot.few_packets(), Some(8));
+            assert!(!slot.seen(In, start + 2) && slot.few_packets().is_none());
+            assert!(slot.seen(Out, start + 3) && slot.seen(In, start + 4) && slot.few_packets().is_none());
+            assert_eq!(slot.last_seen(start.wrapping_add(1 << 26)), start + 4, "after half a year");
+        }
     }
 }

@@ -4,6 +4,7 @@
 use crate::director::service::Protocol;
 use crate::packet::parse::TcpFlags;
 
+use super::tcp::Tables;
 use super::{Direction, sctp};
 
 /// A connection's state. The numbers are those of the IPVS sync protocol, SCTP's with 16 added.
@@ -188,9 +189,9 @@ impl Status {
     }
 
     /// The status after a packet of this protocol and these flags; of other protocols than TCP and SCTP it stays.
-    pub const fn after(self, protocol: u8, direction: Direction, flags: TcpFlags) -> Self {
+    pub const fn after(self, tables: &Tables, protocol: u8, direction: Direction, flags: TcpFlags) -> Self {
         if protocol == Protocol::Tcp as u8 {
-            self.after_tcp(direction, flags)
+            self.after_tcp(tables, direction, flags)
         } else if protocol == Protocol::Sctp as u8 {
             self.after_sctp(direction, flags)
         } else {

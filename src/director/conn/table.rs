@@ -185,6 +185,16 @@ impl Table {
         self.live.load(Ordering::Relaxed)
     }
 
+    /// Places of the table that were ever used: those from here on never were.
+    pub fn used(&self) -> u32 {
+        self.shared.touched()
+    }
+
+    /// Workers that the table is made for.
+    pub const fn workers(&self) -> usize {
+        self.workers
+    }
+
     /// True if there is no connection.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -7,45 +7,79 @@ use crate::packet::parse::TcpFlags;
 use super::slot::Direction;
 use super::state::State::{
     self, Close as CL, CloseWait as CW, Established as ES, FinWait as FW, LastAck as LA, Listen as LI,
-    None as NO, SynAck as SA, SynRecv as SR, SynSent as SS, TimeWait as TW,
+    SynAck as SA, SynRecv as SR, SynSent as SS, TimeWait as TW,
 };
 use super::state::Status;
 
 /// Next states by event (rows: SYN, FIN, ACK, RST) and state (columns, in the order of [`State::ALL`]).
 type Transitions = [[State; 11]; 4];
 
-#[rustfmt::skip]
-const INPUT: Transitions = [
-    //       NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
-    /*syn*/ [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
-    /*fin*/ [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW],
-    /*ack*/ [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
-    /*rst*/ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR],
-];
+/// The three views' tables.
+#[derive(Debug)]
+pub struct Tables {
+    input: Transitions,
+    output: Transitions,
+    input_only: Transitions,
+}
 
 #[rustfmt::skip]
-const OUTPUT: Transitions = [
-    //       NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
-    /*syn*/ [SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR],
-    /*fin*/ [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
-    /*ack*/ [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
-    /*rst*/ [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
-];
+/// The usual ones (`tcp_states`).
+pub static USUAL: Tables = Tables {
+    input: [
+        //       NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
+        /*syn*/ [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
+        /*fin*/ [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW],
+        /*ack*/ [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
+        /*rst*/ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR],
+    ],
+    output: [
+        //       NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
+        /*syn*/ [SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR],
+        /*fin*/ [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
+        /*ack*/ [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
+        /*rst*/ [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
+    ],
+    input_only: [
+        //       NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
+        /*syn*/ [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
+        /*fin*/ [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
+        /*ack*/ [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
+        /*rst*/ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+    ],
+};
 
 #[rustfmt::skip]
-const INPUT_ONLY: Transitions = [
-    //       NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
-    /*syn*/ [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
-    /*fin*/ [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
-    /*ack*/ [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
-    /*rst*/ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
-];
+/// Those of `secure_tcp` (`tcp_states_dos`): a client is believed once its server acknowledges data, where the
+/// server is seen.
+pub static SECURE: Tables = Tables {
+    input: [
+        //       NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
+        /*syn*/ [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA],
+        /*fin*/ [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, SA],
+        /*ack*/ [ES, ES, SS, SR, FW, TW, CL, CW, CL, LI, SA],
+        /*rst*/ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+    ],
+    output: [
+        //       NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
+        /*syn*/ [SS, ES, SS, SA, SS, SS, SS, SS, SS, LI, SA],
+        /*fin*/ [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
+        /*ack*/ [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
+        /*rst*/ [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
+    ],
+    input_only: [
+        //       NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
+        /*syn*/ [SA, ES, ES, SR, SA, SA, SA, SA, SA, SA, SA],
+        /*fin*/ [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
+        /*ack*/ [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
+        /*rst*/ [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+    ],
+};
 
 impl Status {
     /// The status after a TCP packet (`set_tcp_state`). Of several flags RST counts first, then SYN, FIN and
     /// ACK; a segment without any closes.
     #[inline]
-    pub const fn after_tcp(self, direction: Direction, flags: TcpFlags) -> Self {
+    pub const fn after_tcp(self, tables: &Tables, direction: Direction, flags: TcpFlags) -> Self {
         let event = if flags.has(TcpFlags::RST) {
             3
         } else if flags.has(TcpFlags::SYN) {
@@ -58,9 +92,9 @@ impl Status {
             return self.in_state(State::Close);
         };
         let (table, no_output) = match (direction, self.no_output) {
-            (Direction::Out, _) => (&OUTPUT, false),
-            (Direction::In, true) => (&INPUT_ONLY, true),
-            (Direction::In, false) => (&INPUT, false),
+            (Direction::Out, _) => (&tables.output, false),
+            (Direction::In, true) => (&tables.input_only, true),
+            (Direction::In, false) => (&tables.input, false),
         };
         let next = table[event][self.state.of_tcp()];
         Self { no_output, ..self.in_state(next) }
@@ -69,13 +103,18 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
+    use super::super::state::State::None as NO;
     use super::*;
 
     const NEW: Status = Status { state: NO, inactive: true, no_output: false, removed: false };
 
     fn walk(start: Status, packets: &[(Direction, u8)]) -> Vec<State> {
+        walk_by(&USUAL, start, packets)
+    }
+
+    fn walk_by(tables: &Tables, start: Status, packets: &[(Direction, u8)]) -> Vec<State> {
         let steps = packets.iter().scan(start, |status, &(direction, flags)| {
-            *status = status.after_tcp(direction, TcpFlags(flags));
+            *status = status.after_tcp(tables, direction, TcpFlags(flags));
             Some(status.state)
         });
         steps.collect()
@@ -113,7 +152,7 @@ mod tests {
     fn seen_from_one_side_only() {
         let start = Status { no_output: true, ..NEW };
         assert_eq!(walk(start, &[(In, SYN), (In, ACK), (In, FIN), (In, ACK)]), [SR, ES, FW, FW]);
-        let other = start.after_tcp(In, TcpFlags(SYN)).after_tcp(Out, TcpFlags(SYN | ACK));
+        let other = start.after_tcp(&USUAL, In, TcpFlags(SYN)).after_tcp(&USUAL, Out, TcpFlags(SYN | ACK));
         assert!(!other.no_output, "the first packet of the server's clears it");
     }
 
@@ -131,6 +170,24 @@ mod tests {
 
     #[test]
     fn a_syn_makes_a_connection_active() {
-        assert!(!NEW.after_tcp(In, TcpFlags(SYN)).inactive);
+        assert!(!NEW.after_tcp(&USUAL, In, TcpFlags(SYN)).inactive);
+    }
+    #[test]
+    fn under_secure_tcp_a_client_is_believed_once_its_server_acknowledges() {
+        let opening = [(In, SYN), (Out, SYN | ACK), (In, ACK), (In, FIN), (In, SYN), (Out, ACK), (In, FIN)];
+        assert_eq!(walk_by(&SECURE, NEW, &opening), [SR, SA, SA, SA, SA, ES, CW]);
+        assert_eq!(walk_by(&SECURE, NEW, &[(In, SYN), (In, ACK), (In, RST)]), [SR, SR, SR]);
+        assert_eq!(walk_by(&SECURE, NEW, &[(In, SYN), (Out, SYN | ACK), (In, RST)]), [SR, SA, CL]);
+        // What was SYNACK when secure_tcp ended.
+        let left = Status { state: SA, inactive: false, ..NEW };
+        assert_eq!(walk(left, &[(In, RST)]), [SR]);
+        assert_eq!(walk(left, &[(In, ACK)]), [ES]);
+    }
+
+    #[test]
+    fn under_secure_tcp_a_client_alone_is_believed_by_its_acknowledgement() {
+        let start = Status { no_output: true, ..NEW };
+        assert_eq!(walk_by(&SECURE, start, &[(In, SYN), (In, SYN), (In, ACK), (In, FIN)]), [SA, SA, ES, FW]);
+        assert_eq!(walk_by(&SECURE, start, &[(In, SYN), (In, RST), (In, SYN), (In, FIN)]), [SA, CL, SA, TW]);
     }
 }

@@ -62,7 +62,7 @@ impl NewTemplate {
         slot.set_template(None);
         slot.set_timeout_s(self.timeout_s);
         slot.held.store(1, Relaxed);
-        slot.seen(self.tick);
+        slot.begin(self.tick);
     }
 }
 

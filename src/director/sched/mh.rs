@@ -14,7 +14,7 @@ use super::{Change, Options, Request, Schedule};
 use crate::director::server::{Counts, Destination};
 
 /// Slots of the table: the prime of index 12.
-const SIZE: usize = 4093;
+pub const SIZE: usize = 4093;
 
 /// Weights are scaled down to this many bits: half the index.
 const WEIGHT_BITS: u32 = 6;

@@ -35,6 +35,9 @@ use super::server::{Counts, Destination, ServerId};
 use super::service::{UnknownName, by_name};
 use crate::packet::flow::FlowKey;
 
+/// Servers that mh has room for: from then on one that is added to a service gets nothing, as in the kernel.
+pub const MAGLEV_SLOTS: usize = mh::SIZE;
+
 /// What happened to a service and its list of destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -158,7 +158,7 @@ impl Watched {
             let key = slot.key(Direction::In);
             // A packet may come at the end of its tick: the time-out after it begins with the next one.
             let timeout = Time::from_secs(timeouts.of(key.protocol(), slot.status().state).into());
-            let deadline = slot.last_seen() + timeout.tick() + 1;
+            let deadline = slot.last_seen(self.table.now.tick()) + timeout.tick() + 1;
             let twice = all.insert(key, (slot.owner() as usize, deadline));
             assert!(twice.is_none(), "two connections of {key:?}");
         });

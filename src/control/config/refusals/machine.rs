@@ -146,6 +146,9 @@ fn the_tunables() {
     let lines = [
         "conn_reuse_mode = 3\nexpire_nodest_conn = 1\nexpire_quiescent_template = 1\nsloppy_tcp = 1",
         "conn_reuse_mode = 4 #! error | conn_reuse_mode = 4 is out of range | 0 to 3",
+        "secure_tcp = 3\ndrop_entry = 1\ndrop_packet = 2\nam_droprate = 100\namemthresh = 0\ncache_bypass = 0",
+        "drop_entry = 4 #! error | drop_entry = 4 is out of range | 0 to 3",
+        "cache_bypass = 1 #! error | cache_bypass = 1 cannot be | leave it 0",
         "sloppy_tcp = true #! error | sloppy_tcp = true is true or false | a whole number",
         "expire_nodest = 1 #! error | `expire_nodest` is not a key of [tunables] | did you mean `expire_nodest_conn`?",
     ];

@@ -22,7 +22,7 @@ fn a_service() {
 
     let addresses = [
         "address = \"223.255.255.254:65535\"",
-        "address = \"240.0.0.1:80\" #! warning | 240.0.0.0/4 | unicast",
+        "address = \"240.0.0.1:80\"",
         "address = \"192.0.2.10\" #! error | \"192.0.2.10\": the port is missing | \"192.0.2.10:80\"",
         "address = \"192.0.2.10:0\" #! error | port 0 | every port | needs persistence | 1 to 65_535",
         "persistence = false\naddress = \"192.0.2.10:0\" #! error | needs persistence",
@@ -105,7 +105,7 @@ fn a_server() {
         "address = \"10.0.0.1:8080\" #! error | 10.0.0.1:8080 has another port | 80 | \"dr\" | \"nat\"",
         "address = \"10.0.0.1:0\" #! error | 10.0.0.1:0 has another port | 80 | \"10.0.0.1\"",
         "forward = \"nat\"\naddress = \"10.0.0.1:0\" #! warning | port 0 | packet's own port | \"10.0.0.1\"",
-        "address = \"240.0.0.1\" #! error | 240.0.0.0/4",
+        "address = \"255.255.255.255\" #! error | broadcast",
         "address = \"10.0.0.1:99999\" #! error | from 1 to 65_535",
         "address = \"10.0.0\" #! error | no IPv4 address",
         "address = \"2001:db8::1\" #! error | \"2001:db8::1\" | IPv6 is not supported yet",
