@@ -20,6 +20,10 @@ impl Director for Pretender {
         format!("echo {setting} cannot be set >&2; false")
     }
 
+    fn helper(&self, name: &str) -> String {
+        format!("echo there is no {name} >&2; false")
+    }
+
     fn counters_lag(&self) -> Duration {
         Duration::ZERO
     }

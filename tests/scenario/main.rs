@@ -67,6 +67,11 @@ scenarios! {
         listing_save_restore "10-listing-save-restore.txt",
         howtos "11-howtos.txt",
         reuse_mode_off "12-reuse-mode-off.txt",
+        ftp_passive_nat "30-ftp-passive-nat.txt",
+        ftp_active_nat "31-ftp-active-nat.txt",
+        ftp_persistent "32-ftp-persistent.txt",
+        sip "33-sip.txt",
+        sip_one_packet "34-sip-one-packet.txt",
 }
 
 fn play_against_xvs(file: &str) {

@@ -50,18 +50,23 @@ impl Player<'_> {
                 return counts(&text(&self.ipvsadm(STATS).stdout));
             }
             Verb::Conns => return conns(&text(&self.ipvsadm("-Lnc").stdout)),
-            Verb::Tune(setting) => {
-                let set = self.lab.shell(&self.director.tune(setting));
-                if !set.status.success() {
-                    let why = if set.stderr.is_empty() { set.stdout } else { set.stderr };
-                    return vec![format!("failed: {}", text(&why).trim())];
-                }
-            }
+            Verb::Engines => return conns(&text(&self.ipvsadm("-Lnc --persistent-conn").stdout)),
+            Verb::Tune(setting) => return self.set(&self.director.tune(setting)),
+            Verb::Helper(name) => return self.set(&self.director.helper(name)),
             Verb::Wait(time) => thread::sleep(*time),
             Verb::Server { name, up } => self.lab.server(name, *up),
             Verb::Client(ask) => return vec![self.client.ask(ask)],
         }
         Vec::new()
+    }
+
+    fn set(&self, line: &str) -> Vec<String> {
+        let set = self.lab.shell(line);
+        if set.status.success() {
+            return Vec::new();
+        }
+        let why = if set.stderr.is_empty() { set.stdout } else { set.stderr };
+        vec![format!("failed: {}", text(&why).trim())]
     }
 
     fn ipvsadm(&self, arguments: &str) -> Output {
