@@ -149,8 +149,8 @@ impl fmt::Display for Change<'_> {
 /// A name, a value, and whether the value is the default.
 type Property = (&'static str, String, bool);
 
-fn of_service(service: &Service) -> [Property; 5] {
-    let Service { key, scheduler, options, persistence, one_packet } = *service;
+fn of_service(service: &Service) -> [Property; 6] {
+    let Service { key, scheduler, options, persistence, engine, one_packet } = *service;
     let flags = super::config::flags_set(scheduler, options);
     let netmask = persistence.map_or_else(|| Netmask::whole(key.is_v4()), |p| p.netmask);
     let netmask_text = match netmask {
@@ -166,6 +166,7 @@ fn of_service(service: &Service) -> [Property; 5] {
             persistence.is_none(),
         ),
         ("netmask", netmask_text, netmask == Netmask::whole(key.is_v4())),
+        ("persistence engine", engine.map_or("none", |engine| engine.name()).to_owned(), engine.is_none()),
         ("one packet", if one_packet { "on" } else { "off" }.to_owned(), !one_packet),
     ]
 }

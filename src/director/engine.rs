@@ -207,8 +207,12 @@ impl<'a, H: NextHops> Work<'a, H> {
         let direction = found.direction;
         let new_tick = self.note(slot, found, parsed);
         let hop = self.next_hop(slot, direction, parsed, packet, new_tick);
+        let (recipe, aside) = slot.recipe_and_aside(direction);
+        if aside != 0 {
+            return self.assist(packet, parsed, (slot, found), hop);
+        }
         let opposite = || slot.key(direction.opposite());
-        self.send(packet, parsed, direction, hop, slot.recipe(direction), opposite)
+        self.send(packet, parsed, direction, hop, recipe, opposite)
     }
 
     /// True for a packet that just goes on in its connection: a server's, or a client's that is no SYN, while the

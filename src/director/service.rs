@@ -10,6 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::name::ServiceKey;
+use super::pe::Engine;
 use super::sched::{Kind, Options};
 
 /// A transport protocol that services balance.
@@ -180,6 +181,9 @@ pub struct Service {
     pub options: Options,
     /// Whether the connections of a client stay together (`ipvsadm -p`).
     pub persistence: Option<Persistence>,
+    /// What besides the client's address its connections stay together by (`ipvsadm --pe`); without persistence it
+    /// only lets servers begin connections.
+    pub engine: Option<Engine>,
     /// Each datagram is scheduled by itself (`ipvsadm -o`).
     pub one_packet: bool,
 }
@@ -192,6 +196,7 @@ impl Service {
             scheduler: Kind::default(),
             options: Options::default(),
             persistence: None,
+            engine: None,
             one_packet: false,
         }
     }

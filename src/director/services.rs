@@ -23,11 +23,11 @@ use super::tunables::Tunables;
 use crate::packet::flow::FlowKey;
 
 /// Port of FTP's control connection.
-pub(super) const FTP: u16 = 21;
+pub const FTP: u16 = 21;
 /// Port of active FTP's data connections.
-pub(super) const FTP_DATA: u16 = 20;
+pub const FTP_DATA: u16 = 20;
 /// The first port that needs no privilege to listen at (`ip_unprivileged_port_start`): those of passive FTP.
-const UNPRIVILEGED: u16 = 1024;
+pub const UNPRIVILEGED: u16 = 1024;
 
 /// A service with the state it is balanced by.
 #[derive(Debug)]
@@ -45,6 +45,13 @@ impl VirtualService {
     pub(super) fn new(service: Service) -> Self {
         let scheduler = Scheduler::new(service.scheduler, service.options);
         Self { service, destinations: Box::default(), scheduler }
+    }
+
+    /// True if packets to [`FTP_DATA`] and from [`UNPRIVILEGED`] on of its address may be this service's: of FTP's if persistence keeps them
+    /// together, or a helper announces them, which is there with NAT and if it `may_help`.
+    pub fn takes_ftp_data(&self, may_help: bool) -> bool {
+        let is_nat = || self.destinations.iter().any(|d| d.method == Method::Nat);
+        self.service.key.is_ftp() && (self.service.persistence.is_some() || (may_help && is_nat()))
     }
 
     /// The same with another list of servers, of which `change` tells the difference.
@@ -93,10 +100,10 @@ impl Available {
     }
 }
 
-/// Where the replies of a NAT server of this service come from: all ports of it, if the service has all ports, and of
-/// every protocol, if it is a firewall mark's.
+/// Where the replies of a NAT server of this service come from: all ports of it, if the service has all ports or is FTP's,
+/// whose data connections have any, and of every protocol, if it is a firewall mark's.
 pub fn reply_endpoints(service: ServiceKey, server: SocketAddr) -> impl Iterator<Item = Endpoint> {
-    let port = if service.port() == 0 { 0 } else { server.port() };
+    let port = if service.port() == 0 || service.is_ftp() { 0 } else { server.port() };
     let has = move |protocol: &Protocol| match service {
         ServiceKey::Address { protocol: own, .. } => own == *protocol,
         ServiceKey::Mark { .. } => true,

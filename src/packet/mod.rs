@@ -8,3 +8,4 @@ pub mod checksum;
 pub mod edit;
 pub mod flow;
 pub mod parse;
+pub mod segment;

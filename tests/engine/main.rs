@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod answers;
+mod ftp;
 mod hostile;
 mod leaving;
 mod listing;
@@ -10,5 +11,6 @@ mod one_packet;
 mod persistence;
 mod reuse;
 mod rewrite;
+mod sip;
 mod table;
 mod timers;

@@ -13,6 +13,7 @@ use super::{Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, XdpMo
 use crate::control::wanted::{TIMEOUT_S, Timeouts, Wanted};
 use crate::director::marks::{MAX_MARK_RULES, MarkRule};
 use crate::director::name::ServiceKey;
+use crate::director::pe::Engine;
 use crate::director::sched::{Kind, Options};
 use crate::director::service::{
     MAX_PERSISTENCE_S, MAX_WEIGHT, Method, Netmask, Persistence, Pool, Protocol, Server, Service, Tunnel,
@@ -110,8 +111,9 @@ fn service(range: Range) -> impl Strategy<Value = Service> {
     let options = any::<(bool, bool, bool)>();
     let netmask = prop_oneof![Just(u32::MAX), any::<u32>()];
     let persistence = option::of((1..=MAX_PERSISTENCE_S, netmask));
-    (service_key(range), select(Kind::ALL), options, persistence, any::<bool>()).prop_map(
-        |(key, scheduler, (fallback, port, third), persistence, one_packet)| {
+    (service_key(range), select(Kind::ALL), options, persistence, any::<bool>(), any::<bool>()).prop_map(
+        |(key, scheduler, (fallback, port, third), persistence, one_packet, has_engine)| {
+            let engine = has_engine.then_some(Engine::Sip);
             let is_tcp = matches!(key, ServiceKey::Address { protocol: Protocol::Tcp, .. });
             let is_whole = matches!(key, ServiceKey::Address { address, .. } if address.port() == 0);
             let persistence = persistence.or_else(|| is_whole.then_some((360, u32::MAX)));
@@ -120,7 +122,7 @@ fn service(range: Range) -> impl Strategy<Value = Service> {
                 netmask: Netmask::V4(Ipv4Addr::from_bits(mask)),
             });
             let options = Options { fallback, port, third };
-            Service { key, scheduler, options, persistence, one_packet: one_packet && !is_tcp }
+            Service { key, scheduler, options, persistence, engine, one_packet: one_packet && !is_tcp }
         },
     )
 }

@@ -103,6 +103,7 @@ fn spec(scheduler: &str) -> ServiceSpec {
         scheduler: scheduler.to_owned(),
         scheduler_flags: Vec::new(),
         persistence: None,
+        persistence_engine: None,
         one_packet: false,
     }
 }

@@ -8,6 +8,8 @@ pub mod hops;
 mod nat;
 pub mod recipe;
 
+use std::net::SocketAddr;
+
 use self::hops::Hop;
 use self::recipe::{Recipe, Rewrite};
 use super::drops::DropReason;
@@ -29,6 +31,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The plan for the flow `client`, given by NAT to a server at this address, of the same family.
+    pub fn nat(client: &FlowKey, server: SocketAddr) -> Self {
+        nat::plan(client, FlowKey::new(client.protocol(), server, client.source()))
+    }
+
     /// The plan for the flow `client`, given to `destination`; none for a method that is not there yet.
     pub fn new(client: &FlowKey, destination: &Destination) -> Option<Self> {
         let mut server = destination.address;
@@ -41,7 +48,7 @@ impl Plan {
         }
         let reply_key = FlowKey::new(client.protocol(), server, client.source());
         match destination.method {
-            Method::Nat => Some(nat::plan(client, reply_key)),
+            Method::Nat => Some(Self::nat(client, server)),
             Method::Dr => Some(dr::plan(reply_key)),
             Method::Tun(_) => None,
         }
