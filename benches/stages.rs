@@ -127,6 +127,7 @@ fn insert(c: &mut Criterion) {
             },
             server_id: 0,
             template: None,
+            aside: 0,
             learned: ([0; 6], 0),
             tick: 0,
             timeout_s: 300,

@@ -121,6 +121,9 @@ pub struct ServiceSpec {
     /// Persistence, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistence: Option<PersistenceSpec>,
+    /// The persistence engine (`ipvsadm --pe`): `sip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_engine: Option<String>,
     /// Whether each datagram is scheduled by itself.
     #[serde(default)]
     pub one_packet: bool,
@@ -144,9 +147,6 @@ pub struct PersistenceSpec {
     /// `255.255.255.0` for IPv4, a number of bits for IPv6; without it every client is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netmask: Option<String>,
-    /// The persistence engine (`ipvsadm --pe`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub engine: Option<String>,
 }
 
 /// A server as a command describes it.
@@ -424,6 +424,7 @@ mod tests {
             scheduler: "wlc".into(),
             scheduler_flags: vec![],
             persistence: None,
+            persistence_engine: None,
             one_packet: false,
             switches: None,
         };

@@ -14,6 +14,7 @@ use crate::director::Director;
 use crate::director::conn::state::State;
 use crate::director::conn::{Direction, Row, Slot, SlotId};
 use crate::director::name::ServiceKey;
+use crate::director::pe::Engine;
 use crate::director::server::ServerId;
 use crate::director::time::Time;
 
@@ -184,7 +185,8 @@ impl Listing {
         director.table.list_from(from, limit, |_, slot| {
             let row = slot.row(now.tick());
             if self.passes(slot, &row) {
-                take(row.into());
+                let name = row.template.then(|| director.names.find(slot.aside())).flatten();
+                take(view(row, name));
             }
         })
     }
@@ -209,11 +211,20 @@ impl Listing {
     }
 }
 
-impl From<Row> for ConnectionView {
-    fn from(row: Row) -> Self {
-        let Row { protocol, expires_s, state, client, virtual_address, server, template } = row;
-        let (protocol, state) = (protocol.to_owned(), state.to_owned());
-        Self { protocol, expires_s: expires_s.into(), state, client, virtual_address, server, template }
+/// A row, with what a persistence engine found.
+fn view(row: Row, name: Option<(Engine, String)>) -> ConnectionView {
+    let Row { protocol, expires_s, state, client, virtual_address, server, template } = row;
+    let (engine, engine_data) = name.map(|(engine, data)| (engine.name().to_owned(), data)).unzip();
+    ConnectionView {
+        protocol: protocol.to_owned(),
+        expires_s: expires_s.into(),
+        state: state.to_owned(),
+        client,
+        virtual_address,
+        server,
+        template,
+        engine,
+        engine_data,
     }
 }
 

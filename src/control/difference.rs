@@ -150,7 +150,7 @@ impl fmt::Display for Change<'_> {
 type Property = (&'static str, String, bool);
 
 fn of_service(service: &Service) -> Vec<Property> {
-    let Service { key, scheduler, options, persistence, one_packet, switches } = *service;
+    let Service { key, scheduler, options, persistence, engine, one_packet, switches } = *service;
     let flags = super::config::flags_set(scheduler, options);
     let netmask = persistence.map_or_else(|| Netmask::whole(key.is_v4()), |p| p.netmask);
     let netmask_text = match netmask {
@@ -166,6 +166,7 @@ fn of_service(service: &Service) -> Vec<Property> {
             persistence.is_none(),
         ),
         ("netmask", netmask_text, netmask == Netmask::whole(key.is_v4())),
+        ("persistence engine", engine.map_or("none", |engine| engine.name()).to_owned(), engine.is_none()),
         ("one packet", if one_packet { "on" } else { "off" }.to_owned(), !one_packet),
     ];
     properties.extend(switches.all().map(|switch| (switch.name, switch.value.to_string(), !switch.is_set)));

@@ -40,6 +40,9 @@ pub struct ServiceView {
     pub scheduler_flags: Vec<String>,
     /// Persistence, if it has any.
     pub persistence: Option<PersistenceSpec>,
+    /// The persistence engine, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_engine: Option<String>,
     /// Whether each datagram is scheduled by itself.
     pub one_packet: bool,
     /// What it does otherwise than the kernel.
@@ -130,6 +133,12 @@ pub struct ConnectionView {
     pub server: SocketAddr,
     /// True for a template of persistence.
     pub template: bool,
+    /// The persistence engine that the template is of, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+    /// What the engine found that the template is for, such as a Call-ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_data: Option<String>,
 }
 
 /// Connections of one page.

@@ -1,6 +1,7 @@
 //! How a connection changes and ends: state changes, timers, removal, and the counts that follow them.
 
 use super::Director;
+use super::app::Apps;
 use super::conn::{Direction, Found, Shard, Slot, SlotId};
 use super::engine::{Engine, Work};
 use super::server::ServerId;
@@ -20,7 +21,7 @@ const MAX_STEPS: u32 = 4096;
 /// Longest time until a connection's timer is looked at again, in seconds: what a lost letter costs at most.
 const MAX_NAP_S: u32 = 60;
 
-/// How much longer a template lives whose time is over while connections follow it, in seconds.
+/// How much longer one lives whose time is over while connections follow it, in seconds.
 const FOLLOWED_S: u32 = 60;
 
 /// Ticks after which a connection has been silent for `timeout_s` seconds, and at most one tick longer.
@@ -125,12 +126,18 @@ impl Director {
         if slot.is_template() {
             let ended = slot.close() && self.table.unlink(id).is_some();
             if ended {
+                self.names.forget(slot.aside(), || self.table.stamp());
                 self.counts.template_closed(server);
             }
             return ended;
         }
+        let aside = slot.aside();
+        if Apps::is_followed(aside) {
+            slot.refuse_followers();
+        }
         let Some(status) = self.table.unlink(id) else { return false };
         self.counts.closed(server, status);
+        self.apps.forget(aside, || self.table.stamp());
         self.leave(slot.template());
         true
     }
@@ -185,12 +192,13 @@ fn look_at(director: &Director, shard: &mut Shard, services: &Services, id: Slot
     let orphan = services.is_orphan(slot);
     let deadline = slot.last_seen(tick).saturating_add(ticks(slot.timeout_s()));
     let is_over = deadline <= tick;
-    if slot.status().removed || ((is_over || orphan) && director.end(id)) {
+    let stays = is_over && !orphan && slot.followers() > 0;
+    if slot.status().removed || ((is_over || orphan) && !stays && director.end(id)) {
         return shard.retire(table, id);
     }
-    // It is a template then, and connections follow it: as in the kernel (`ip_vs_conn_expire`) it has another
-    // minute, and never more again.
-    if is_over && slot.is_template() {
+    // Connections follow it, then: as in the kernel (`ip_vs_conn_expire`) it has another minute, and, if it is a
+    // template, never more again.
+    if is_over && (stays || slot.is_template()) {
         slot.set_timeout_s(FOLLOWED_S);
         slot.touch(tick);
     }

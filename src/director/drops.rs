@@ -72,6 +72,13 @@ drop_reasons! {
     TableFull = "table_full",
     /// Both index buckets of the connection are full.
     BucketFull = "bucket_full",
+    /// The service has a persistence engine, and the packet does not have what that looks for.
+    Unidentified = "unidentified",
+    /// No room for what the helper of an application has to remember.
+    HelperFull = "helper_full",
+    /// The text of an application cannot be rewritten now: the rewriting before is not acknowledged yet, or there is no
+    /// room in the frame or the MTU.
+    HelperUnable = "helper_unable",
     /// Another worker was just removing the connection.
     Removing = "removing",
     /// No route to the next station.

@@ -239,7 +239,10 @@ impl<'a, H: NextHops> Work<'a, H> {
         let direction = found.direction;
         let new_tick = self.note(slot, found, parsed, is_counted);
         let hop = self.next_hop(slot, direction, parsed, packet, new_tick);
-        let recipe = slot.recipe(direction);
+        let (recipe, aside) = slot.recipe_and_aside(direction);
+        if aside != 0 {
+            return self.assist(packet, parsed, (slot, found), hop);
+        }
         if recipe.rewrite == Rewrite::Wrap {
             return self.send_wrapped(packet, parsed, hop, slot);
         }

@@ -10,10 +10,14 @@
 //! | [`defence`], `drop_entry` | what is done against floods |
 //! | [`conn`] | the connection table, states, timers |
 //! | [`forward`] | rewrite recipes, next hops |
+//! | [`pe`] | persistence engines: what besides its address tells a client's server |
+//! | [`app`] | helpers of applications that announce connections in their text: FTP |
 //! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `stray` what becomes of packets that belong to nothing |
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
+pub mod app;
+mod aside;
 mod close;
 pub mod conn;
 pub mod defence;
@@ -26,6 +30,7 @@ mod gone;
 pub mod marks;
 pub mod name;
 mod open;
+pub mod pe;
 mod persistence;
 mod refusal;
 mod related;
@@ -48,9 +53,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use self::app::Apps;
 use self::conn::{SlotId, Table};
 use self::defence::{Defence, Level, Room};
 use self::draft::Draft;
+use self::pe::Names;
 use self::roster::Roster;
 use self::server::{Counts, MAX_IDS, ServerId};
 use self::services::Services;
@@ -75,6 +82,10 @@ pub struct Size {
 pub struct Director {
     /// All connections.
     pub table: Table,
+    /// What helpers of applications remember.
+    pub apps: Apps,
+    /// What persistence engines found.
+    pub names: Names,
     /// Connections by server.
     pub counts: Counts,
     /// Counters of each worker.
@@ -105,6 +116,8 @@ impl Director {
         let (mail, boxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| bounded(MAILBOX)).unzip();
         let director = Arc::new(Self {
             table: Table::new(connections, workers, secret, huge_pages)?,
+            apps: Apps::new(),
+            names: Names::new(),
             counts: Counts::new(MAX_IDS),
             stats: (0..workers).map(|_| Stats::new(MAX_IDS)).collect(),
             services: Arc::new(ArcSwap::from_pointee(services)),

@@ -12,6 +12,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::service::Protocol;
+use super::services::FTP;
 
 /// What makes a packet a service's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -53,6 +54,11 @@ impl ServiceKey {
             Self::Address { address, .. } => address.port(),
             Self::Mark { .. } => 0,
         }
+    }
+
+    /// True for a service of FTP: TCP at port 21.
+    pub fn is_ftp(&self) -> bool {
+        matches!(self, Self::Address { protocol: Protocol::Tcp, address } if address.port() == FTP)
     }
 
     /// True for clients with IPv4.

@@ -60,6 +60,11 @@ impl<'a, H: NextHops> Work<'a, H> {
         parsed: &Parsed,
         known: Option<(&'a Slot, Found)>,
     ) -> Result<Begun<'a>, Refusal> {
+        if known.is_none()
+            && let Some(begun) = self.claim(packet, parsed)
+        {
+            return begun;
+        }
         let service = self.services.of_packet(&parsed.key).filter(|_| !parsed.is_ipsec());
         let mut stale = None;
         if let Some((slot, found)) = known {
@@ -70,7 +75,7 @@ impl<'a, H: NextHops> Work<'a, H> {
                 Fate::Resets => return Err(self.reset(slot, found.slot)),
             }
         }
-        let chosen = service.map(|service| self.choose(service, parsed));
+        let chosen = service.map(|service| self.choose(service, packet, parsed));
         // After the choice: the kernel too still counts the old connection while it chooses.
         if let Some(id) = stale {
             self.remove(id);
@@ -80,7 +85,10 @@ impl<'a, H: NextHops> Work<'a, H> {
                 let (destination, template) = chosen?;
                 self.open(service, packet, parsed, &destination, template)
             }
-            _ => self.route_on(packet, parsed).map(Begun::Sent),
+            _ => match self.begin_outward(packet, parsed) {
+                Some(begun) => begun,
+                None => self.route_on(packet, parsed).map(Begun::Sent),
+            },
         }
     }
 
@@ -109,6 +117,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     pub(super) fn choose(
         &mut self,
         service: &VirtualService,
+        packet: &Packet<'_>,
         parsed: &Parsed,
     ) -> Result<(Destination, Option<SlotId>), Refusal> {
         let key = &parsed.key;
@@ -137,7 +146,8 @@ impl<'a, H: NextHops> Work<'a, H> {
         let by_mark = matches!(service.service.key, ServiceKey::Mark { .. });
         match service.service.persistence {
             Some(persistence) => {
-                let (mut destination, template) = self.follow(service, persistence, key)?;
+                let (mut destination, template) =
+                    self.follow(service, persistence, packet, parsed, key, None)?;
                 if !is_own_port {
                     // The one that the packet has.
                     destination.address.set_port(0);
@@ -180,8 +190,9 @@ impl<'a, H: NextHops> Work<'a, H> {
             self.director.leave(template);
             return self.send_alone(packet, parsed, &plan, destination.id).map(Begun::Sent);
         }
-        let new = self.connection(packet, parsed, plan, destination.id, template);
-        let found = self.enter(&new)?;
+        let mut new = self.connection(packet, parsed, plan, destination.id, template);
+        new.aside = self.helper(&parsed.key, destination).inspect_err(|_| self.director.leave(template))?;
+        let found = self.enter(&new, true)?;
         Ok(Begun::Connection(self.director.table.slot(found.slot), found))
     }
 
@@ -208,7 +219,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         self.send(packet, parsed, Direction::In, hop, plan.client, || plan.reply_key)
     }
 
-    /// The connection that the packet begins, as it is entered.
+    /// A connection that begins with this packet.
     pub(super) fn connection(
         &self,
         packet: &Packet<'_>,
@@ -237,28 +248,32 @@ impl<'a, H: NextHops> Work<'a, H> {
             status,
             server_id: id.0,
             template,
+            aside: 0,
             learned: (packet.source_mac(), packet.port),
             tick: self.tick,
             timeout_s: self.services.timeout_s(id, parsed.key.protocol(), state),
         }
     }
 
-    /// Enters a connection into the table, counted before anybody can find it. If it is not entered, it does not
-    /// follow its template any more.
-    pub(super) fn enter(&mut self, new: &NewConnection) -> Result<Found, DropReason> {
+    /// Enters a connection into the table, counted before anybody can find it, and among the scheduled ones if it
+    /// `is_scheduled`. If it is not entered, it does not follow its template any more.
+    pub(super) fn enter(&mut self, new: &NewConnection, is_scheduled: bool) -> Result<Found, DropReason> {
         let id = ServerId(new.server_id);
         let deadline = first_look(self.tick, new.timeout_s);
         let (director, counts) = (self.director, &self.director.counts);
         let table = &director.table;
         let leave = |outcome| {
             director.leave(new.template);
+            director.apps.forget(new.aside, || table.stamp());
             outcome
         };
         for _ in 0..REMOVAL_SPINS {
             counts.opened(id, new.status);
             let (refused, status) = match self.shard.insert(table, new, deadline) {
                 Ok(slot) => {
-                    self.stats.connection(id);
+                    if is_scheduled {
+                        self.stats.connection(id);
+                    }
                     return Ok(Found { slot, direction: Direction::In });
                 }
                 Err(refusal) => refusal,

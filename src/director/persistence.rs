@@ -7,33 +7,49 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 
 use super::close::first_look;
-use super::conn::{NewTemplate, Refused, Slot, SlotId};
+use super::conn::{NewTemplate, Refused, Slot, SlotId, named};
 use super::drops::DropReason;
-use super::engine::Work;
+use super::engine::{Packet, Work};
 use super::forward::hops::NextHops;
 use super::name::ServiceKey;
 use super::open::REMOVAL_SPINS;
+use super::pe::Engine;
 use super::refusal::Refusal;
 use super::server::{Destination, ServerId};
 use super::service::Persistence;
 use super::services::{FTP, Services, VirtualService};
 use crate::packet::flow::FlowKey;
+use crate::packet::parse::Parsed;
+
+/// Bytes of a UDP header: the engines there are read what is over UDP.
+const UDP_LEN: usize = 8;
 
 impl<H: NextHops> Work<'_, H> {
     /// The server that the client's template leads to, and the template, which the new connection has joined. A
-    /// client without one gets one, to the server that the scheduler chooses.
+    /// client without one gets one, to the server that the scheduler chooses, or to `server`. `key` is that of the
+    /// client's packets, whosever `packet` is.
     pub(super) fn follow(
         &mut self,
         service: &VirtualService,
         persistence: Persistence,
+        packet: &Packet<'_>,
+        parsed: &Parsed,
         key: &FlowKey,
+        server: Option<Destination>,
     ) -> Result<(Destination, SlotId), Refusal> {
         let group = group(&service.service.key, persistence, key);
         let table = &self.director.table;
-        let hash = table.hash(&group);
+        // As the kernel does, whatever the comment in ip_vs_pe_sip.c says of falling back to the address.
+        let text = || packet.room.get(parsed.l4 + UDP_LEN..parsed.l3 + usize::from(parsed.ip_len));
+        let name = |engine: Engine| engine.name_in(key.protocol(), text()?).map(|name| (engine, name));
+        let name =
+            service.service.engine.map(|engine| name(engine).ok_or(DropReason::Unidentified)).transpose()?;
+        let wanted = name.map_or(group, |(_, name)| named(&group, table.digest(&group, name)));
+        let hash = table.hash(&wanted);
         for _ in 0..REMOVAL_SPINS {
-            let Some(found) = table.find(hash, &group) else {
-                match self.new_template(service, persistence, key, group)? {
+            let Some(found) = table.find(hash, &wanted) else {
+                let server = server.map_or_else(|| self.schedule(service, key), Ok)?;
+                match self.new_template(persistence, server, (group, wanted), name)? {
                     Some(new) => return Ok(new),
                     // Another worker had a packet of the same client at the same moment.
                     None => continue,
@@ -67,30 +83,33 @@ impl<H: NextHops> Work<'_, H> {
     /// Enters a template; none if another worker was quicker.
     fn new_template(
         &mut self,
-        service: &VirtualService,
         persistence: Persistence,
-        key: &FlowKey,
-        group: FlowKey,
+        destination: Destination,
+        (group, key): (FlowKey, FlowKey),
+        name: Option<(Engine, &[u8])>,
     ) -> Result<Option<(Destination, SlotId)>, Refusal> {
-        let destination = self.schedule(service, key)?;
         // The port of a server is the template's where all its connections have it.
         let own_port = group.destination().port() != 0;
         let port = if own_port { destination.address.port() } else { 0 };
         let server = SocketAddr::new(destination.address.ip(), port);
+        let (table, names) = (&self.director.table, &self.director.names);
+        let keep = |(engine, name)| names.keep(engine, name, |stamp| table.passed(stamp));
         let new = NewTemplate {
-            key: group,
+            key,
+            name: name.map_or(0, keep),
             reply_key: FlowKey::across(group.protocol(), server, group.source()),
             server_id: destination.id.0,
             timeout_s: persistence.timeout_s,
             tick: self.tick,
         };
-        let (table, counts) = (&self.director.table, &self.director.counts);
+        let counts = &self.director.counts;
         counts.template_opened(destination.id);
         let deadline = first_look(self.tick, persistence.timeout_s);
         match self.shard.insert_template(table, &new, deadline) {
             Ok(id) => Ok(Some((destination, id))),
             Err(refused) => {
                 counts.template_closed(destination.id);
+                names.forget(new.name, || table.stamp());
                 match refused {
                     Refused::Exists(_) => Ok(None),
                     Refused::TableFull => Err(DropReason::TableFull.into()),

@@ -57,7 +57,8 @@ impl<H: NextHops> Work<'_, H> {
         };
         // Eight bytes do not tell what a segment was: any counts as one that opens (`tcp_conn_schedule`).
         let opening = Parsed { flags: TcpFlags(TcpFlags::SYN), ..*parsed };
-        let (destination, template) = self.choose(service, &opening).map_err(|refusal| refusal.reason)?;
+        let (destination, template) =
+            self.choose(service, packet, &opening).map_err(|refusal| refusal.reason)?;
         let Some(plan) = Plan::new(&parsed.key, &destination) else {
             self.director.leave(template);
             return Err(DropReason::NoTunnel);
@@ -72,7 +73,7 @@ impl<H: NextHops> Work<'_, H> {
                 tick: self.tick.wrapping_sub(1),
                 ..self.connection(packet, parsed, plan, destination.id, template)
             };
-            self.enter(&new)?;
+            self.enter(&new, true)?;
         }
         self.count(destination.id, Direction::In, parsed);
         let server = plan.reply_key.source().ip().to_canonical();

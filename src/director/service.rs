@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::name::ServiceKey;
+use super::pe::Engine;
 use super::sched::{Kind, Options};
 use super::switches::Switches;
 pub use crate::packet::encap::{Tunnel, TunnelChecksum};
@@ -155,6 +156,9 @@ pub struct Service {
     pub options: Options,
     /// Whether the connections of a client stay together (`ipvsadm -p`).
     pub persistence: Option<Persistence>,
+    /// What besides the client's address its connections stay together by (`ipvsadm --pe`); without persistence it
+    /// only lets servers begin connections.
+    pub engine: Option<Engine>,
     /// Each datagram is scheduled by itself (`ipvsadm -o`).
     pub one_packet: bool,
     /// What it does otherwise than the kernel.
@@ -169,6 +173,7 @@ impl Service {
             scheduler: Kind::default(),
             options: Options::default(),
             persistence: None,
+            engine: None,
             one_packet: false,
             switches: Switches::default(),
         }

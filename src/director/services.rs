@@ -25,11 +25,11 @@ use super::tunables::Tunables;
 use crate::packet::flow::FlowKey;
 
 /// Port of FTP's control connection.
-pub(super) const FTP: u16 = 21;
+pub const FTP: u16 = 21;
 /// Port of active FTP's data connections.
-pub(super) const FTP_DATA: u16 = 20;
+pub const FTP_DATA: u16 = 20;
 /// The first port that needs no privilege to listen at (`ip_unprivileged_port_start`): those of passive FTP.
-const UNPRIVILEGED: u16 = 1024;
+pub const UNPRIVILEGED: u16 = 1024;
 
 /// A service with the state it is balanced by.
 #[derive(Debug)]
@@ -64,6 +64,13 @@ impl VirtualService {
     pub fn ramp(&self, tick: u32) -> Option<Ramp> {
         let ticks = || self.service.switches.slow_start_s.saturating_mul(Time::TICKS_PER_S);
         (tick < self.ramps_until).then(|| Ramp { tick, ticks: ticks() })
+    }
+
+    /// True if packets to [`FTP_DATA`] and from [`UNPRIVILEGED`] on of its address may be this service's: of FTP's if persistence keeps them
+    /// together, or a helper announces them, which is there with NAT and if it `may_help`.
+    pub fn takes_ftp_data(&self, may_help: bool) -> bool {
+        let is_nat = || self.destinations.iter().any(|d| d.method == Method::Nat);
+        self.service.key.is_ftp() && (self.service.persistence.is_some() || (may_help && is_nat()))
     }
 
     /// The same with another list of servers, of which `change` tells the difference.
@@ -112,10 +119,10 @@ impl Available {
     }
 }
 
-/// Where the replies of a NAT server of this service come from: all ports of it, if the service has all ports, and of
-/// every protocol, if it is a firewall mark's.
+/// Where the replies of a NAT server of this service come from: all ports of it, if the service has all ports or is FTP's,
+/// whose data connections have any, and of every protocol, if it is a firewall mark's.
 pub fn reply_endpoints(service: ServiceKey, server: SocketAddr) -> impl Iterator<Item = Endpoint> {
-    let port = if service.port() == 0 { 0 } else { server.port() };
+    let port = if service.port() == 0 || service.is_ftp() { 0 } else { server.port() };
     let has = move |protocol: &Protocol| match service {
         ServiceKey::Address { protocol: own, .. } => own == *protocol,
         ServiceKey::Mark { .. } => true,

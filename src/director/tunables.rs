@@ -132,6 +132,8 @@ tunables! {
         "Packets of a connection whose server was removed: 0 they are dropped and the connection waits for the server to come back; 1 the connection ends, and the packet is treated as of none";
     expire_quiescent_template: 0..=1, 0,
         "1: persistence does not lead new connections to a server of weight 0";
+    ftp_helper: 0..=1, 1,
+        "1: connections to port 21 through NAT have the helper of FTP, as in a kernel with ip_vs_ftp loaded; 0: they do not, as without it. For new connections";
     lblc_expiration: 1..=2_678_400, 86_400,
         "Seconds after which lblc forgets a destination that nobody asked for";
     lblcr_expiration: 1..=2_678_400, 86_400,

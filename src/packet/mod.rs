@@ -12,3 +12,4 @@ pub mod icmp;
 pub mod parse;
 pub mod room;
 pub mod sctp;
+pub mod segment;

@@ -66,6 +66,7 @@ impl FakePlane {
                 learned: ([0; 6], 0),
                 tick: 0,
                 template: None,
+                aside: 0,
                 timeout_s: 300,
             };
             shard.insert(&director.table, &new, 1_000_000).unwrap();
@@ -215,6 +216,7 @@ fn view((spec, servers): &(ServiceSpec, Vec<(ServerSpec, bool)>)) -> ServiceView
         scheduler: spec.scheduler.clone(),
         scheduler_flags: spec.scheduler_flags.clone(),
         persistence: spec.persistence.clone(),
+        persistence_engine: spec.persistence_engine.clone(),
         one_packet: spec.one_packet,
         switches: spec.switches.unwrap_or_default(),
         statistics: TrafficView::default(),

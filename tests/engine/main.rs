@@ -3,6 +3,7 @@
 
 mod answers;
 mod defence;
+mod ftp;
 mod hostile;
 mod icmp;
 mod ipsec;
@@ -14,6 +15,7 @@ mod persistence;
 mod reuse;
 mod rewrite;
 mod sctp;
+mod sip;
 mod switches;
 mod table;
 mod timers;

@@ -5,16 +5,17 @@
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::iter::repeat_with;
-use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::net::{IpAddr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etherparse::{PacketBuilder, TcpHeader};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::lab;
 use crate::netns::inside;
-use crate::script::Ask;
+use crate::script::{Ask, Transfer};
+use crate::server::six_numbers;
 
 /// How long the last packets of a connection may take to the director: nobody waits for them.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -83,6 +84,15 @@ impl Client {
                 })
             }
             Ask::Segment { flags, from, to } => segment(flags, *from, *to),
+            Ask::Ftp { id, how } => match self.open.get_mut(id) {
+                Some(control) => transfer(control, *how, self.patience).unwrap_or_else(|error| words(&error)),
+                None => NOT_OPEN.to_owned(),
+            },
+            Ask::Sip { call, from, to } => {
+                let call = call.as_ref().map(|call| format!("Call-ID: {call}\r\n")).unwrap_or_default();
+                let request = format!("OPTIONS sip:service SIP/2.0\r\n{call}CSeq: 1 OPTIONS\r\n\r\n");
+                self.ask_by_datagrams(1, *from, *to, request.as_bytes())
+            }
             Ask::Udp { count, from, to } => self.datagrams(*count, *from, *to),
             Ask::UdpLong { bytes, from, to } => self.long_datagram(*bytes, *from, *to),
             Ask::UdpEach { count, from, to } => joined(*count, || self.datagrams(1, *from, *to)),
@@ -138,6 +148,10 @@ impl Client {
     }
 
     fn datagrams(&self, count: usize, from: SocketAddrV4, to: SocketAddrV4) -> String {
+        self.ask_by_datagrams(count, from, to, b"who\n")
+    }
+
+    fn ask_by_datagrams(&self, count: usize, from: SocketAddrV4, to: SocketAddrV4, query: &[u8]) -> String {
         let open = || {
             let socket = UdpSocket::bind(SocketAddr::V4(from))?;
             socket.connect(SocketAddr::V4(to))?;
@@ -149,9 +163,9 @@ impl Client {
             Err(error) => return words(&error),
         };
         joined(count, || {
-            let mut answer = [0; 64];
-            match socket.send(b"who\n").and_then(|_| socket.recv(&mut answer)) {
-                Ok(len) => trimmed(&answer[..len]),
+            let mut answer = [0; 256];
+            match socket.send(query).and_then(|_| socket.recv(&mut answer)) {
+                Ok(len) => trimmed(&answer[..len]).lines().next().unwrap_or_default().to_owned(),
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => "refused".to_owned(),
                 Err(error) => words(&error),
             }
@@ -193,6 +207,78 @@ fn joined(count: usize, one: impl FnMut() -> String) -> String {
 
 fn send(stream: &mut TcpStream) -> String {
     stream.write_all(b"ping\n").and_then(|()| read_name(stream)).unwrap_or_else(|error| words(&error))
+}
+
+/// Fetches the server's name over a data connection: where from, and the name.
+fn transfer(control: &mut TcpStream, how: Transfer, patience: Duration) -> io::Result<String> {
+    let SocketAddr::V4(own) = control.local_addr()? else { return Err(ErrorKind::Unsupported.into()) };
+    let vip = control.peer_addr()?.ip();
+    let mut command = |line: String| {
+        control.write_all(line.as_bytes())?;
+        read_name(control)
+    };
+    let (told, is_waiting) = match how {
+        Transfer::Pasv | Transfer::Offer => {
+            let answer = command("PASV\r\n".to_owned())?;
+            let text = answer.split(['(', ')']).nth(1).unwrap_or_default();
+            (six_numbers(text).ok_or_else(|| io::Error::other(answer.clone()))?, None)
+        }
+        Transfer::Epsv => {
+            let answer = command("EPSV\r\n".to_owned())?;
+            let port = answer.split('|').nth(3).and_then(|port| port.parse().ok());
+            (SocketAddr::new(vip, port.ok_or_else(|| io::Error::other(answer.clone()))?), None)
+        }
+        Transfer::Port | Transfer::Eprt => {
+            let listener = TcpListener::bind(SocketAddrV4::new(*own.ip(), 0))?;
+            let port = listener.local_addr()?.port();
+            let [high, low] = port.to_be_bytes();
+            let line = match how {
+                Transfer::Eprt => format!("EPRT |1|{}|{port}|\r\n", own.ip()),
+                _ => format!("PORT {},{high},{low}\r\n", own.ip().to_string().replace('.', ",")),
+            };
+            command(line)?;
+            (SocketAddr::new(vip, 0), Some(listener))
+        }
+    };
+    let by = |address: IpAddr| if address == vip { "by the VIP".to_owned() } else { format!("by {address}") };
+    let mut data = match is_waiting {
+        _ if how == Transfer::Offer => return Ok(format!("offered {}", by(told.ip()))),
+        None => {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.bind(&SocketAddrV4::new(*own.ip(), 0).into())?;
+            socket.connect_timeout(&told.into(), patience)?;
+            TcpStream::from(socket)
+        }
+        Some(listener) => accept(&listener, patience)?,
+    };
+    data.set_read_timeout(Some(patience))?;
+    let from = data.peer_addr()?;
+    let port = if how == Transfer::Port || how == Transfer::Eprt {
+        format!(":{}", from.port())
+    } else {
+        String::new()
+    };
+    let name = read_name(&mut data)?;
+    finish(data);
+    Ok(format!("{name} {}{port}", by(from.ip())))
+}
+
+/// The next connection, if it comes in time.
+fn accept(listener: &TcpListener, patience: Duration) -> io::Result<TcpStream> {
+    listener.set_nonblocking(true)?;
+    let start = Instant::now();
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(error) if is_timeout(&error) && start.elapsed() < patience => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn read_name(stream: &mut TcpStream) -> io::Result<String> {

@@ -13,6 +13,9 @@ pub trait Director {
     /// The shell's command line that prints what `name` is set to.
     fn tuned(&self, name: &str) -> String;
 
+    /// The shell's command line that brings the helper of an application.
+    fn helper(&self, name: &str) -> String;
+
     /// How far its counters may be behind its traffic.
     fn counters_lag(&self) -> Duration;
 }

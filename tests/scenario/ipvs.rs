@@ -32,6 +32,10 @@ impl Director for Ipvs {
         format!("sysctl -n net.ipv4.vs.{name}")
     }
 
+    fn helper(&self, name: &str) -> String {
+        format!("modprobe ip_vs_{name}")
+    }
+
     /// The kernel shows what its estimator last saw, up to 2 s ago.
     fn counters_lag(&self) -> Duration {
         Duration::from_millis(2_200)

@@ -24,6 +24,10 @@ impl Director for Pretender {
         format!("echo {name} is set to nothing")
     }
 
+    fn helper(&self, name: &str) -> String {
+        format!("echo there is no {name} >&2; false")
+    }
+
     fn counters_lag(&self) -> Duration {
         Duration::ZERO
     }

@@ -33,7 +33,7 @@ const SERVERS: [(&str, Ipv4Addr); 4] = [
     ("r4", Ipv4Addr::new(10, 1, 0, 14)),
 ];
 /// The ports every server answers on, TCP and UDP, at all of its addresses.
-const PORTS: [u16; 8] = [21, 53, 80, 81, 443, 500, 8080, 9999];
+const PORTS: [u16; 9] = [21, 53, 80, 81, 443, 500, 5060, 8080, 9999];
 /// How long a command in the lab may take, in seconds; then it is ended, and its exit status is 124.
 const COMMAND_LIMIT_S: &str = "30";
 /// How long the neighbours may take to answer.

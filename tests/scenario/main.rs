@@ -129,6 +129,11 @@ scenarios! {
         nat_icmp_send "37-nat-icmp-send.txt",
         schedule_icmp "38-schedule-icmp.txt",
         icmp_of_others "39-icmp-of-others.txt",
+        ftp_passive_nat "30-ftp-passive-nat.txt",
+        ftp_active_nat "31-ftp-active-nat.txt",
+        ftp_persistent "32-ftp-persistent.txt",
+        sip "33-sip.txt",
+        sip_one_packet "34-sip-one-packet.txt",
 }
 
 fn play_against_xvs(file: &str) {

@@ -58,14 +58,10 @@ impl Player<'_> {
             }
             Verb::Conns => return conns(&text(&self.ipvsadm("-Lnc").stdout)),
             Verb::States => return states(&text(&self.ipvsadm("-Lnc").stdout)),
-            Verb::Tune(setting) => {
-                let set = self.lab.shell(&self.director.tune(setting));
-                if !set.status.success() {
-                    let why = if set.stderr.is_empty() { set.stdout } else { set.stderr };
-                    return vec![format!("failed: {}", text(&why).trim())];
-                }
-            }
+            Verb::Engines => return conns(&text(&self.ipvsadm("-Lnc --persistent-conn").stdout)),
+            Verb::Tune(setting) => return self.set(&self.director.tune(setting)),
             Verb::Tuned(name) => return lines(&text(&self.lab.shell(&self.director.tuned(name)).stdout)),
+            Verb::Helper(name) => return self.set(&self.director.helper(name)),
             Verb::Wait(time) => thread::sleep(*time),
             Verb::Server { name, up } => self.lab.server(name, *up),
             Verb::Mtu { host, device, bytes } => self.lab.mtu(host, device, *bytes),
@@ -83,6 +79,15 @@ impl Player<'_> {
             }
         }
         Vec::new()
+    }
+
+    fn set(&self, line: &str) -> Vec<String> {
+        let set = self.lab.shell(line);
+        if set.status.success() {
+            return Vec::new();
+        }
+        let why = if set.stderr.is_empty() { set.stdout } else { set.stderr };
+        vec![format!("failed: {}", text(&why).trim())]
     }
 
     fn ipvsadm(&self, arguments: &str) -> Output {

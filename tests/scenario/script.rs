@@ -1,8 +1,8 @@
 //! The scenario language: one line, one thing to do; `#` starts a comment.
 //!
 //! ```text
-//!  ipvsadm ARGUMENTS                   list [ARGUMENTS] | stats | counts | conns | states
-//!  tune NAME=VALUE | tuned NAME        server NAME up|down | wait SECONDS
+//!  ipvsadm ARGUMENTS                   list [ARGUMENTS] | stats | counts | conns | states | engines
+//!  tune NAME=VALUE | tuned NAME | helper NAME   server NAME up|down | wait SECONDS
 //!  open ID CLIENT[:PORT] VIP:PORT      send ID | close ID | reset ID | sclose ID
 //!  tcp COUNT CLIENT[:PORT] VIP:PORT    clients COUNT VIP:PORT
 //!  udp COUNT CLIENT[:PORT] VIP:PORT    udpeach COUNT CLIENT[:PORT] VIP:PORT
@@ -12,6 +12,7 @@
 //!  forge HOST udp|long|tcp|syn|rst FROM:PORT TO:PORT
 //!  forge HOST error TYPE/CODE ROUTER udp|tcp FROM:PORT TO:PORT
 //!  segment FLAGS CLIENT:PORT VIP:PORT
+//!  ftp ID pasv|epsv|port|eprt|offer    sip CALL-ID|- CLIENT[:PORT] VIP:PORT
 //! ```
 //!
 //! What each means is said at [`Verb`] and [`Ask`]. Must not know how anything is done.
@@ -50,6 +51,10 @@ pub enum Verb {
     Conns,
     /// The connections without the time they have left.
     States,
+    /// The connections with what persistence engines know of them.
+    Engines,
+    /// The helper of an application is there from now on.
+    Helper(String),
     /// Nothing happens for a while.
     Wait(Duration),
     /// A server's program is stopped or started.
@@ -149,8 +154,27 @@ pub enum Ask {
     UdpLong { bytes: usize, from: SocketAddrV4, to: SocketAddrV4 },
     /// One TCP segment with these flags (of `SAFRP`), whoever the address belongs to: nobody waits for an answer.
     Segment { flags: String, from: SocketAddrV4, to: SocketAddrV4 },
+    /// A transfer over a data connection of FTP, asked for on connection `id`.
+    Ftp { id: String, how: Transfer },
+    /// A request of SIP with this Call-ID, if any, from a new socket.
+    Sip { call: Option<String>, from: SocketAddrV4, to: SocketAddrV4 },
     /// A connection from each of the first client addresses.
     Clients { count: usize, to: SocketAddrV4 },
+}
+
+/// How a data connection of FTP comes about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Transfer {
+    /// The client connects (RFC 959).
+    Pasv,
+    /// The client connects (RFC 2428).
+    Epsv,
+    /// The server connects (RFC 959).
+    Port,
+    /// The server connects (RFC 2428).
+    Eprt,
+    /// The client asks where to connect to, and does not.
+    Offer,
 }
 
 /// Reads a scenario whole. The error names the line.
@@ -185,6 +209,8 @@ fn verb(line: &str) -> Result<Verb, String> {
         "counts" => Verb::Counts,
         "conns" => Verb::Conns,
         "states" => Verb::States,
+        "engines" => Verb::Engines,
+        "helper" => Verb::Helper(words.text("a helper")?),
         "wait" => Verb::Wait(words.value("a number of seconds", seconds)?),
         "server" => Verb::Server { name: words.text("a server")?, up: words.value("up or down", up)? },
         "open" => {
@@ -228,6 +254,15 @@ fn verb(line: &str) -> Result<Verb, String> {
         "segment" => Verb::Client(Ask::Segment {
             flags: words.value("some of SAFRP", flags)?,
             from: words.value("ADDRESS:PORT", |word| word.parse().ok())?,
+            to: words.service()?,
+        }),
+        "ftp" => Verb::Client(Ask::Ftp {
+            id: words.text("an id")?,
+            how: words.value("pasv, epsv, port, eprt or offer", transfer)?,
+        }),
+        "sip" => Verb::Client(Ask::Sip {
+            call: Some(words.text("a Call-ID")?).filter(|call| call != "-"),
+            from: words.client()?,
             to: words.service()?,
         }),
         "clients" => Verb::Client(Ask::Clients { count: words.count()?, to: words.service()? }),
@@ -303,6 +338,17 @@ fn seconds(word: &str) -> Option<Duration> {
     word.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
 
+fn transfer(word: &str) -> Option<Transfer> {
+    Some(match word {
+        "pasv" => Transfer::Pasv,
+        "epsv" => Transfer::Epsv,
+        "port" => Transfer::Port,
+        "eprt" => Transfer::Eprt,
+        "offer" => Transfer::Offer,
+        _ => return None,
+    })
+}
+
 fn up(word: &str) -> Option<bool> {
     match word {
         "up" => Some(true),
@@ -370,6 +416,12 @@ mod tests {
         assert_eq!(one(line), Verb::Forge { host: "r1".into(), what });
         let segment = Ask::Segment { flags: "SA".into(), from: at("10.0.2.1:7"), to };
         assert_eq!(one("segment SA 10.0.2.1:7 10.0.0.100:80"), Verb::Client(segment));
+        assert_eq!([one("engines"), one("helper ftp")], [Verb::Engines, Verb::Helper("ftp".into())]);
+        let transfer = Ask::Ftp { id: "a".into(), how: Transfer::Eprt };
+        assert_eq!(one("ftp a eprt"), Verb::Client(transfer));
+        let sip = |call: Option<&str>| Verb::Client(Ask::Sip { call: call.map(String::from), from, to });
+        assert_eq!(one("sip x@y 10.0.1.1 10.0.0.100:80"), sip(Some("x@y")));
+        assert_eq!(one("sip - 10.0.1.1 10.0.0.100:80"), sip(None));
         assert_eq!(one("clients 24 10.0.0.100:80"), Verb::Client(Ask::Clients { count: 24, to }));
     }
 
@@ -390,6 +442,7 @@ mod tests {
             ("open a 10.0.1.1 10.0.0.100", "`10.0.0.100` is not ADDRESS:PORT"),
             ("server r2 sideways", "`sideways` is not up or down"),
             ("forge r1 gre 10.1.0.11:80 10.0.0.100:80", "`gre` is not udp, long, tcp, syn, rst or error"),
+            ("ftp a sideways", "`sideways` is not pasv, epsv, port, eprt or offer"),
             ("conns all", "`all` is one word too many"),
             ("segment SX 10.0.2.1:7 10.0.0.100:80", "`SX` is not some of SAFRP"),
             ("wait -1", "`-1` is not a number of seconds"),

@@ -1,14 +1,19 @@
 //! What the real servers say: their names.
 //!
-//! A connection is greeted with the name, and `ping` is answered with it again; at anything else, the end of
-//! the stream included, the server closes. Every datagram is answered with the name.
+//! A connection is greeted with the name, and `ping` is answered with it again. The commands of FTP that
+//! lead to a data connection are answered as FTP does, and all the data is the name. At anything else, the end of the
+//! stream included, the server closes. Every datagram is answered with the name, and with the Call-ID it has.
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::real_server::Manners;
 use crate::wire::Wire;
+
+/// Where a server of FTP connects from: the port below that of its control connection.
+const DATA_PORT: u16 = 20;
 
 /// A server of this name.
 #[derive(Debug)]
@@ -18,20 +23,79 @@ impl Named {
     fn line(&self) -> Vec<u8> {
         format!("{}\n", self.0).into_bytes()
     }
+
+    /// Waits for the client to connect to `own` and sends the data.
+    async fn passive(&self, wire: &Wire, own: Ipv4Addr, told: impl Fn(u16) -> String) -> io::Result<()> {
+        let listener = TcpListener::bind(SocketAddrV4::new(own, 0)).await?;
+        wire.write(told(listener.local_addr()?.port()).as_bytes()).await?;
+        self.send(listener.accept().await?.0).await
+    }
+
+    /// Connects to the client and sends the data.
+    async fn active(&self, wire: &Wire, own: Ipv4Addr, client: Option<SocketAddr>) -> io::Result<()> {
+        let Some(client) = client else { return wire.write(b"501 where to?\r\n").await };
+        wire.write(b"200 connecting\r\n").await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddrV4::new(own, DATA_PORT).into())?;
+        self.send(socket.connect(client).await?).await
+    }
+
+    /// The data, and the connection is closed.
+    async fn send(&self, data: TcpStream) -> io::Result<()> {
+        Wire::new(data).write(&self.line()).await
+    }
 }
 
 impl Manners for Named {
     async fn converse(&self, stream: TcpStream) -> io::Result<()> {
+        let SocketAddr::V4(own) = stream.local_addr()? else { return Ok(()) };
+        let own = *own.ip();
         let mut wire = Wire::new(stream);
-        loop {
-            wire.write(&self.line()).await?;
-            if wire.line().await?.as_deref() != Some("ping") {
-                return Ok(());
+        wire.write(&self.line()).await?;
+        while let Some(line) = wire.line().await? {
+            let line = line.trim();
+            let (command, argument) = line.split_once(' ').unwrap_or((line, ""));
+            match command {
+                "ping" => wire.write(&self.line()).await?,
+                "PASV" => {
+                    let told = |port: u16| {
+                        let [a, b, c, d] = own.octets();
+                        let [high, low] = port.to_be_bytes();
+                        format!("227 Entering Passive Mode ({a},{b},{c},{d},{high},{low}).\r\n")
+                    };
+                    self.passive(&wire, own, told).await?;
+                }
+                "EPSV" => {
+                    let told = |port| format!("229 Entering Extended Passive Mode (|||{port}|)\r\n");
+                    self.passive(&wire, own, told).await?;
+                }
+                "PORT" => self.active(&wire, own, six_numbers(argument)).await?,
+                "EPRT" => self.active(&wire, own, between_bars(argument)).await?,
+                _ => return Ok(()),
             }
         }
+        Ok(())
     }
 
-    fn answer(&self, _query: &[u8]) -> Vec<u8> {
-        self.line()
+    fn answer(&self, query: &[u8]) -> Vec<u8> {
+        let query = String::from_utf8_lossy(query);
+        let call = query.lines().find(|line| line.starts_with("Call-ID:"));
+        let headers = call.map(|call| format!("{call}\r\n\r\n")).unwrap_or_default();
+        [self.line(), headers.into_bytes()].concat()
     }
+}
+
+/// An address as RFC 959 writes it: `10,0,1,1,4,1`.
+pub fn six_numbers(text: &str) -> Option<SocketAddr> {
+    let numbers: Vec<u8> = text.split(',').map_while(|number| number.parse().ok()).collect();
+    let [a, b, c, d, high, low] = numbers[..] else { return None };
+    Some((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])).into())
+}
+
+/// An address as RFC 2428 writes it: `|1|10.0.1.1|1025|`.
+fn between_bars(text: &str) -> Option<SocketAddr> {
+    let parts: Vec<_> = text.split('|').collect();
+    let ["", "1", address, port, ""] = parts[..] else { return None };
+    Some((address.parse::<Ipv4Addr>().ok()?, port.parse().ok()?).into())
 }

@@ -21,7 +21,7 @@ pub fn by_service(lines: &[String]) -> Vec<String> {
     [head, &blocks.concat()].concat()
 }
 
-/// The connections, sorted: expiries rounded up to 30 s, client ports that the client's kernel chose as `*`.
+/// The connections, sorted: expiries rounded up to 30 s, ports that a kernel chose as `*`.
 pub fn conns(output: &str) -> Vec<String> {
     const HEAD: usize = 2;
     let mut lines = lines(output);
@@ -34,16 +34,24 @@ pub fn conns(output: &str) -> Vec<String> {
 
 fn conn(line: &str) -> Option<String> {
     const STEP_S: u32 = 30;
-    const CHOSEN_BY_THE_KERNEL: std::ops::RangeInclusive<u32> = 32_000..=65_999;
     let words: Vec<_> = line.split_whitespace().collect();
     let [protocol, expire, state, source, rest @ ..] = words.as_slice() else { return None };
     let (minutes, seconds) = expire.split_once(':')?;
     let seconds = minutes.parse::<u32>().ok()? * 60 + seconds.parse::<u32>().ok()?;
-    let (address, port) = source.rsplit_once(':')?;
-    let port = if CHOSEN_BY_THE_KERNEL.contains(&port.parse().ok()?) { "*" } else { port };
     let expire = seconds.next_multiple_of(STEP_S);
-    let rest = rest.join(" ");
-    Some(format!("{protocol} <={expire}s {state} {address}:{port} {rest}"))
+    let ends: Vec<_> = [source].into_iter().chain(rest).map(|end| without_chosen_port(end)).collect();
+    Some(format!("{protocol} <={expire}s {state} {}", ends.join(" ")))
+}
+
+/// An address with its port, or `*` for a port that a kernel chose; whatever else as it is.
+fn without_chosen_port(end: &str) -> String {
+    const CHOSEN_BY_THE_KERNEL: std::ops::RangeInclusive<u32> = 32_000..=65_534;
+    match end.rsplit_once(':') {
+        Some((address, port)) if port.parse().is_ok_and(|port| CHOSEN_BY_THE_KERNEL.contains(&port)) => {
+            format!("{address}:*")
+        }
+        _ => end.to_owned(),
+    }
 }
 
 /// Of a listing of connections the connections without the time they have left.

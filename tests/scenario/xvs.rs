@@ -46,6 +46,10 @@ impl crate::director::Director for Director {
         format!("{} tunables | awk '$1 == \"{name}\" {{ print $2 }}'", self.client("show"))
     }
 
+    fn helper(&self, name: &str) -> String {
+        self.tune(&format!("{name}_helper=1"))
+    }
+
     fn counters_lag(&self) -> Duration {
         // As with the kernel: what is shown is what the estimator saw last.
         Duration::from_millis(2200)

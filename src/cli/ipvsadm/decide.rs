@@ -88,16 +88,14 @@ impl Asked {
             }
         }
         let engine = Some(self.engine.clone()).filter(|engine| !engine.is_empty());
-        if engine.is_some() && self.persistence_s.is_none() {
-            return Ok(Request::Engine { edited, service });
-        }
         let netmask = netmask_text(self.netmask);
-        let persistence = self.persistence_s.map(|timeout_s| PersistenceSpec { timeout_s, netmask, engine });
+        let persistence = self.persistence_s.map(|timeout_s| PersistenceSpec { timeout_s, netmask });
         let spec = ServiceSpec {
             service,
             scheduler: scheduler.to_owned(),
             scheduler_flags: flags.names(scheduler),
             persistence,
+            persistence_engine: engine,
             one_packet: self.one_packet,
             switches: None,
         };

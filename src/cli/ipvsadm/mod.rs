@@ -10,8 +10,8 @@
 //! | `director` | what is needed of a running director |
 //!
 //! What the director means is for it to say; what ipvsadm makes of words, and how a table looks, is here. Where they
-//! differ from ipvsadm on purpose: help and version need no director; no synchronisation daemon can be started; there
-//! are no persistence engines; `-b ,` is refused, where ipvsadm crashes.
+//! differ from ipvsadm on purpose: help and version need no director; no synchronisation daemon can be started;
+//! `-b ,` is refused, where ipvsadm crashes.
 
 mod address;
 mod asked;

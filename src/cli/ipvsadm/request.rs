@@ -8,13 +8,6 @@ use crate::director::name::ServiceKey;
 pub(super) enum Request {
     /// To change something.
     Change(Command),
-    /// To change a service that has a persistence engine but no persistence, which is refused: there are no engines.
-    Engine {
-        /// The service is there already, and edited.
-        edited: bool,
-        /// The service.
-        service: ServiceKey,
-    },
     /// To list.
     List(Listing, Format),
     /// To write what restores all services.

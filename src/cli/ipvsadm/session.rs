@@ -121,15 +121,6 @@ impl<D: Director> Session<'_, D> {
     fn answer(&mut self, request: Request) -> Result<u8, End> {
         match request {
             Request::Change(change) => Ok(self.apply(&mut vec![change])?.unwrap_or(0)),
-            Request::Engine { edited, service } => {
-                let there = self.director.service(&service).map_err(not_listed)?.is_some();
-                let why = match (edited, there) {
-                    (true, false) => messages::NO_SUCH_SERVICE,
-                    (false, true) => messages::SERVICE_EXISTS,
-                    _ => messages::NO_SCHEDULER,
-                };
-                self.refused(why)
-            }
             Request::StartDaemon => self.refused(messages::NO_DAEMONS),
             Request::StopDaemon => self.refused(messages::NO_DAEMON_RUNS),
             Request::Unreadable(why) => self.refused(&why),

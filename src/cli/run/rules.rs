@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::control::plane::Steered;
 use crate::director::marks::MarkRule;
-use crate::director::services::Endpoint as Known;
+use crate::director::service::Protocol;
+use crate::director::services::{Endpoint as Known, FTP_DATA, UNPRIVILEGED};
 use crate::xdp::steer::{Endpoint, Range, Rules};
 
 /// The rules for what has to come up, on a host with these addresses.
@@ -16,12 +19,17 @@ pub(super) fn rules(wanted: &Steered, host_addresses: &BTreeSet<IpAddr>) -> Rule
         port: address.port(),
     };
     Rules {
-        services: wanted.services.iter().map(endpoint).collect(),
+        services: wanted
+            .services
+            .iter()
+            .map(endpoint)
+            .chain(wanted.ftp.iter().filter_map(ftp_data_port))
+            .collect(),
         rooms: wanted.rooms.iter().map(|(service, room)| (endpoint(service), *room)).collect(),
         nat_servers: wanted.nat_servers.iter().map(endpoint).collect(),
         vips: wanted.vips.clone(),
         host_addresses: host_addresses.clone(),
-        ranges: wanted.marks.iter().map(range).collect(),
+        ranges: wanted.marks.iter().map(range).chain(wanted.ftp.iter().flat_map(ftp_data)).collect(),
     }
 }
 
@@ -36,16 +44,53 @@ fn range(rule: &MarkRule) -> Range {
     }
 }
 
+/// True for one address.
+fn is_single(net: &IpNet) -> bool {
+    net.prefix_len() == net.max_prefix_len()
+}
+
+/// The port of active FTP's data connections, to one address: no range, of which there are few.
+fn ftp_data_port(net: &IpNet) -> Option<Endpoint> {
+    let endpoint = Endpoint { protocol: Protocol::Tcp as u8, address: net.addr(), port: FTP_DATA };
+    is_single(net).then_some(endpoint)
+}
+
+/// The ports of FTP's data connections that are ranges.
+fn ftp_data(&destination: &IpNet) -> impl Iterator<Item = Range> {
+    let active = (!is_single(&destination)).then_some((FTP_DATA, FTP_DATA));
+    active.into_iter().chain([(UNPRIVILEGED, u16::MAX)]).map(move |(port_first, port_last)| Range {
+        protocol: Protocol::Tcp as u8,
+        destination,
+        port_first,
+        port_last,
+        source: None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::director::marks::MAX_MARK_RULES;
-    use crate::director::service::Protocol;
     use crate::xdp::steer::MAX_RANGES;
 
     #[test]
     fn every_rule_of_marks_finds_a_place() {
         assert_eq!(MAX_RANGES, MAX_MARK_RULES);
+    }
+
+    #[test]
+    fn data_connections_of_ftp_come_up_and_no_other_port_does() {
+        let nets: [IpNet; 2] = ["192.0.2.10/32", "198.51.100.0/24"].map(|net| net.parse().unwrap());
+        let wanted = Steered { ftp: nets.into(), ..Steered::default() };
+        let rules = rules(&wanted, &BTreeSet::new());
+        let services: Vec<_> = rules.services.iter().map(|s| (s.protocol, s.address, s.port)).collect();
+        assert_eq!(services, [(6, nets[0].addr(), 20)]);
+        let ranges = rules.ranges.iter().map(|r| (r.protocol, r.destination, r.port_first, r.port_last));
+        let all = u16::MAX;
+        assert_eq!(
+            ranges.collect::<Vec<_>>(),
+            [(6, nets[0], 1024, all), (6, nets[1], 20, 20), (6, nets[1], 1024, all)]
+        );
     }
 
     #[test]

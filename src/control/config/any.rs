@@ -13,6 +13,7 @@ use super::{Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, XdpMo
 use crate::control::wanted::{TIMEOUT_S, Timeouts, Wanted};
 use crate::director::marks::{MAX_MARK_RULES, MarkRule};
 use crate::director::name::ServiceKey;
+use crate::director::pe::Engine;
 use crate::director::sched::{Kind, Options};
 use crate::director::service::{
     MAX_DRAIN_S, MAX_PERSISTENCE_S, MAX_WEIGHT, Method, Netmask, Persistence, Pool, Protocol, Server,
@@ -111,8 +112,9 @@ fn service(range: Range) -> impl Strategy<Value = Service> {
     let options = (any::<(bool, bool, bool)>(), switches(range));
     let netmask = prop_oneof![Just(u32::MAX), any::<u32>()];
     let persistence = option::of((1..=MAX_PERSISTENCE_S, netmask));
-    (service_key(range), select(Kind::ALL), options, persistence, any::<bool>()).prop_map(
-        |(key, scheduler, ((fallback, port, third), switches), persistence, one_packet)| {
+    (service_key(range), select(Kind::ALL), options, persistence, any::<bool>(), any::<bool>()).prop_map(
+        |(key, scheduler, ((fallback, port, third), switches), persistence, one_packet, has_engine)| {
+            let engine = has_engine.then_some(Engine::Sip);
             let may_be_single =
                 !matches!(key, ServiceKey::Address { protocol, .. } if protocol != Protocol::Udp);
             let is_whole = matches!(key, ServiceKey::Address { address, .. } if address.port() == 0);
@@ -123,7 +125,7 @@ fn service(range: Range) -> impl Strategy<Value = Service> {
             });
             let options = Options { fallback, port, third };
             let one_packet = one_packet && may_be_single;
-            Service { key, scheduler, options, persistence, one_packet, switches }
+            Service { key, scheduler, options, persistence, engine, one_packet, switches }
         },
     )
 }

@@ -8,6 +8,7 @@ use super::{Api, Config, Director, Severity, Style, XdpMode, ZeroCopy, write};
 use crate::control::wanted::{Timeouts, Wanted};
 use crate::director::conn::state;
 use crate::director::marks::MarkRule;
+use crate::director::pe::Engine;
 use crate::director::sched::{Kind, Options};
 use crate::director::service::{
     Method, Netmask, Persistence, Pool, Protocol, Server, ServerState, Service, Tunnel, TunnelChecksum,
@@ -92,7 +93,7 @@ fn every_commented_default_is_the_one_of_the_code() {
         assert_eq!(config, parsed(), "`{key}` is not the default");
         tried += 1;
     }
-    assert_eq!(tried, 47, "keys with a constant default");
+    assert_eq!(tried, 48, "keys with a constant default");
 }
 
 #[test]
@@ -154,6 +155,7 @@ fn every_value_arrives_in_its_own_field() {
         family = "ipv4"
         persistence = 300
         persistence_netmask = "255.255.255.0"
+        persistence_engine = "sip"
         one_packet = true
         [[service.server]]
         address = "10.0.0.1"
@@ -217,6 +219,7 @@ fn every_value_arrives_in_its_own_field() {
                             timeout_s: 300,
                             netmask: Netmask::V4([255, 255, 255, 0].into()),
                         }),
+                        engine: Some(Engine::Sip),
                         one_packet: true,
                         ..Service::new("fwm:4294967295".parse().expect("a name"))
                     },

@@ -11,6 +11,7 @@ use super::server::{DraftServer, METHOD, Parent, method, servers};
 use super::switches;
 use super::value::{boolean, choice, mistyped, number};
 use crate::director::name::ServiceKey;
+use crate::director::pe::Engine;
 use crate::director::sched::Kind;
 use crate::director::service::{MAX_PERSISTENCE_S, Netmask, Persistence, Pool, Protocol, Service};
 
@@ -60,6 +61,7 @@ fn service(mut table: Table<'_, '_>, servers_left: &mut usize) -> Draft {
     let options = flags(&mut table, scheduler);
     let method = table.or("forward", METHOD, method);
     let persistence = persistence(&mut table);
+    let engine = table.optional("persistence_engine", choice(Engine::ALL, Engine::name, &[]));
     let one_packet = table.optional("one_packet", boolean);
     let named = key.as_ref().map(|key| *key.get_ref());
     let switches = switches::switches(&mut table, named, scheduler);
@@ -88,8 +90,9 @@ fn service(mut table: Table<'_, '_>, servers_left: &mut usize) -> Draft {
     table.finish();
     let whole = || {
         let (scheduler, options, persistence, switches) = (scheduler?, options?, persistence?, switches?);
+        let engine = engine?.map(Spanned::into_inner);
         let one_packet = one_packet?.is_some_and(Spanned::into_inner);
-        Some(Service { key: named?, scheduler, options, persistence, one_packet, switches })
+        Some(Service { key: named?, scheduler, options, persistence, engine, one_packet, switches })
     };
     Draft { span, key, servers, service: whole() }
 }

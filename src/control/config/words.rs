@@ -30,6 +30,7 @@ const HABITS: &[(&str, &str)] = &[
     ("netmask", "persistence_netmask"),
     ("persistence_granularity", "persistence_netmask"),
     ("ops", "one_packet"),
+    ("pe", "persistence_engine"),
     // [[service.server]]
     ("rip", "address"),
     ("u_threshold", "upper_threshold"),

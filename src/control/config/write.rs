@@ -140,7 +140,7 @@ fn network(net: IpNet) -> Value {
 }
 
 fn service_keys(service: &Service) -> Vec<Key> {
-    let Service { key, scheduler, options, persistence, one_packet, switches } = *service;
+    let Service { key, scheduler, options, persistence, engine, one_packet, switches } = *service;
     let mut keys: Vec<Key> = match key {
         ServiceKey::Address { protocol, address } => {
             vec![("protocol", Some(protocol.name().into())), ("address", Some(address.to_string().into()))]
@@ -160,6 +160,7 @@ fn service_keys(service: &Service) -> Vec<Key> {
         ("scheduler_flags", (!flags.is_empty()).then(|| flags.into())),
         ("persistence", persistence.map(|p| p.timeout_s.into())),
         ("persistence_netmask", netmask.map(Value::from)),
+        ("persistence_engine", engine.map(|engine| engine.name().into())),
         ("one_packet", one_packet.then(|| true.into())),
     ]);
     keys.extend(switches.all().into_iter().filter(|switch| switch.is_set).map(|switch| {
@@ -310,6 +311,7 @@ tunnel_port = 6080
                     timeout_s: 2_678_400,
                     netmask: Netmask::V4([255, 255, 255, 128].into()),
                 }),
+                engine: Some(crate::director::pe::Engine::Sip),
                 one_packet: true,
                 switches: switches::Switches {
                     timeout_tcp_s: 2_678_400,

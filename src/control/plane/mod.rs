@@ -32,6 +32,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::command::{Command, Refusal};
 use super::statistics::Statistics;
 use super::view::InterfaceView;
@@ -54,6 +56,8 @@ pub struct Steered {
     pub rooms: BTreeMap<Endpoint, u16>,
     /// Packets from these, unless to this host; port 0 is every port.
     pub nat_servers: BTreeSet<Endpoint>,
+    /// TCP packets to these at the ports of FTP's data connections.
+    pub ftp: BTreeSet<IpNet>,
     /// Packets that these rules mark.
     pub marks: Vec<MarkRule>,
     /// Fragments to these.

@@ -7,6 +7,7 @@ use crate::control::command::{Code, Command, PersistenceSpec, Refusal, ServiceSp
 use crate::director::draft::{Draft, Refused};
 use crate::director::marks::{MAX_MARK_RULES, MarkRule};
 use crate::director::name::ServiceKey;
+use crate::director::pe::Engine;
 use crate::director::sched::{Kind, Options};
 use crate::director::service::{Netmask, Persistence, Server, ServerState, Service};
 use crate::director::switches::{SwitchError, Switches};
@@ -141,15 +142,13 @@ fn service(spec: &ServiceSpec, kept: Switches) -> Result<Service, Refusal> {
         }
     }
     let persistence = spec.persistence.as_ref().map(|p| persistence(&spec.service, p)).transpose()?;
+    let engine = spec.persistence_engine.as_deref().map(Engine::from_str).transpose();
+    let engine = engine.map_err(|unknown| Refusal::new(Code::NoScheduler, unknown.to_string()))?;
     let (one_packet, switches) = (spec.one_packet, spec.switches.unwrap_or(kept));
-    Ok(Service { key: spec.service, scheduler, options, persistence, one_packet, switches })
+    Ok(Service { key: spec.service, scheduler, options, persistence, engine, one_packet, switches })
 }
 
 fn persistence(key: &ServiceKey, spec: &PersistenceSpec) -> Result<Persistence, Refusal> {
-    if let Some(engine) = &spec.engine {
-        let message = format!("there is no persistence engine `{engine}` yet: leave it out");
-        return Err(Refusal::new(Code::NoScheduler, message));
-    }
     let netmask = match (&spec.netmask, key.is_v4()) {
         (None, v4) => Some(Netmask::whole(v4)),
         (Some(text), true) => text.parse().ok().map(Netmask::V4),

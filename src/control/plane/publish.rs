@@ -4,15 +4,18 @@ use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::perform::After;
 use super::{ControlPlane, Steered};
 use crate::control::command::{Code, Refusal};
 use crate::director::draft::Draft;
+use crate::director::marks::MarkRule;
 use crate::director::name::ServiceKey;
 use crate::director::roster::Roster;
 use crate::director::server::{Counts, Destination};
-use crate::director::service::{Method, ServerState};
-use crate::director::services::{Services, reply_endpoints};
+use crate::director::service::{Method, Protocol, ServerState};
+use crate::director::services::{FTP, Services, reply_endpoints};
 use crate::director::time::Time;
 
 impl ControlPlane {
@@ -123,14 +126,27 @@ fn steered(services: &Services, roster: &Roster, counts: &Counts) -> Steered {
             wanted.rooms.extend(room(&s.destinations).map(|room| ((protocol, address), room)));
         }
     }
+    let may_help = services.tunables.ftp_helper > 0;
+    let ftp = services.all().filter(|s| s.takes_ftp_data(may_help)).filter_map(|s| s.service.key.vip());
+    wanted.ftp.extend(ftp.map(IpNet::from));
     wanted.nat_servers.extend(services.nat_servers());
     for (key, removed) in roster.removed().filter(|(_, removed)| counts.any(removed.id)) {
         service(&mut wanted, key);
+        if key.is_ftp() && services.get(&key).is_none() {
+            wanted.ftp.extend(key.vip().map(IpNet::from));
+        }
         if removed.server.method == Method::Nat {
             wanted.nat_servers.extend(reply_endpoints(key, removed.server.address));
         }
     }
     wanted.marks = services.marks.iter().filter(|rule| marks.contains(&rule.mark)).copied().collect();
+    if may_help {
+        // What has a mark and is to port 21 has a helper, too, if it gets to a NAT server.
+        let is_ftp = |rule: &&MarkRule| {
+            rule.protocol == Protocol::Tcp && (rule.port_first..=rule.port_last).contains(&FTP)
+        };
+        wanted.ftp.extend(wanted.marks.iter().filter(is_ftp).map(|rule| rule.destination.trunc()));
+    }
     // Of networks there are too many addresses: their fragments stay with the kernel.
     let single = wanted.marks.iter().filter(|r| r.destination.prefix_len() == r.destination.max_prefix_len());
     wanted.vips.extend(single.map(|rule| rule.destination.addr()));

@@ -44,11 +44,11 @@ impl ControlPlane {
             service: v.service.key,
             scheduler: v.service.scheduler.name().to_owned(),
             scheduler_flags: v.service.options.names(v.service.scheduler),
-            persistence: v.service.persistence.map(|p| PersistenceSpec {
-                timeout_s: p.timeout_s,
-                netmask: netmask_text(p.netmask),
-                engine: None,
-            }),
+            persistence: v
+                .service
+                .persistence
+                .map(|p| PersistenceSpec { timeout_s: p.timeout_s, netmask: netmask_text(p.netmask) }),
+            persistence_engine: v.service.engine.map(|engine| engine.name().to_owned()),
             one_packet: v.service.one_packet,
             switches: v.service.switches,
             statistics: shown.totals,

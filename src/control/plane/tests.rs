@@ -105,6 +105,7 @@ fn spec(scheduler: &str) -> ServiceSpec {
         scheduler: scheduler.to_owned(),
         scheduler_flags: Vec::new(),
         persistence: None,
+        persistence_engine: None,
         one_packet: false,
         switches: None,
     }
@@ -477,7 +478,7 @@ fn the_defences_follow_the_room_every_second_and_what_was_set_stays_set() {
         let [high, low] = n.to_be_bytes();
         let client = (IpAddr::from([10, 0, high, low]), 0);
         let key = FlowKey::group(6, client.into(), "192.0.2.10:80".parse().unwrap());
-        let new = NewTemplate { key, reply_key: key, server_id: 0, timeout_s: 300, tick: 0 };
+        let new = NewTemplate { key, name: 0, reply_key: key, server_id: 0, timeout_s: 300, tick: 0 };
         shard.insert_template(&director.table, &new, 10).unwrap();
     }
     assert_eq!(shown(&bench, "drop_entry"), says(1, "idle"));

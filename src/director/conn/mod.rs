@@ -44,5 +44,5 @@ pub use row::Row;
 pub use shard::Shard;
 pub use slot::{Direction, Slot, SlotId};
 pub use table::{Found, NewConnection, Refused, Table};
-pub use template::NewTemplate;
+pub use template::{NewTemplate, named};
 pub use wheel::Wheel;

@@ -53,13 +53,15 @@ impl Slot {
             _ if key.protocol() == Protocol::Udp as u8 => "UDP",
             state => state.name(),
         };
-        let (mut virtual_address, mut server) = (key.destination(), self.key(Direction::Out).source());
+        let (client, mut virtual_address) =
+            if template { self.group() } else { (key.source(), key.destination()) };
+        let mut server = self.key(Direction::Out).source();
         server.set_ip(server.ip().to_canonical());
         if template && self.is_invalid() {
             virtual_address.set_port(INVALID_PORT);
             server.set_port(INVALID_PORT);
         }
         let expires_s = self.expires_s(tick);
-        Row { protocol, expires_s, state, client: key.source(), virtual_address, server, template }
+        Row { protocol, expires_s, state, client, virtual_address, server, template }
     }
 }

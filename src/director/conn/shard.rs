@@ -8,6 +8,7 @@ use super::state::Status;
 use super::table::{NewConnection, Refused, Table};
 use super::template::{NewTemplate, STATUS};
 use super::wheel::Wheel;
+use crate::director::time::Time;
 
 /// Slots a worker may keep in its own list before it shares them.
 const MAX_HOARD: usize = 1024;
@@ -59,7 +60,9 @@ impl Shard {
         slot.set_side(Direction::In, key, *recipe, *way);
         slot.set_side(Direction::Out, reply_key, *reply_recipe, *reply_way);
         slot.set_server_id(new.server_id);
+        slot.set_aside(new.aside);
         slot.set_template(new.template);
+        slot.held.store(0, Ordering::Relaxed);
         slot.set_timeout_s(new.timeout_s);
         slot.learn(new.learned.0, new.learned.1);
         slot.begin(new.tick);
@@ -98,6 +101,8 @@ impl Shard {
         let key = &new.key;
         if let Err(refused) = table.index.insert(table.hash(key), id, false, |e| table.is(e, key)) {
             table.unlink(id);
+            // Its first connection follows another one, then.
+            slot.leave();
             self.retire(table, id);
             return Err(refused.into());
         }
@@ -144,11 +149,14 @@ impl Shard {
     }
 
     /// Frees a connection of this worker that was removed: at once if it is unlinked, at the next tick if another
-    /// worker is still busy unlinking it. The slot is used again once nobody can hold it any more.
+    /// worker is still busy unlinking it, and a second later as long as other connections follow it. The slot is used
+    /// again once nobody can hold it any more.
     pub fn retire(&mut self, table: &Table, id: SlotId) {
         self.wheel.disarm(&table.slots[..], id);
         if table.slot(id).is_linked() {
             self.wheel.arm(&table.slots[..], id, self.wheel.now() + 1);
+        } else if table.slot(id).followers() > 0 {
+            self.wheel.arm(&table.slots[..], id, self.wheel.now() + Time::TICKS_PER_S);
         } else {
             self.reserve.put(&table.slots, &table.shared, &table.quiesce, id);
         }

@@ -154,6 +154,26 @@ impl Slot {
         (bits != 0).then(|| IpAddr::V6(bits.into()).to_canonical())
     }
 
+    /// What happens to packets of this direction, and what is kept [`aside`](Self::aside): one word.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "30 bits")]
+    pub fn recipe_and_aside(&self, direction: Direction) -> (Recipe, u32) {
+        let word = self.side(direction).recipe.load(Relaxed);
+        (Recipe::from_word(word), (word >> Recipe::BITS) as u32)
+    }
+
+    /// What is kept of this connection aside of the table: see [`app`](crate::director::app); 0 is nothing.
+    pub fn aside(&self) -> u32 {
+        self.recipe_and_aside(Direction::In).1
+    }
+
+    /// Notes what is kept aside, below 2^30: in the recipes' words, so that who asks for a recipe need not ask again.
+    pub(super) fn set_aside(&self, aside: u32) {
+        for side in [&self.client, &self.server] {
+            side.recipe.store(side.recipe.load(Relaxed) | u64::from(aside) << Recipe::BITS, Relaxed);
+        }
+    }
+
     pub(super) fn set_side(&self, direction: Direction, key: &FlowKey, recipe: Recipe, way: Way) {
         let side = self.side(direction);
         for (cell, word) in side.key.iter().zip(key.words()) {
@@ -260,7 +280,7 @@ impl Slot {
         self.server_id.store(id, Relaxed);
     }
 
-    /// The template that led the connection to its server.
+    /// What controls the connection: the template that led it to its server, or the connection that announced it.
     #[inline]
     pub fn template(&self) -> Option<SlotId> {
         self.template.load(Relaxed).checked_sub(1)

@@ -48,8 +48,10 @@ pub struct NewConnection {
     pub status: Status,
     /// The server it was given to.
     pub server_id: u32,
-    /// The template of persistence that it follows and has joined.
+    /// The template of persistence that it follows and has joined, or the connection that announced it.
     pub template: Option<SlotId>,
+    /// What is kept aside of the table: see [`app`](crate::director::app); 0 is nothing.
+    pub aside: u32,
     /// The MAC and interface the first packet came from.
     pub learned: ([u8; 6], u16),
     /// The tick of the first packet.
@@ -132,6 +134,18 @@ impl Table {
             hasher.write_u64(e);
         }
         hasher.finish()
+    }
+
+    /// What stands for a group of flows and a name: of 2^128 numbers, under this table's secret.
+    pub fn digest(&self, group: &FlowKey, name: &[u8]) -> u128 {
+        let half = |number: u8| {
+            let mut hasher = self.hasher;
+            hasher.write_u8(number);
+            group.words().iter().for_each(|&word| hasher.write_u64(word));
+            hasher.write(name);
+            u128::from(hasher.finish())
+        };
+        half(1) << 64 | half(2)
     }
 
     /// Asks for the memory that [`likely`](Self::likely) reads.
@@ -283,6 +297,7 @@ mod tests {
             status: STATUS,
             server_id: 0,
             template: None,
+            aside: 0,
             learned: ([0; 6], 0),
             tick: 0,
             timeout_s: 10,

@@ -14,10 +14,14 @@
 //!   out once: by whoever unlinked it, or never managed to enter it.
 //! - Closed is set only where the count is zero, and who set it unlinks the template. Neither bit is ever cleared.
 //!
+//! A connection that others follow, such as one of FTP its data connections, has the same word: it is invalid once it is
+//! ended, and its slot is not used again before the last of them has left (`Shard::retire`).
+//!
 //! So a template outlives the connections that follow it, and the slot number that a connection has of its template
 //! is good for as long as the connection is linked; a worker that found the connection in its batch may use it to
 //! the batch's end, since until then the slot is not used again (see `quiesce`).
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::director::forward::hops::Route;
@@ -46,10 +50,27 @@ pub struct NewTemplate {
     pub reply_key: FlowKey,
     /// The number of its server.
     pub server_id: u32,
+    /// By what the name of a [`named`] group is found; 0 is none.
+    pub name: u32,
     /// How long it lives after the last connection that joined it, in seconds.
     pub timeout_s: u32,
     /// The tick of the first packet.
     pub tick: u32,
+}
+
+/// The source port of a named group's key: that of another group is 0.
+const NAMED: u16 = 1;
+
+/// The key of the flows of `group` that have a name, of which `digest` is the digest: as of IPv6 whatever the group is
+/// of, with the digest for the client.
+pub fn named(group: &FlowKey, digest: u128) -> FlowKey {
+    let to = group.destination();
+    let ip = match to.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    let client = SocketAddr::new(Ipv6Addr::from_bits(digest).into(), NAMED);
+    FlowKey::group(group.protocol(), client, SocketAddr::new(ip.into(), to.port()))
 }
 
 impl NewTemplate {
@@ -58,6 +79,7 @@ impl NewTemplate {
         let way = Way { route: Route::Unknown, generation: 0 };
         slot.set_side(Direction::In, &self.key, recipe, way);
         slot.set_side(Direction::Out, &self.reply_key, recipe, way);
+        slot.set_aside(self.name);
         slot.set_server_id(self.server_id);
         slot.set_template(None);
         slot.set_timeout_s(self.timeout_s);
@@ -72,7 +94,19 @@ impl Slot {
         self.key(Direction::In).is_group()
     }
 
-    /// Connections that follow this template.
+    /// Where a template's group comes from and goes to.
+    pub(super) fn group(&self) -> (SocketAddr, SocketAddr) {
+        let key = self.key(Direction::In);
+        match key.source().port() {
+            NAMED => {
+                let to = key.destination();
+                (self.key(Direction::Out).destination(), SocketAddr::new(to.ip().to_canonical(), to.port()))
+            }
+            _ => (key.source(), key.destination()),
+        }
+    }
+
+    /// Connections that follow this template, or connection.
     pub fn followers(&self) -> u32 {
         self.held.load(Acquire) & COUNT
     }
@@ -82,7 +116,7 @@ impl Slot {
         self.held.load(Acquire) & INVALID != 0
     }
 
-    /// One connection more follows this template. False if it leads nobody any more.
+    /// One connection more follows this template, or connection. False if it leads nobody any more.
     pub fn join(&self) -> bool {
         self.held.try_update(AcqRel, Acquire, |held| (held & !COUNT == 0).then_some(held + 1)).is_ok()
     }
@@ -91,6 +125,11 @@ impl Slot {
     pub fn leave(&self) {
         let before = self.held.fetch_sub(1, Release);
         debug_assert!(before & COUNT > 0, "nobody followed this template");
+    }
+
+    /// Nobody may follow this connection any more: it is being ended.
+    pub fn refuse_followers(&self) {
+        self.held.fetch_or(INVALID, AcqRel);
     }
 
     /// Closes a template that nobody follows, so that nobody can join. True for who did it, and has to unlink it.
@@ -103,7 +142,7 @@ impl Slot {
     /// A connection that follows this template was answered by its server (`ip_vs_control_assure_ct`).
     pub fn assure(&self) {
         let mut status = self.status();
-        while !status.removed && status.state == State::None {
+        while !status.removed && status.state == State::None && self.is_template() {
             match self.change_status(status, Status { state: State::Established, ..status }) {
                 Ok(()) => return,
                 Err(other) => status = other,
@@ -136,7 +175,7 @@ mod tests {
         let (client, vip, rip) = ([10, 0, 1, u8::try_from(client).unwrap()], [10, 0, 0, 100], [10, 1, 0, 11]);
         let key = FlowKey::group(6, (client, 0).into(), (vip, 80).into());
         let reply_key = FlowKey::new(6, (rip, 80).into(), (client, 0).into());
-        NewTemplate { key, reply_key, server_id: 0, timeout_s: 300, tick: 0 }
+        NewTemplate { key, reply_key, server_id: 0, name: 0, timeout_s: 300, tick: 0 }
     }
 
     fn find(table: &Table, client: u32) -> Option<SlotId> {
@@ -200,6 +239,22 @@ mod tests {
                 prop_assert_eq!(table.len(), there.len() as u64);
             }
         }
+    }
+
+    #[test]
+    fn a_named_group_is_led_by_its_digest_and_shown_as_its_group() {
+        let table = Table::new(16, 1, (1, 2), false).unwrap();
+        let mut shard = Shard::new(&table, 0);
+        let plain = new(1);
+        let key = |name: &[u8]| named(&plain.key, table.digest(&plain.key, name));
+        let id =
+            shard.insert_template(&table, &NewTemplate { key: key(b"one"), name: 7, ..plain }, 10).unwrap();
+        assert_eq!((find(&table, 1), key(b"one").is_group()), (None, true));
+        assert_eq!(table.find(table.hash(&key(b"one")), &key(b"one")).map(|f| f.slot), Some(id));
+        let other = key(b"two");
+        assert!(table.find(table.hash(&other), &other).is_none());
+        let (slot, from_group) = (table.slot(id), (plain.key.source(), plain.key.destination()));
+        assert_eq!((slot.group(), slot.aside(), slot.is_template()), (from_group, 7, true));
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod nat;
 pub mod recipe;
 mod tun;
 
+use std::net::SocketAddr;
+
 use self::hops::Hop;
 use self::recipe::{Recipe, Rewrite};
 use super::drops::DropReason;
@@ -30,6 +32,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The plan for the flow `client`, given by NAT to a server at this address, of the same family.
+    pub fn nat(client: &FlowKey, server: SocketAddr) -> Self {
+        nat::plan(client, FlowKey::new(client.protocol(), server, client.source()))
+    }
+
     /// The plan for the flow `client`, given to `destination`; none if its method does not lead to another IP version.
     pub fn new(client: &FlowKey, destination: &Destination) -> Option<Self> {
         let mut server = destination.address;

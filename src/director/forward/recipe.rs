@@ -31,6 +31,9 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// The bits that [`to_word`](Self::to_word) uses; those above are others'.
+    pub const BITS: u32 = 34;
+
     /// As it is stored in a connection.
     pub const fn to_word(self) -> u64 {
         self.l3.0 as u64 | (self.l4.0 as u64) << 16 | (self.rewrite as u64) << 32

@@ -17,7 +17,6 @@ impl Connections<'_> {
     pub fn title(&mut self) -> io::Result<()> {
         writeln!(self.out, "IPVS connection entries")?;
         write!(self.out, "pro expire {:11} {:18} {:18} ", "state", "source", "virtual")?;
-        // Connections with data of a persistence engine would have these columns: there are none.
         match self.format.columns {
             Columns::Persistent => writeln!(self.out, "{:18} {:16} pe_data", "destination", "pe name"),
             _ => writeln!(self.out, "destination"),
@@ -31,6 +30,12 @@ impl Connections<'_> {
         let [client, vip, server] = ends.map(|end| address_text(end, protocol, self.format, self.names));
         let expires = format!("{:02}:{:02}", connection.expires_s / 60, connection.expires_s % 60);
         let (name, state) = (&connection.protocol, &connection.state);
-        writeln!(self.out, "{name:3} {expires:6} {state:11} {client:18} {vip:18} {server}")
+        write!(self.out, "{name:3} {expires:6} {state:11} {client:18} {vip:18} ")?;
+        match (self.format.columns, &connection.engine, &connection.engine_data) {
+            (Columns::Persistent, Some(engine), Some(data)) => {
+                writeln!(self.out, "{server:18} {engine:16} {data}")
+            }
+            _ => writeln!(self.out, "{server}"),
+        }
     }
 }

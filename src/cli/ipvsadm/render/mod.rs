@@ -100,7 +100,7 @@ fn described(service: &ServiceView) -> String {
         if let Some(netmask) = &persistence.netmask {
             text += &format!(" mask {netmask}");
         }
-        if let Some(engine) = &persistence.engine {
+        if let Some(engine) = &service.persistence_engine {
             text += &format!(" pe {engine}");
         }
     }

@@ -52,9 +52,9 @@ fn described(service: &ServiceView) -> String {
         if let Some(netmask) = &persistence.netmask {
             text += &format!(" -M {netmask}");
         }
-        if let Some(engine) = &persistence.engine {
-            text += &format!(" --pe {engine}");
-        }
+    }
+    if let Some(engine) = &service.persistence_engine {
+        text += &format!(" --pe {engine}");
     }
     if service.one_packet {
         text += " -o";

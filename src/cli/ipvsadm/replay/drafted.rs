@@ -92,7 +92,7 @@ impl Drafted {
 }
 
 fn known(spec: &ServiceSpec) -> Result<(), Refusal> {
-    let known = SCHEDULERS.contains(&spec.scheduler.as_str());
+    let known = SCHEDULERS.contains(&spec.scheduler.as_str()) && spec.persistence_engine.is_none();
     if known { Ok(()) } else { Err(Refusal::new(Code::NoScheduler, "")) }
 }
 
@@ -106,6 +106,7 @@ fn service(spec: &ServiceSpec) -> Service {
     };
     Service {
         persistence: spec.persistence.as_ref().map(persistence),
+        engine: None,
         one_packet: spec.one_packet,
         ..Service::new(spec.service)
     }

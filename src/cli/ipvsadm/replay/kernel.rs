@@ -111,8 +111,7 @@ impl Kernel {
 }
 
 fn check_service(spec: &ServiceSpec) -> Result<(), Code> {
-    let engine = spec.persistence.as_ref().and_then(|persistence| persistence.engine.as_ref());
-    let known = SCHEDULERS.contains(&spec.scheduler.as_str()) && engine.is_none();
+    let known = SCHEDULERS.contains(&spec.scheduler.as_str()) && spec.persistence_engine.is_none();
     if known { Ok(()) } else { Err(Code::NoScheduler) }
 }
 
@@ -141,6 +140,7 @@ pub(super) fn view(spec: &ServiceSpec, servers: Vec<ServerView>, traffic: Traffi
         scheduler: spec.scheduler.clone(),
         scheduler_flags: spec.scheduler_flags.clone(),
         persistence: spec.persistence.clone(),
+        persistence_engine: spec.persistence_engine.clone(),
         one_packet: spec.one_packet,
         switches: Default::default(),
         statistics: traffic,

@@ -205,6 +205,8 @@ fn connection(row: &str) -> ConnectionView {
         virtual_address: vip.parse().unwrap(),
         server: server.parse().unwrap(),
         template: false,
+        engine: None,
+        engine_data: None,
     }
 }
 
