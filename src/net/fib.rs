@@ -131,12 +131,22 @@ impl Fib {
         ways.iter().map(|(_, target)| target)
     }
 
-    /// The source address that the route to `destination` names.
+    /// The source address that the route to `destination` names, or the one to its gateway.
     pub(crate) fn source(&self, destination: IpAddr) -> Option<IpAddr> {
-        match self.actions(destination).into_iter().flatten().find(|a| **a != Action::Throw)? {
-            Action::Ways(_, source) => *source,
+        let named = |destination| match self
+            .actions(destination)
+            .into_iter()
+            .flatten()
+            .find(|a| **a != Action::Throw)
+        {
+            Some(Action::Ways(ways, source)) => Some((ways, *source)),
             _ => None,
-        }
+        };
+        let (ways, source) = named(destination)?;
+        source.or_else(|| match choose(ways, 0) {
+            Target::Gateway { key: (_, gateway), .. } => named(*gateway)?.1,
+            Target::OnLink { .. } => None,
+        })
     }
 
     /// The gateways of all routes, in the order of the tables, with repetitions.
