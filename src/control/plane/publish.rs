@@ -1,6 +1,7 @@
 //! From a draft to the workers, the steering program and the neighbours; nothing half-way.
 
 use std::collections::{BTreeSet, HashSet};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ impl ControlPlane {
     /// The steering program comes first, since it is the one that may refuse; between it and the workers' next
     /// batch a packet of a new service finds no service, as it did before.
     pub(super) fn publish(&mut self, mut draft: Draft, after: Vec<After>) -> Result<(), Refusal> {
-        let wanted = steered(draft.services(), draft.roster(), &self.director.counts);
+        let wanted = steered(draft.services(), draft.roster(), &self.director.counts, &self.steered);
         if wanted != self.steered {
             self.host.steer(&wanted).map_err(|why| Refusal::new(Code::Host, why))?;
             self.steered = wanted;
@@ -67,7 +68,7 @@ impl ControlPlane {
     /// Steers anew if removed servers have lost their last connections, or failed to be steered before.
     pub(super) fn steer_again(&mut self) {
         let services = self.director.services.load_full();
-        let wanted = steered(&services, &self.roster, &self.director.counts);
+        let wanted = steered(&services, &self.roster, &self.director.counts, &self.steered);
         if wanted != self.steered {
             match self.host.steer(&wanted) {
                 Ok(()) => self.steered = wanted,
@@ -83,7 +84,7 @@ impl ControlPlane {
 }
 
 /// True if the server is there and takes no new connections.
-fn is_quiet(services: &Services, key: &ServiceKey, address: std::net::SocketAddr) -> bool {
+fn is_quiet(services: &Services, key: &ServiceKey, address: SocketAddr) -> bool {
     let service = services.get(key);
     service.and_then(|s| Some(s.destinations.get(s.position(address)?)?.weight == 0)).unwrap_or(false)
 }
@@ -93,8 +94,9 @@ fn addresses(services: &Services) -> BTreeSet<std::net::IpAddr> {
 }
 
 /// What must come up: what services take, and what removed ones took as long as they have connections, which live
-/// on if server and service come back.
-fn steered(services: &Services, roster: &Roster, counts: &Counts) -> Steered {
+/// on if server and service come back. Nor does a server whose way of forwarding is changed leave its connections:
+/// the replies of one that had NAT come up as they did `before`.
+fn steered(services: &Services, roster: &Roster, counts: &Counts, before: &Steered) -> Steered {
     let mut wanted = Steered::default();
     let mut marks: HashSet<NonZeroU32> = HashSet::new();
     let mut service = |wanted: &mut Steered, key: ServiceKey| match key {
@@ -104,14 +106,23 @@ fn steered(services: &Services, roster: &Roster, counts: &Counts) -> Steered {
         }
         ServiceKey::Mark { mark, .. } => drop(marks.insert(mark)),
     };
+    wanted.nat_servers.extend(services.nat_servers());
+    let had_nat = |wanted: &mut Steered, key: ServiceKey, server: SocketAddr| {
+        let ends = reply_endpoints(key, server).filter(|end| before.nat_servers.contains(end));
+        wanted.nat_servers.extend(ends);
+    };
     for s in services.all() {
         service(&mut wanted, s.service.key);
+        for d in s.destinations.iter().filter(|d| d.method != Method::Nat && counts.any(d.id)) {
+            had_nat(&mut wanted, s.service.key, d.address);
+        }
     }
-    wanted.nat_servers.extend(services.nat_servers());
     for (key, removed) in roster.removed().filter(|(_, removed)| counts.any(removed.id)) {
         service(&mut wanted, key);
         if removed.server.method == Method::Nat {
             wanted.nat_servers.extend(reply_endpoints(key, removed.server.address));
+        } else {
+            had_nat(&mut wanted, key, removed.server.address);
         }
     }
     wanted.marks = services.marks.iter().filter(|rule| marks.contains(&rule.mark)).copied().collect();

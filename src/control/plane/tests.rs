@@ -355,3 +355,22 @@ fn replies_of_a_removed_server_come_up_as_they_did_before() {
         assert_eq!(bench.told.lock().unwrap().steered.nat_servers, before, "{service}");
     }
 }
+
+/// One whose connections of NAT are still there; it leaves its service, too.
+#[test]
+fn replies_of_a_server_that_is_not_behind_nat_any_more_come_up_while_it_has_connections() {
+    let mut bench = Bench::with_two();
+    let ends = |bench: &Bench| bench.told.lock().unwrap().steered.nat_servers.len();
+    let direct = serde_json::json!({"command": "edit-server", "service": "tcp:192.0.2.10:80",
+        "server": {"address": "10.0.0.1:80", "forward": "dr"}});
+    bench.plane.director().counts.opened(bench.id(1), OPEN);
+    let id = bench.id(1);
+    bench.plane.apply_all(&[serde_json::from_value(direct).unwrap()]).unwrap();
+    assert_eq!(ends(&bench), 2);
+    bench.later(1);
+    bench.plane.apply_all(&[delete(1)]).unwrap();
+    assert_eq!(ends(&bench), 2);
+    bench.plane.director().counts.closed(id, OPEN);
+    bench.later(1);
+    assert_eq!(ends(&bench), 1);
+}
