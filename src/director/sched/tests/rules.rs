@@ -336,6 +336,20 @@ impl Rule for Local {
     }
 }
 
+/// All that twos may choose: of any two draws the first, or the second if it has less to do for its weight.
+pub(super) fn chances(pool: &Pool) -> Vec<Option<u32>> {
+    let usable: Vec<_> = pool.list.iter().filter(|d| usable(pool, d)).collect();
+    let better = lighter(|d| pool.counts.active(d.id) * 257 + pool.counts.inactive(d.id));
+    let of_two = |one, other| if better(other, one) { other } else { one };
+    let mut all: Vec<_> =
+        usable.iter().flat_map(|one| usable.iter().map(|other| Some(of_two(*one, *other).id.0))).collect();
+    if all.is_empty() {
+        all.push(None);
+    }
+    all
+}
+
+/// The rule of a scheduler; none if chance has a say, and then [`chances`] knows.
 pub(super) fn rule(kind: Kind) -> Option<Box<dyn Rule>> {
     let hashed = |fill, slot| -> Option<Box<dyn Rule>> {
         Some(Box::new(Hashed { options: PLAIN, table: Vec::new(), fill, slot }))
@@ -357,7 +371,7 @@ pub(super) fn rule(kind: Kind) -> Option<Box<dyn Rule>> {
         Kind::Mh => hashed(mh_table, |client, offset| {
             mh_hash(2_654_435_761, client + u64::try_from(offset).unwrap(), 4093)
         }),
-        // By chance; tested below.
+        // By chance.
         Kind::Twos => None,
         Kind::None => plain(|_, _| None),
     }
