@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::director::Director;
 use crate::lab::Lab;
 use crate::script::{Line, Verb};
-use crate::transcript::{by_service, conns, counts, lines};
+use crate::transcript::{by_service, conns, counts, lines, traffic};
 
 /// How long a client waits for an answer before it counts as none. Some scenarios have clients that get none.
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -49,19 +49,28 @@ impl Player<'_> {
                 thread::sleep(self.director.counters_lag());
                 return counts(&text(&self.ipvsadm(STATS).stdout));
             }
-            Verb::Conns => return conns(&text(&self.ipvsadm("-Lnc").stdout)),
-            Verb::Tune(setting) => {
-                let set = self.lab.shell(&self.director.tune(setting));
-                if !set.status.success() {
-                    let why = if set.stderr.is_empty() { set.stdout } else { set.stderr };
-                    return vec![format!("failed: {}", text(&why).trim())];
-                }
+            Verb::Traffic => {
+                thread::sleep(self.director.counters_lag());
+                return traffic(&text(&self.ipvsadm(STATS).stdout));
             }
+            Verb::Conns => return conns(&text(&self.ipvsadm("-Lnc").stdout)),
+            Verb::Tune(setting) => return self.set(&self.director.tune(setting)),
+            Verb::Mark { mark, protocol, to } => return self.set(&self.director.mark(*mark, protocol, *to)),
             Verb::Wait(time) => thread::sleep(*time),
             Verb::Server { name, up } => self.lab.server(name, *up),
             Verb::Client(ask) => return vec![self.client.ask(ask)],
         }
         Vec::new()
+    }
+
+    /// Runs a command line that says something only when it fails.
+    fn set(&self, line: &str) -> Vec<String> {
+        let set = self.lab.shell(line);
+        if set.status.success() {
+            return Vec::new();
+        }
+        let why = if set.stderr.is_empty() { set.stdout } else { set.stderr };
+        vec![format!("failed: {}", text(&why).trim())]
     }
 
     fn ipvsadm(&self, arguments: &str) -> Output {

@@ -1,8 +1,9 @@
 //! The scenario language: one line, one thing to do; `#` starts a comment.
 //!
 //! ```text
-//!  ipvsadm ARGUMENTS                   list [ARGUMENTS] | stats | counts | conns
+//!  ipvsadm ARGUMENTS                   list [ARGUMENTS] | stats | counts | traffic | conns
 //!  tune NAME=VALUE                     server NAME up|down | wait SECONDS
+//!  mark NUMBER tcp|udp VIP:PORT
 //!  open ID CLIENT[:PORT] VIP:PORT      send ID | close ID | reset ID | sclose ID
 //!  tcp COUNT CLIENT[:PORT] VIP:PORT    clients COUNT VIP:PORT
 //!  udp COUNT CLIENT[:PORT] VIP:PORT    udpeach COUNT CLIENT[:PORT] VIP:PORT
@@ -30,12 +31,23 @@ pub enum Verb {
     Ipvsadm(String),
     /// A tunable is set: `NAME=VALUE`.
     Tune(String),
+    /// Packets of this protocol to this address get this firewall mark.
+    Mark {
+        /// The mark.
+        mark: u32,
+        /// `tcp` or `udp`.
+        protocol: String,
+        /// Where they go.
+        to: SocketAddrV4,
+    },
     /// The services with these further arguments, servers in the director's own order.
     List(String),
     /// All counters.
     Stats,
     /// The connections of each service and server.
     Counts,
+    /// All counters of UDP, and of the others the connections and whether there were packets at all.
+    Traffic,
     /// The connections.
     Conns,
     /// Nothing happens for a while.
@@ -102,7 +114,14 @@ fn verb(line: &str) -> Result<Verb, String> {
     let verb = match name {
         "tune" => Verb::Tune(words.text("NAME=VALUE")?),
         "stats" => Verb::Stats,
+        "mark" => Verb::Mark {
+            mark: words.value("a number", |word| word.parse().ok())?,
+            protocol: words
+                .value("tcp or udp", |word| matches!(word, "tcp" | "udp").then(|| word.to_owned()))?,
+            to: words.service()?,
+        },
         "counts" => Verb::Counts,
+        "traffic" => Verb::Traffic,
         "conns" => Verb::Conns,
         "wait" => Verb::Wait(words.value("a number of seconds", seconds)?),
         "server" => Verb::Server { name: words.text("a server")?, up: words.value("up or down", up)? },
@@ -186,6 +205,8 @@ mod tests {
         assert_eq!(one("list"), Verb::List(String::new()));
         assert_eq!(one("list -t 10.0.0.100:80"), Verb::List("-t 10.0.0.100:80".into()));
         assert_eq!([one("stats"), one("counts"), one("conns")], [Verb::Stats, Verb::Counts, Verb::Conns]);
+        assert_eq!(one("traffic"), Verb::Traffic);
+        assert_eq!(one("mark 7 tcp 10.0.0.100:80"), Verb::Mark { mark: 7, protocol: "tcp".into(), to });
         assert_eq!(one("wait 2.5"), Verb::Wait(Duration::from_millis(2500)));
         assert_eq!(one("server r2 down"), Verb::Server { name: "r2".into(), up: false });
         assert_eq!(one("server r2 up"), Verb::Server { name: "r2".into(), up: true });
@@ -221,6 +242,7 @@ mod tests {
             ("open a 10.0.1.1 10.0.0.100", "`10.0.0.100` is not ADDRESS:PORT"),
             ("server r2 sideways", "`sideways` is not up or down"),
             ("conns all", "`all` is one word too many"),
+            ("mark 7 sctp 10.0.0.100:80", "`sctp` is not tcp or udp"),
             ("wait -1", "`-1` is not a number of seconds"),
         ] {
             assert_eq!(parse(&format!("list\n{line}")), Err(format!("line 2: `{line}`: {error}")));
