@@ -77,7 +77,7 @@ fn twos(pool: &Pool, _: &FlowKey) -> Option<u32> {
     let usable = pool.list.iter().filter(|d| usable(pool, d));
     let numbers: Vec<_> = usable.flat_map(|d| std::iter::repeat_n(d, d.weight as usize)).collect();
     let draws = scheduler.next_draws(numbers.len() as u64);
-    let [one, other] = draws.map(|number| numbers.get((number as usize).saturating_sub(1)));
+    let [one, other] = draws.map(|number| numbers.get(usize::try_from(number.saturating_sub(1)).unwrap()));
     let better = lighter(|d| pool.counts.active(d.id) * 257 + pool.counts.inactive(d.id));
     Some(if better(other?, one?) { other?.id.0 } else { one?.id.0 })
 }
