@@ -27,11 +27,11 @@ usage() { fail "$1; usage: against-ipvs.sh [-x] [SEED...] or against-ipvs.sh -n 
 
 KERNEL=1
 COUNT=
-while getopts 'n:x' flag; do
+while getopts ':n:x' flag; do
     case $flag in
     n) COUNT=$OPTARG ;;
     x) KERNEL=0 ;;
-    *) usage "there is no such option" ;;
+    *) usage "\`-$OPTARG\` is not an option, or lacks its number" ;;
     esac
 done
 shift $((OPTIND - 1))
