@@ -14,7 +14,8 @@
 //! - `-Z` takes away what the estimator has seen, and so does making a service anew: both come after a look at the
 //!   counters.
 //!
-//! A new kind of step is a function and a line in [`STEPS`]; every seed then tells another story. Must not know how anything is played.
+//! A new kind of step is a function and a line in [`STEPS`]; every seed then tells another story. Must not know how
+//! anything is played.
 
 mod changes;
 mod service;
