@@ -5,7 +5,8 @@
 //! new zero: what came after that look is shown again at the next one, as with the kernel.
 //!
 //! A service's totals are its own: they keep what its removed servers did, and do not take over what a server
-//! that comes back did before.
+//! that comes back did before. A server that comes back to its service goes on counting, and one whose service was
+//! made anew in the meantime is zeroed (`__ip_vs_update_dest`); nobody looks at it while it is away.
 
 use std::collections::HashMap;
 
@@ -94,6 +95,8 @@ struct OfServer {
     /// What the number's former bearers had done.
     base: Traffic,
     meter: Meter,
+    /// Taken out of its service.
+    away: bool,
 }
 
 #[derive(Debug, Default)]
@@ -123,7 +126,8 @@ impl Statistics {
     pub fn follow(&mut self, before: &Services, after: &Services, raw: impl Fn(ServerId) -> Traffic) {
         let gone = before.all().filter(|s| after.get(&s.service.key).is_none());
         for service in gone {
-            self.services.remove(&service.service.key);
+            let of = self.services.remove(&service.service.key).unwrap_or_default();
+            self.leave(of.servers.keys());
         }
         for service in after.all() {
             let is_same = before.get(&service.service.key).is_some_and(|old| std::ptr::eq(old, &**service));
@@ -133,23 +137,36 @@ impl Statistics {
         }
     }
 
+    fn leave<'a>(&mut self, ids: impl Iterator<Item = &'a ServerId>) {
+        for id in ids {
+            self.servers.entry(*id).or_default().away = true;
+        }
+    }
+
     fn follow_service(&mut self, service: &VirtualService, raw: impl Fn(ServerId) -> Traffic) {
-        let of = self.services.entry(service.service.key).or_default();
+        let known = self.services.remove(&service.service.key);
+        let is_new = known.is_none();
+        let mut of = known.unwrap_or_default();
         let there: HashMap<ServerId, Traffic> = service
             .destinations
             .iter()
             .map(|d| (d.id, of.servers.get(&d.id).copied().unwrap_or_else(|| raw(d.id))))
             .collect();
-        for (&id, &since) in of.servers.iter().filter(|(id, _)| !there.contains_key(id)) {
-            of.carried = of.carried + (raw(id) - since);
-        }
+        let left = || of.servers.iter().filter(|(id, _)| !there.contains_key(id));
+        of.carried = left().fold(of.carried, |sum, (&id, &since)| sum + (raw(id) - since));
+        self.leave(left().map(|(id, _)| id));
         for &id in there.keys() {
-            self.servers.entry(id).or_insert_with(|| {
+            let server = self.servers.entry(id).or_insert_with(|| {
                 let base = raw(id);
-                OfServer { base, meter: Meter { seen: base, zero: base, ..Meter::default() } }
+                OfServer { base, meter: Meter { seen: base, zero: base, ..Meter::default() }, away: false }
             });
+            server.away = false;
+            if is_new {
+                server.meter.zero();
+            }
         }
         of.servers = there;
+        self.services.insert(service.service.key, of);
     }
 
     /// Takes note that a service is another than the one of its name before.
@@ -173,7 +190,9 @@ impl Statistics {
         for (&id, of) in &mut self.servers {
             let now = raw(id);
             total = total + (now - of.base);
-            of.meter.look(now);
+            if !of.away {
+                of.meter.look(now);
+            }
         }
         for of in self.services.values_mut() {
             let since = of.servers.iter().map(|(&id, &since)| raw(id) - since);
@@ -391,15 +410,17 @@ mod tests {
         bench.count(1, 1);
         bench.look();
         assert_eq!((bench.packets(1), bench.statistics.service(&key()).totals.in_packets), (6, 13));
-        // A service that is deleted forgets; its server does not.
+        // A service that is made anew starts over, and so does its server; what was counted since the last look comes.
+        bench.count(1, 2);
         bench.change(|draft| draft.remove_service(key()).unwrap());
         bench.change(|draft| {
             draft.add_service(Service::new(key())).unwrap();
             draft.add_server(key(), server(1)).unwrap();
         });
+        assert_eq!((bench.packets(1), bench.statistics.service(&key()).totals.in_packets), (0, 0));
         bench.look();
-        assert_eq!((bench.packets(1), bench.statistics.service(&key()).totals.in_packets), (6, 0));
-        assert_eq!(bench.statistics.total().totals.in_packets, 13);
+        assert_eq!((bench.packets(1), bench.statistics.service(&key()).totals.in_packets), (2, 0));
+        assert_eq!(bench.statistics.total().totals.in_packets, 15);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a scenario can be played against: how the director that stands in lb is spoken to.
 
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 /// A director that runs in a lab. It ends when dropped.
@@ -15,6 +16,9 @@ pub trait Director {
 
     /// The shell's command line that brings the helper of an application.
     fn helper(&self, name: &str) -> String;
+
+    /// The shell's command line that marks packets of `protocol` to an address; the first mark a packet gets stays.
+    fn mark(&self, mark: u32, protocol: &str, to: SocketAddrV4) -> String;
 
     /// How far its counters may be behind its traffic.
     fn counters_lag(&self) -> Duration;

@@ -1,5 +1,6 @@
 //! The kernel's IPVS, as the director's namespace has it, with the ipvsadm that is installed.
 
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use crate::director::Director;
@@ -34,6 +35,16 @@ impl Director for Ipvs {
 
     fn helper(&self, name: &str) -> String {
         format!("modprobe ip_vs_{name}")
+    }
+
+    fn mark(&self, mark: u32, protocol: &str, to: SocketAddrV4) -> String {
+        format!(
+            "nft 'add table ip marks; \
+             add chain ip marks arriving {{ type filter hook prerouting priority mangle; }}; \
+             add rule ip marks arriving ip daddr {} {protocol} dport {} meta mark set {mark} accept'",
+            to.ip(),
+            to.port()
+        )
     }
 
     /// The kernel shows what its estimator last saw, up to 2 s ago.

@@ -1,5 +1,6 @@
 //! The player and its lab by themselves: what a scenario says when nothing, or only a pretender, is the director.
 
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use crate::director::Director;
@@ -26,6 +27,10 @@ impl Director for Pretender {
 
     fn helper(&self, name: &str) -> String {
         format!("echo there is no {name} >&2; false")
+    }
+
+    fn mark(&self, mark: u32, protocol: &str, to: SocketAddrV4) -> String {
+        format!("echo {mark} {protocol} {to} cannot be marked >&2; false")
     }
 
     fn counters_lag(&self) -> Duration {
@@ -147,6 +152,8 @@ fn command_lines_are_a_shells_and_their_exit_status_shows() {
   exit 3
 > tune drop_entry=1
   failed: drop_entry=1 cannot be set
+> mark 7 udp 10.0.0.100:53
+  failed: 7 udp 10.0.0.100:53 cannot be marked
 > list TCP\\ b --- UDP\\ a 'TCP a' '  -> z'
   -Ln
   --nosort

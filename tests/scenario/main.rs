@@ -16,6 +16,7 @@ mod player;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
 #[path = "../common/process.rs"]
 mod process;
+mod random;
 #[path = "../common/server.rs"]
 mod real_server;
 mod script;
@@ -34,6 +35,15 @@ use transcript::Deliberate;
 
 /// Where xvs differs from the kernel on purpose.
 const DELIBERATE: &[Deliberate] = &[
+    Deliberate {
+        scenario: "52-no-service-left.txt",
+        command: "udp 1 10.0.1.2:5002 10.0.0.101:53",
+        kernel: "refused",
+        xvs: "timeout",
+        reason: "without any service the kernel unregisters the hooks of IPVS, so that the host's stack resets what comes \
+             between `ipvsadm -C` and `ipvsadm -R`; with xvs connections wait for their servers as they do while \
+             there is another service",
+    },
     Deliberate {
         scenario: "25-sctp-nat.txt",
         command: "sctp cl data! 10.0.1.1:7001 10.0.0.100:5000",
@@ -134,6 +144,9 @@ scenarios! {
         ftp_persistent "32-ftp-persistent.txt",
         sip "33-sip.txt",
         sip_one_packet "34-sip-one-packet.txt",
+        service_made_again "50-service-made-again.txt",
+        nat_to_dr_with_connections "51-nat-to-dr-with-connections.txt",
+        no_service_left "52-no-service-left.txt",
 }
 
 fn play_against_xvs(file: &str) {
@@ -174,5 +187,22 @@ fn every_scenario_has_a_test_and_a_transcript() {
     assert_eq!(tested, files("transcripts"));
     for it in DELIBERATE {
         assert!(tested.contains(it.scenario) && !it.reason.is_empty(), "{it:?}");
+    }
+}
+
+/// What the generator means to be refused is refused, and nothing else. Whether the rest is right is for the kernel
+/// to say: `scripts/against-ipvs.sh`.
+#[test]
+fn random_scenarios_are_played_without_refusals() {
+    for seed in [1, 2] {
+        let text = random::scenario(seed);
+        let mut lab = lab::Lab::new();
+        let xvs = xvs::Director::start(&lab, Path::new(env!("CARGO_BIN_EXE_xvs")));
+        let got = player::play(&mut lab, &xvs, &script::parse(&text).expect("understood"), player::PATIENCE);
+        let steps = got.strip_prefix("> ").expect("a command first").split("\n> ");
+        for step in steps {
+            let refused = step.contains("\n  exit ") || step.contains("\n  failed: ");
+            assert_eq!(refused, step.contains("# an error"), "seed {seed}: {step}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::director::Director;
 use crate::icmp::{Ears, forge};
 use crate::lab::Lab;
 use crate::script::{Line, Verb};
-use crate::transcript::{by_service, conns, counts, lines, states};
+use crate::transcript::{by_service, conns, counts, lines, states, traffic};
 
 /// How long a client waits for an answer before it counts as none. Some scenarios have clients that get none.
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -56,12 +56,17 @@ impl Player<'_> {
                 thread::sleep(self.director.counters_lag());
                 return counts(&text(&self.ipvsadm(STATS).stdout));
             }
+            Verb::Traffic => {
+                thread::sleep(self.director.counters_lag());
+                return traffic(&text(&self.ipvsadm(STATS).stdout));
+            }
             Verb::Conns => return conns(&text(&self.ipvsadm("-Lnc").stdout)),
             Verb::States => return states(&text(&self.ipvsadm("-Lnc").stdout)),
             Verb::Engines => return conns(&text(&self.ipvsadm("-Lnc --persistent-conn").stdout)),
             Verb::Tune(setting) => return self.set(&self.director.tune(setting)),
             Verb::Tuned(name) => return lines(&text(&self.lab.shell(&self.director.tuned(name)).stdout)),
             Verb::Helper(name) => return self.set(&self.director.helper(name)),
+            Verb::Mark { mark, protocol, to } => return self.set(&self.director.mark(*mark, protocol, *to)),
             Verb::Wait(time) => thread::sleep(*time),
             Verb::Server { name, up } => self.lab.server(name, *up),
             Verb::Mtu { host, device, bytes } => self.lab.mtu(host, device, *bytes),
@@ -81,6 +86,7 @@ impl Player<'_> {
         Vec::new()
     }
 
+    /// Runs a command line that says something only when it fails.
     fn set(&self, line: &str) -> Vec<String> {
         let set = self.lab.shell(line);
         if set.status.success() {

@@ -15,6 +15,7 @@ mod player;
 #[allow(dead_code, reason = "shared: no program uses all of it")]
 #[path = "../common/process.rs"]
 mod process;
+mod random;
 #[path = "../common/server.rs"]
 mod real_server;
 mod script;
@@ -33,12 +34,14 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::{Parser, ValueEnum};
 
 /// Plays scenarios against a director and prints the transcripts. Needs root.
+///
+/// Without a director it prints the scenarios themselves.
 #[derive(Debug, Parser)]
 #[command(name = "scenario")]
 struct Arguments {
     /// The director that is played against.
     #[arg(long, value_enum)]
-    director: Director,
+    director: Option<Director>,
     /// The binary of xvs.
     #[arg(long, default_value = "xvs")]
     xvs: PathBuf,
@@ -48,8 +51,11 @@ struct Arguments {
     /// Write each transcript into this directory under its scenario's name instead.
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
+    /// Random scenarios, after the others: SEED.txt is the name of each.
+    #[arg(long, value_name = "SEED", num_args = 1..)]
+    random: Vec<u64>,
     /// The scenarios.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "random")]
     files: Vec<PathBuf>,
 }
 
@@ -64,22 +70,35 @@ fn main() -> Result<()> {
     for file in &arguments.files {
         let name = Path::new(file.file_name().context("a scenario is a file")?);
         let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-        let script = script::parse(&text).map_err(|error| anyhow!("{}: {error}", file.display()))?;
-        let start = Instant::now();
-        let mut lab = lab::Lab::new();
-        let director: Box<dyn director::Director> = match arguments.director {
-            Director::Ipvs => Box::new(ipvs::Ipvs::start(&lab)),
-            Director::Xvs => Box::new(xvs::Director::start(&lab, &arguments.xvs)),
-        };
-        let patience = Duration::from_secs(arguments.patience);
-        let transcript = player::play(&mut lab, director.as_ref(), &script, patience);
-        eprintln!("{}: {:.1} s", name.display(), start.elapsed().as_secs_f64());
-        match &arguments.write {
-            Some(dir) => {
-                std::fs::write(dir.join(name), transcript).with_context(|| dir.display().to_string())?
-            }
-            None => print!("== {}\n{transcript}", name.display()),
-        }
+        arguments.play(name, &text)?;
+    }
+    for &seed in &arguments.random {
+        arguments.play(Path::new(&format!("{seed}.txt")), &random::scenario(seed))?;
     }
     Ok(())
+}
+
+impl Arguments {
+    fn play(&self, name: &Path, text: &str) -> Result<()> {
+        let script = script::parse(text).map_err(|error| anyhow!("{}: {error}", name.display()))?;
+        let start = Instant::now();
+        let result = match self.director {
+            None => text.to_owned(),
+            Some(director) => {
+                let mut lab = lab::Lab::new();
+                let director: Box<dyn director::Director> = match director {
+                    Director::Ipvs => Box::new(ipvs::Ipvs::start(&lab)),
+                    Director::Xvs => Box::new(xvs::Director::start(&lab, &self.xvs)),
+                };
+                let patience = Duration::from_secs(self.patience);
+                player::play(&mut lab, director.as_ref(), &script, patience)
+            }
+        };
+        eprintln!("{}: {:.1} s", name.display(), start.elapsed().as_secs_f64());
+        match &self.write {
+            Some(dir) => std::fs::write(dir.join(name), result).with_context(|| dir.display().to_string())?,
+            None => print!("== {}\n{result}", name.display()),
+        }
+        Ok(())
+    }
 }

@@ -1,8 +1,9 @@
 //! The scenario language: one line, one thing to do; `#` starts a comment.
 //!
 //! ```text
-//!  ipvsadm ARGUMENTS                   list [ARGUMENTS] | stats | counts | conns | states | engines
+//!  ipvsadm ARGUMENTS                   list [ARGUMENTS] | stats | counts | traffic | conns | states | engines
 //!  tune NAME=VALUE | tuned NAME | helper NAME   server NAME up|down | wait SECONDS
+//!  mark NUMBER tcp|udp VIP:PORT
 //!  open ID CLIENT[:PORT] VIP:PORT      send ID | close ID | reset ID | sclose ID
 //!  tcp COUNT CLIENT[:PORT] VIP:PORT    clients COUNT VIP:PORT
 //!  udp COUNT CLIENT[:PORT] VIP:PORT    udpeach COUNT CLIENT[:PORT] VIP:PORT
@@ -41,12 +42,23 @@ pub enum Verb {
     Tune(String),
     /// What a tunable is.
     Tuned(String),
+    /// Packets of this protocol to this address get this firewall mark.
+    Mark {
+        /// The mark.
+        mark: u32,
+        /// `tcp` or `udp`.
+        protocol: String,
+        /// Where they go.
+        to: SocketAddrV4,
+    },
     /// The services with these further arguments, servers in the director's own order.
     List(String),
     /// All counters.
     Stats,
     /// The connections of each service and server.
     Counts,
+    /// All counters of UDP, and of the others the connections and whether there were packets at all.
+    Traffic,
     /// The connections.
     Conns,
     /// The connections without the time they have left.
@@ -206,7 +218,14 @@ fn verb(line: &str) -> Result<Verb, String> {
         "tune" => Verb::Tune(words.text("NAME=VALUE")?),
         "tuned" => Verb::Tuned(words.text("a name")?),
         "stats" => Verb::Stats,
+        "mark" => Verb::Mark {
+            mark: words.value("a number", |word| word.parse().ok())?,
+            protocol: words
+                .value("tcp or udp", |word| matches!(word, "tcp" | "udp").then(|| word.to_owned()))?,
+            to: words.service()?,
+        },
         "counts" => Verb::Counts,
+        "traffic" => Verb::Traffic,
         "conns" => Verb::Conns,
         "states" => Verb::States,
         "engines" => Verb::Engines,
@@ -380,6 +399,8 @@ mod tests {
         assert_eq!(one("list -t 10.0.0.100:80"), Verb::List("-t 10.0.0.100:80".into()));
         assert_eq!([one("stats"), one("counts"), one("conns")], [Verb::Stats, Verb::Counts, Verb::Conns]);
         assert_eq!(one("states"), Verb::States);
+        assert_eq!(one("traffic"), Verb::Traffic);
+        assert_eq!(one("mark 7 tcp 10.0.0.100:80"), Verb::Mark { mark: 7, protocol: "tcp".into(), to });
         assert_eq!(one("wait 2.5"), Verb::Wait(Duration::from_millis(2500)));
         assert_eq!(one("server r2 down"), Verb::Server { name: "r2".into(), up: false });
         assert_eq!(one("server r2 up"), Verb::Server { name: "r2".into(), up: true });
@@ -445,6 +466,7 @@ mod tests {
             ("ftp a sideways", "`sideways` is not pasv, epsv, port, eprt or offer"),
             ("conns all", "`all` is one word too many"),
             ("segment SX 10.0.2.1:7 10.0.0.100:80", "`SX` is not some of SAFRP"),
+            ("mark 7 sctp 10.0.0.100:80", "`sctp` is not tcp or udp"),
             ("wait -1", "`-1` is not a number of seconds"),
         ] {
             assert_eq!(parse(&format!("list\n{line}")), Err(format!("line 2: `{line}`: {error}")));

@@ -73,11 +73,31 @@ pub fn states(output: &str) -> Vec<String> {
 
 /// Of a listing with `--stats` the protocol, the address and the connections.
 pub fn counts(output: &str) -> Vec<String> {
+    stats_rows(output).iter().map(|words| words[..words.len().min(3)].join(" ")).collect()
+}
+
+/// Of a listing with `--stats` everything where it is UDP's. Elsewhere packets and bytes depend on how TCP
+/// acknowledges: they are `+`, or 0.
+pub fn traffic(output: &str) -> Vec<String> {
+    const COUNTERS_FROM: usize = 3;
+    let mut exact = false;
+    let mut row = |mut words: Vec<String>| {
+        exact = if words[0] == "->" { exact } else { words[0] == "UDP" };
+        for word in words.iter_mut().skip(COUNTERS_FROM).filter(|word| !exact && *word != "0") {
+            *word = "+".to_owned();
+        }
+        words.join(" ")
+    };
+    stats_rows(output).into_iter().map(&mut row).collect()
+}
+
+/// The words of each service and server of a listing with `--stats`, without its heading.
+fn stats_rows(output: &str) -> Vec<Vec<String>> {
     const HEAD: usize = 3;
     let all = lines(output);
     let rows = by_service(all.get(HEAD..).unwrap_or_default());
-    let words = rows.iter().map(|row| row.split_whitespace().take(3).collect::<Vec<_>>().join(" "));
-    words.filter(|row| !row.is_empty()).collect()
+    let words = rows.iter().map(|row| row.split_whitespace().map(String::from).collect::<Vec<_>>());
+    words.filter(|words| !words.is_empty()).collect()
 }
 
 /// A line on which xvs differs from the kernel on purpose.
@@ -265,6 +285,20 @@ FWM  5                                   0        0        0        0        0
         ];
         assert_eq!(counts(STATS), expected);
         assert!(counts("").is_empty());
+    }
+
+    #[test]
+    fn traffic_is_exact_for_udp_only() {
+        let expected = [
+            "FWM 5 0 0 0 0 0",
+            "-> 10.1.0.12:0 0 0 0 0 0",
+            "TCP 10.0.0.100:80 3 + + + +",
+            "-> 10.1.0.12:80 1 + + + +",
+            "-> 10.1.0.11:80 2 + + + +",
+            "UDP 10.0.0.100:53 1 1 1 32 31",
+            "-> 10.1.0.12:53 1 1 1 32 31",
+        ];
+        assert_eq!(traffic(STATS), expected);
     }
 
     const KERNEL: &str = "> list\n  head\n  TCP a\n  tail\n> ipvsadm -Z\n> tcp 1\n  r1\n> list\n  TCP a\n";

@@ -1,5 +1,6 @@
 //! xvs, started without a service, everything else told it by its own command line.
 
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,6 +49,11 @@ impl crate::director::Director for Director {
 
     fn helper(&self, name: &str) -> String {
         self.tune(&format!("{name}_helper=1"))
+    }
+
+    fn mark(&self, mark: u32, protocol: &str, to: SocketAddrV4) -> String {
+        let add = self.client("mark add");
+        format!("{add} --protocol {protocol} --to {} --ports {} {mark}", to.ip(), to.port())
     }
 
     fn counters_lag(&self) -> Duration {

@@ -1,6 +1,7 @@
 //! From a draft to the workers, the steering program and the neighbours; nothing half-way.
 
 use std::collections::{BTreeSet, HashSet};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ impl ControlPlane {
     /// The steering program comes first, since it is the one that may refuse; between it and the workers' next
     /// batch a packet of a new service finds no service, as it did before.
     pub(super) fn publish(&mut self, mut draft: Draft, after: Vec<After>) -> Result<(), Refusal> {
-        let wanted = steered(draft.services(), draft.roster(), &self.director.counts);
+        let wanted = steered(draft.services(), draft.roster(), &self.director.counts, &self.steered);
         if wanted != self.steered {
             self.host.steer(&wanted).map_err(|why| Refusal::new(Code::Host, why))?;
             self.steered = wanted;
@@ -71,7 +72,7 @@ impl ControlPlane {
     /// Steers anew if removed servers have lost their last connections, or failed to be steered before.
     pub(super) fn steer_again(&mut self) {
         let services = self.director.services.load_full();
-        let wanted = steered(&services, &self.roster, &self.director.counts);
+        let wanted = steered(&services, &self.roster, &self.director.counts, &self.steered);
         if wanted != self.steered {
             match self.host.steer(&wanted) {
                 Ok(()) => self.steered = wanted,
@@ -87,7 +88,7 @@ impl ControlPlane {
 }
 
 /// True if the server is there and drained.
-fn is_drained(services: &Services, key: &ServiceKey, address: std::net::SocketAddr) -> bool {
+fn is_drained(services: &Services, key: &ServiceKey, address: SocketAddr) -> bool {
     let service = services.get(key);
     let server = service.and_then(|s| s.destinations.get(s.position(address)?));
     server.is_some_and(|server| server.state == ServerState::Drain)
@@ -109,8 +110,9 @@ fn room(servers: &[Destination]) -> Option<u16> {
 }
 
 /// What must come up: what services take, and what removed ones took as long as they have connections, which live
-/// on if server and service come back.
-fn steered(services: &Services, roster: &Roster, counts: &Counts) -> Steered {
+/// on if server and service come back. Nor does a server whose way of forwarding is changed leave its connections:
+/// the replies of one that had NAT come up as they did `before`.
+fn steered(services: &Services, roster: &Roster, counts: &Counts, before: &Steered) -> Steered {
     let mut wanted = Steered::default();
     let mut marks: HashSet<NonZeroU32> = HashSet::new();
     let mut service = |wanted: &mut Steered, key: ServiceKey| match key {
@@ -120,16 +122,23 @@ fn steered(services: &Services, roster: &Roster, counts: &Counts) -> Steered {
         }
         ServiceKey::Mark { mark, .. } => drop(marks.insert(mark)),
     };
+    wanted.nat_servers.extend(services.nat_servers());
+    let had_nat = |wanted: &mut Steered, key: ServiceKey, server: SocketAddr| {
+        let ends = reply_endpoints(key, server).filter(|end| before.nat_servers.contains(end));
+        wanted.nat_servers.extend(ends);
+    };
     for s in services.all() {
         service(&mut wanted, s.service.key);
         if let ServiceKey::Address { protocol, address } = s.service.key {
             wanted.rooms.extend(room(&s.destinations).map(|room| ((protocol, address), room)));
         }
+        for d in s.destinations.iter().filter(|d| d.method != Method::Nat && counts.any(d.id)) {
+            had_nat(&mut wanted, s.service.key, d.address);
+        }
     }
     let may_help = services.tunables.ftp_helper > 0;
     let ftp = services.all().filter(|s| s.takes_ftp_data(may_help)).filter_map(|s| s.service.key.vip());
     wanted.ftp.extend(ftp.map(IpNet::from));
-    wanted.nat_servers.extend(services.nat_servers());
     for (key, removed) in roster.removed().filter(|(_, removed)| counts.any(removed.id)) {
         service(&mut wanted, key);
         if key.is_ftp() && services.get(&key).is_none() {
@@ -137,6 +146,8 @@ fn steered(services: &Services, roster: &Roster, counts: &Counts) -> Steered {
         }
         if removed.server.method == Method::Nat {
             wanted.nat_servers.extend(reply_endpoints(key, removed.server.address));
+        } else {
+            had_nat(&mut wanted, key, removed.server.address);
         }
     }
     wanted.marks = services.marks.iter().filter(|rule| marks.contains(&rule.mark)).copied().collect();

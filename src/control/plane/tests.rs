@@ -331,7 +331,7 @@ fn a_service_that_is_added_anew_counts_from_zero_within_a_batch_too() {
     bench.later(2);
     let service = &bench.plane.services()[0];
     assert_eq!(service.statistics.connections, 0);
-    assert_eq!(service.servers[0].statistics.map(|s| s.connections), Some(1), "its server came back");
+    assert_eq!(service.servers[0].statistics.map(|s| s.connections), Some(0), "as does its server");
 }
 
 #[test]
@@ -504,4 +504,23 @@ fn cache_bypass_is_refused_with_the_reason_and_a_way_out() {
     }
     assert_eq!(shown(&bench, "sloppy_tcp").0, 0, "nothing of it was done");
     bench.plane.apply_all(&[set("cache_bypass", 0)]).unwrap();
+}
+
+/// One whose connections of NAT are still there; it leaves its service, too.
+#[test]
+fn replies_of_a_server_that_is_not_behind_nat_any_more_come_up_while_it_has_connections() {
+    let mut bench = Bench::with_two();
+    let ends = |bench: &Bench| bench.told.lock().unwrap().steered.nat_servers.len();
+    let direct = serde_json::json!({"command": "edit-server", "service": "tcp:192.0.2.10:80",
+        "server": {"address": "10.0.0.1:80", "forward": "dr"}});
+    bench.plane.director().counts.opened(bench.id(1), OPEN);
+    let id = bench.id(1);
+    bench.plane.apply_all(&[serde_json::from_value(direct).unwrap()]).unwrap();
+    assert_eq!(ends(&bench), 2);
+    bench.later(1);
+    bench.plane.apply_all(&[delete(1)]).unwrap();
+    assert_eq!(ends(&bench), 2);
+    bench.plane.director().counts.closed(id, OPEN);
+    bench.later(1);
+    assert_eq!(ends(&bench), 1);
 }

@@ -22,6 +22,15 @@ impl Default for Twos {
     }
 }
 
+#[cfg(test)]
+impl Twos {
+    /// What the next choice will draw of 0..=`most`.
+    pub(super) fn next_draws(&self, most: u64) -> [u64; 2] {
+        let state = AtomicU64::new(self.state.load(Relaxed));
+        [draw(&state, most), draw(&state, most)]
+    }
+}
+
 /// A random number of 0..=`most`.
 #[allow(clippy::cast_possible_truncation, reason = "the upper half of a product of 64 bits each")]
 fn draw(state: &AtomicU64, most: u64) -> u64 {

@@ -71,6 +71,17 @@ fn ovf(pool: &Pool, _: &FlowKey) -> Option<u32> {
     best(pool, &room, |a, b| a.weight > b.weight)
 }
 
+/// The draws are the scheduler's own; each falls on a server that stands for its weight in numbers from 1, 0 on the first.
+fn twos(pool: &Pool, _: &FlowKey) -> Option<u32> {
+    let Scheduler::Twos(scheduler) = &pool.scheduler else { panic!("the rule of another scheduler") };
+    let usable = pool.list.iter().filter(|d| usable(pool, d));
+    let numbers: Vec<_> = usable.flat_map(|d| std::iter::repeat_n(d, d.weight as usize)).collect();
+    let draws = scheduler.next_draws(numbers.len() as u64);
+    let [one, other] = draws.map(|number| numbers.get(usize::try_from(number.saturating_sub(1)).unwrap()));
+    let better = lighter(|d| pool.counts.active(d.id) * 257 + pool.counts.inactive(d.id));
+    Some(if better(other?, one?) { other?.id.0 } else { one?.id.0 })
+}
+
 /// The walk goes server by server: `None` is before the first.
 #[derive(Default)]
 struct Rr {
@@ -336,18 +347,18 @@ impl Rule for Local {
     }
 }
 
-pub(super) fn rule(kind: Kind) -> Option<Box<dyn Rule>> {
-    let hashed = |fill, slot| -> Option<Box<dyn Rule>> {
-        Some(Box::new(Hashed { options: PLAIN, table: Vec::new(), fill, slot }))
-    };
-    let plain = |pick| -> Option<Box<dyn Rule>> { Some(Box::new(Plain(pick))) };
+/// The rule of a scheduler.
+pub(super) fn rule(kind: Kind) -> Box<dyn Rule> {
+    let hashed =
+        |fill, slot| -> Box<dyn Rule> { Box::new(Hashed { options: PLAIN, table: Vec::new(), fill, slot }) };
+    let plain = |pick| -> Box<dyn Rule> { Box::new(Plain(pick)) };
     match kind {
-        Kind::Rr => Some(Box::new(Rr::default())),
-        Kind::Wrr => Some(Box::new(Wrr::default())),
+        Kind::Rr => Box::new(Rr::default()),
+        Kind::Wrr => Box::new(Wrr::default()),
         Kind::Lc => plain(lc),
         Kind::Wlc => plain(|pool, _| wlc(pool, &pool.list)),
-        Kind::Lblc => Some(Box::new(Local::new(false))),
-        Kind::Lblcr => Some(Box::new(Local::new(true))),
+        Kind::Lblc => Box::new(Local::new(false)),
+        Kind::Lblcr => Box::new(Local::new(true)),
         Kind::Dh => plain(dh),
         Kind::Sh => hashed(sh_table, |client, offset| (offset + golden(client, 8)) % 256),
         Kind::Sed => plain(sed),
@@ -357,8 +368,7 @@ pub(super) fn rule(kind: Kind) -> Option<Box<dyn Rule>> {
         Kind::Mh => hashed(mh_table, |client, offset| {
             mh_hash(2_654_435_761, client + u64::try_from(offset).unwrap(), 4093)
         }),
-        // By chance; tested below.
-        Kind::Twos => None,
+        Kind::Twos => plain(twos),
         Kind::None => plain(|_, _| None),
     }
 }
