@@ -16,14 +16,15 @@ use super::forward::hops::{Hop, NextHops, PortId, Route};
 use super::forward::recipe::{Recipe, Rewrite, Way};
 use super::forward::{self};
 use super::open::Begun;
-use super::refusal::{self, Allowance, Refusal};
+use super::outbox::Outbox;
+use super::refusal::{Allowance, Refusal};
 use super::server::ServerId;
 use super::service::Protocol;
 use super::services::{Available, Services};
+use super::split::Identifications;
 use super::stats::Stats;
 use super::time::Time;
 use super::{Director, Seat};
-use crate::packet::answer::must_not_fragment;
 use crate::packet::flow::FlowKey;
 use crate::packet::parse::{Parsed, Reject, TcpFlags, close_room, parse};
 
@@ -64,6 +65,8 @@ pub enum Verdict {
     Transmit(PortId),
     /// Recycle it; the reason has been counted.
     Drop(DropReason),
+    /// Recycle it: a copy of it waits for what it belongs to, and may come out of the outbox.
+    Keep,
     /// Send it from this interface: the packet was dropped for this counted reason, and the frame has become
     /// the answer to its sender.
     Answer(PortId, DropReason),
@@ -80,8 +83,10 @@ pub struct Engine {
     pub(super) mail: Receiver<SlotId>,
     pub(super) shard: Shard,
     allowance: Allowance,
-    identification: u16,
-    worker: usize,
+    pub(super) outbox: Outbox,
+    identifications: Identifications,
+    pub(super) swept: u32,
+    pub(super) worker: usize,
     looked: ArrayVec<Looked, BATCH>,
 }
 
@@ -96,8 +101,8 @@ pub(super) struct Work<'a, H> {
     available: &'a Available,
     /// The timeouts have just been changed.
     renews: bool,
-    /// Of the last outer packet.
-    pub(super) identification: &'a mut u16,
+    pub(super) outbox: &'a mut Outbox,
+    pub(super) identifications: &'a mut Identifications,
     pub(super) hops: &'a H,
     pub(super) tick: u32,
 }
@@ -119,7 +124,9 @@ impl Engine {
             shard: Shard::new(&director.table, worker),
             mail,
             allowance: Allowance::default(),
-            identification: 0,
+            outbox: Outbox::default(),
+            identifications: Identifications::new(worker, director.stats.len()),
+            swept: 0,
             worker: worker as usize,
             looked: ArrayVec::new(),
             director,
@@ -154,13 +161,17 @@ impl Engine {
         let available = &*services.available;
         // Right after `ipvsadm --set` every packet counts, not only the first of a tick.
         let renews = tick.wrapping_sub(services.timeouts_since) <= 1;
-        let identification = &mut self.identification;
+        let (outbox, identifications) = (&mut self.outbox, &mut self.identifications);
         let mut work =
-            Work { director, stats, shard, services, available, renews, identification, hops, tick };
+            Work { director, stats, shard, services, available, renews, outbox, identifications, hops, tick };
         verdicts.clear();
         for (packet, looked) in batch.iter_mut().zip(&self.looked) {
             let outcome = match &looked.parsed {
                 Ok(parsed) => work.forward(packet, parsed, looked.hash, looked.likely),
+                Err(Reject::Fragment) => {
+                    verdicts.push(work.fragment(packet, &mut self.allowance));
+                    continue;
+                }
                 Err(reject) => Err(DropReason::from(*reject).into()),
             };
             verdicts.push(match outcome {
@@ -188,6 +199,11 @@ impl Engine {
         self.shard.rest(&self.director.table);
     }
 
+    /// Frames that the last batch brought about besides its own: to be sent behind it.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
     /// Counts a frame that was to be sent and could not be.
     pub fn count_unsent(&self, reason: DropReason) {
         self.director.stats[self.worker].drop(reason);
@@ -210,9 +226,21 @@ impl<'a, H: NextHops> Work<'a, H> {
             Some((slot, found)) if self.goes_on(slot, found, parsed) => (slot, found),
             known => match self.begin(packet, parsed, known)? {
                 Begun::Connection(slot, found) => (slot, found),
-                Begun::Sent(port) => return Ok(port),
+                Begun::Sent(port, _) => return Ok(port),
             },
         };
+        self.go_on(packet, parsed, slot, found)
+    }
+
+    /// One packet in its connection.
+    #[inline(always)]
+    pub(super) fn go_on(
+        &mut self,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        slot: &Slot,
+        found: Found,
+    ) -> Result<PortId, Refusal> {
         let direction = found.direction;
         let new_tick = self.note(slot, found, parsed);
         let hop = self.next_hop(slot, direction, parsed, packet, new_tick);
@@ -227,7 +255,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     /// True for a packet that just goes on in its connection: a server's, or a client's that is no SYN, while the
     /// server is there.
     #[inline(always)]
-    fn goes_on(&self, slot: &Slot, found: Found, parsed: &Parsed) -> bool {
+    pub(super) fn goes_on(&self, slot: &Slot, found: Found, parsed: &Parsed) -> bool {
         found.direction == Direction::Out
             || (!parsed.flags.has(TcpFlags::SYN) && self.available.has(ServerId(slot.server_id())))
     }
@@ -235,7 +263,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     /// Readdresses a packet to its next hop, or says what its sender is told.
     #[inline(always)]
     pub(super) fn send(
-        &self,
+        &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
         direction: Direction,
@@ -243,17 +271,25 @@ impl<'a, H: NextHops> Work<'a, H> {
         recipe: Recipe,
         opposite: impl FnOnce() -> FlowKey,
     ) -> Result<PortId, Refusal> {
-        let hop = way_out.and_then(|hop| forward::check(parsed, &hop).map(|()| hop)).map_err(|reason| {
-            let too_long_for = way_out.map_or(0, |hop| hop.mtu);
-            refusal::told(reason, direction, must_not_fragment(packet.frame(), parsed), too_long_for)
-        })?;
-        forward::apply(packet.frame(), parsed, recipe, opposite, &hop);
-        Ok(hop.port)
+        match way_out.and_then(|hop| forward::check(parsed, &hop).map(|()| hop)) {
+            Ok(hop) => {
+                forward::apply(packet.frame(), parsed, recipe, opposite, &hop);
+                Ok(hop.port)
+            }
+            Err(reason) => self.send_split(packet, parsed, direction, (way_out, reason), |frame, hop| {
+                forward::apply(frame, parsed, recipe, opposite, hop);
+            }),
+        }
     }
 
     /// The packet's connection, if it has one.
     #[inline(always)]
-    fn find(&self, parsed: &Parsed, hash: u64, likely: Option<Found>) -> Option<(&'a Slot, Found)> {
+    pub(super) fn find(
+        &self,
+        parsed: &Parsed,
+        hash: u64,
+        likely: Option<Found>,
+    ) -> Option<(&'a Slot, Found)> {
         let table = &self.director.table;
         let found = match likely {
             Some(f) if is_of(table.slot(f.slot), f, parsed) => f,
@@ -295,7 +331,7 @@ impl<'a, H: NextHops> Work<'a, H> {
 
     /// Where the packet goes, looked up again if the routes have changed since it was last.
     #[inline(always)]
-    fn next_hop(
+    pub(super) fn next_hop(
         &self,
         slot: &Slot,
         direction: Direction,

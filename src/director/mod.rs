@@ -9,7 +9,8 @@
 //! | [`sched`] | which server takes a new connection |
 //! | [`conn`] | the connection table, states, timers |
 //! | [`forward`] | rewrite recipes, next hops |
-//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `refusal` what the sender of a dropped packet is told, `tunnel` how they are wrapped, `stray` what becomes of packets that belong to nothing |
+//! | `fragments`, [`outbox`] | datagrams in fragments; frames made besides those lent |
+//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `refusal` what the sender of a dropped packet is told, `tunnel` how they are wrapped, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing |
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
@@ -19,9 +20,12 @@ pub mod draft;
 pub mod drops;
 pub mod engine;
 pub mod forward;
+mod fragmented;
+mod fragments;
 pub mod marks;
 pub mod name;
 mod open;
+pub mod outbox;
 mod persistence;
 mod refusal;
 pub mod roster;
@@ -29,6 +33,7 @@ pub mod sched;
 pub mod server;
 pub mod service;
 pub mod services;
+mod split;
 pub mod stats;
 mod stray;
 pub mod time;
@@ -43,6 +48,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use self::conn::{SlotId, Table};
 use self::draft::Draft;
+use self::fragments::Fragments;
 use self::roster::Roster;
 use self::server::{Counts, MAX_IDS, ServerId};
 use self::services::Services;
@@ -73,6 +79,8 @@ pub struct Director {
     pub stats: Box<[Stats]>,
     /// The published services.
     pub services: Arc<ArcSwap<Services>>,
+    /// Datagrams that come in fragments.
+    fragments: Fragments,
     /// To the owner of a timer that has to come up earlier.
     mail: Box<[Sender<SlotId>]>,
 }
@@ -98,6 +106,7 @@ impl Director {
             counts: Counts::new(MAX_IDS),
             stats: (0..workers).map(|_| Stats::new(MAX_IDS)).collect(),
             services: Arc::new(ArcSwap::from_pointee(services)),
+            fragments: Fragments::default(),
             mail: mail.into(),
         });
         let seat = |(worker, mail)| Seat { director: director.clone(), worker, mail };

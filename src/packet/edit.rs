@@ -62,9 +62,7 @@ pub fn decrement_ttl(frame: &mut [u8], parsed: &Parsed, delta: Delta) {
 /// `delta`. The IP header checksum is left to [`decrement_ttl`], which follows in every path.
 #[inline]
 pub fn set_tuple_v4(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey, delta: Delta) {
-    if let Some(field) = frame.get_mut(parsed.l3 + ADDRESSES..).and_then(|p| p.first_chunk_mut::<8>()) {
-        *field = tuple.v4_addresses().to_be_bytes();
-    }
+    set_addresses_v4(frame, parsed, tuple);
     let Some(transport) = frame.get_mut(parsed.l4..) else { return };
     if let Some(field) = transport.first_chunk_mut::<4>() {
         *field = tuple.ports().to_be_bytes();
@@ -72,6 +70,14 @@ pub fn set_tuple_v4(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey, delta: D
     match parsed.key.protocol() {
         6 => update(transport, TCP_CHECKSUM, |c| delta.apply(c)),
         _ => update(transport, UDP_CHECKSUM, |c| delta.apply_udp(c)),
+    }
+}
+
+/// Writes the addresses of `tuple` alone over an IPv4 packet's own: what a fragment gets that has no transport header.
+#[inline]
+pub fn set_addresses_v4(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey) {
+    if let Some(field) = frame.get_mut(parsed.l3 + ADDRESSES..).and_then(|p| p.first_chunk_mut::<8>()) {
+        *field = tuple.v4_addresses().to_be_bytes();
     }
 }
 

@@ -8,4 +8,5 @@ pub mod checksum;
 pub mod edit;
 pub mod encap;
 pub mod flow;
+pub mod fragment;
 pub mod parse;

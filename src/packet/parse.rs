@@ -93,14 +93,7 @@ pub fn parse(frame: &[u8]) -> Result<Parsed, Reject> {
 /// Reads the headers of a frame that starts at `start`.
 #[inline]
 fn parse_from(frame: &[u8], start: usize) -> Result<Parsed, Reject> {
-    let ethernet = Ethernet2HeaderSlice::from_slice(rest(frame, start)).map_err(|_| Reject::Truncated)?;
-    let (mut kind, mut l3, mut vlan) = (ethernet.ether_type(), start + ethernet.slice().len(), None);
-    if kind == EtherType::VLAN_TAGGED_FRAME || kind == EtherType::PROVIDER_BRIDGING {
-        let tag = SingleVlanHeaderSlice::from_slice(rest(frame, l3)).map_err(|_| Reject::Truncated)?;
-        // Id 0 is a priority and no VLAN (IEEE 802.1Q, 9.6).
-        (kind, vlan) = (tag.ether_type(), Some(tag.vlan_identifier().value()).filter(|&id| id != 0));
-        l3 += tag.slice().len();
-    }
+    let (kind, l3, vlan) = link(frame, start)?;
     match kind {
         EtherType::IPV4 => {}
         EtherType::IPV6 => return Err(Reject::Ipv6),
@@ -150,6 +143,20 @@ fn parse_from(frame: &[u8], start: usize) -> Result<Parsed, Reject> {
     let key =
         FlowKey::v4(protocol.0, u32::from_be_bytes(ip.source()), u32::from_be_bytes(ip.destination()), ports);
     Ok(Parsed { key, l3, l4: l3 + header_len, ip_len, vlan, ttl: ip.ttl(), flags, room: 0 })
+}
+
+/// What follows the Ethernet header at `start` and its VLAN tag, where that begins, and the tag's id.
+#[inline(always)]
+pub(super) fn link(frame: &[u8], start: usize) -> Result<(EtherType, usize, Option<u16>), Reject> {
+    let ethernet = Ethernet2HeaderSlice::from_slice(rest(frame, start)).map_err(|_| Reject::Truncated)?;
+    let (mut kind, mut l3, mut vlan) = (ethernet.ether_type(), start + ethernet.slice().len(), None);
+    if kind == EtherType::VLAN_TAGGED_FRAME || kind == EtherType::PROVIDER_BRIDGING {
+        let tag = SingleVlanHeaderSlice::from_slice(rest(frame, l3)).map_err(|_| Reject::Truncated)?;
+        // Id 0 is a priority and no VLAN (IEEE 802.1Q, 9.6).
+        (kind, vlan) = (tag.ether_type(), Some(tag.vlan_identifier().value()).filter(|&id| id != 0));
+        l3 += tag.slice().len();
+    }
+    Ok((kind, l3, vlan))
 }
 
 /// Reads the headers of a frame with room in front of it.

@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod answers;
+mod fragments;
 mod hostile;
 mod leaving;
 mod listing;
