@@ -218,6 +218,7 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
             match self.ports[out].transmit(&mut self.umem, frame) {
                 Ok(()) => {
                     tally.tx_packets += 1;
+                    tally.tx_made += 1;
                     tally.tx_bytes += bytes.len() as u64;
                 }
                 Err(frame) => {
