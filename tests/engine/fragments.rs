@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 use xvs::director::drops::DropReason;
-use xvs::director::engine::Verdict;
+use xvs::director::engine::{Batch, Engine, Packet, Verdict, Verdicts};
 use xvs::director::forward::hops::{PortId, Route};
 use xvs::director::server::ServerId;
 use xvs::director::service::{Method, Pool, Protocol, Tunnel, TunnelChecksum};
@@ -479,6 +479,53 @@ fn a_batch_that_makes_too_many_frames_loses_whole_packets_and_counts_them() {
     sent.extend(t.made.drain(..).map(|(_, frame)| frame));
     assert_eq!(reassembled(&sent).len(), 14);
     assert_eq!(t.director.drops(), [(DropReason::OutboxFull, 6)]);
+}
+
+/// First fragments by one worker, later ones by the other, at the same time.
+#[test]
+fn workers_share_datagrams_while_both_are_at_work() {
+    const ROUNDS: u16 = 400;
+    let mut t = Table::sized(&[pool(Method::Nat)], 8192, 2);
+    let Table { engines, hops, now, .. } = &mut t;
+    let (hops, now, both) = (&*hops, *now, std::sync::Barrier::new(2));
+    let data = payload(230);
+    let run = |engine: &mut Engine, first: bool| {
+        let mut sent = Vec::new();
+        for round in 0..ROUNDS {
+            let mut frames: Vec<Vec<u8>> = Vec::new();
+            for n in 0..16 {
+                let from = format!("192.0.2.{}:{}", n + 1, 1024 + round);
+                let pieces = cut(&numbered(udp(&from, VIP, &data), round), 120);
+                frames.push(pieces[usize::from(!first)].clone());
+            }
+            let mut batch: Batch<'_> =
+                frames.iter_mut().map(|f| Packet { len: f.len(), room: f, port: OUTSIDE }).collect();
+            let mut verdicts = Verdicts::new();
+            both.wait();
+            engine.process(&mut batch, hops, now, &mut verdicts);
+            drop(batch);
+            for (frame, verdict) in frames.into_iter().zip(&verdicts) {
+                match verdict {
+                    Verdict::Transmit(_) => sent.push(frame),
+                    Verdict::Keep => assert!(!first),
+                    other => panic!("{other:?}"),
+                }
+            }
+            sent.extend(engine.outbox().frames().map(|(_, frame)| frame.to_vec()));
+            engine.outbox().clear();
+        }
+        engine.rest();
+        sent
+    };
+    let [one, two] = &mut engines[..] else { panic!("two workers") };
+    let sent = std::thread::scope(|scope| {
+        let other = scope.spawn(|| run(two, false));
+        [run(one, true), other.join().unwrap()].concat()
+    });
+    assert_eq!(t.director.drops(), []);
+    let packets = reassembled(&sent);
+    assert_eq!(packets.len(), 16 * usize::from(ROUNDS));
+    assert!(packets.iter().all(|packet| read(packet, 9).to == SERVER && packet[42..] == data[..]));
 }
 
 proptest! {
