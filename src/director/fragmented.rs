@@ -74,9 +74,16 @@ impl<H: NextHops> Work<'_, H> {
         let hash = self.director.table.hash(&parsed.key);
         let (slot, found) = match self.find(parsed, hash, None) {
             Some((slot, found)) if self.goes_on(slot, found, parsed) => (slot, found),
-            known => match self.begin(packet, parsed, known)? {
-                Begun::Connection(slot, found) => (slot, found),
-                Begun::Sent(port, fate) => return Ok((port, fate)),
+            known => match self.begin(packet, parsed, known) {
+                Ok(Begun::Connection(slot, found)) => (slot, found),
+                Ok(Begun::Sent(port, fate)) => return Ok((port, fate)),
+                // Fragments come up by the server's address alone, so this may be any traffic of its.
+                Err(Refusal { reason: DropReason::NoService, .. })
+                    if self.services.is_nat_address(parsed.key.source().ip()) =>
+                {
+                    return self.route(packet, parsed).map(|port| (port, Fate::Routed(parsed.key)));
+                }
+                Err(refusal) => return Err(refusal),
             },
         };
         let port = self.go_on(packet, parsed, slot, found)?;

@@ -8,7 +8,7 @@ use super::forward::hops::{Hop, NextHops, PortId};
 use super::refusal::{self, Refusal};
 use crate::packet::answer::must_not_fragment;
 use crate::packet::fragment::Pieces;
-use crate::packet::parse::Parsed;
+use crate::packet::parse::{Parsed, close_room};
 
 /// Identifications of outer packets: no two workers give the same one, so that a server does not mix up their pieces.
 #[derive(Debug)]
@@ -48,8 +48,11 @@ impl<H: NextHops> Work<'_, H> {
             (Ok(hop), DropReason::TooBig) if !must_not_fragment && parsed.vlan == hop.vlan => {
                 let header_len = parsed.l4 - parsed.l3;
                 let payload_len = usize::from(parsed.ip_len) - header_len;
-                let pieces = self.pieces(parsed.l3, header_len, payload_len, hop.mtu)?;
+                let l3 = parsed.l3 - usize::from(parsed.room);
+                let pieces = self.pieces(l3, header_len, payload_len, hop.mtu)?;
                 rewrite(packet.frame(), &hop);
+                // Room for a tunnel that is not used: the pieces have none.
+                packet.len = close_room(packet.room, packet.len, parsed.room);
                 self.send_pieces(packet, pieces, hop.port)
             }
             (Ok(_), DropReason::TooBig) if !must_not_fragment => Err(DropReason::Vlan.into()),

@@ -25,6 +25,13 @@ impl<H: NextHops> Work<'_, H> {
         if !self.services.is_nat_server(key.protocol(), key.source()) {
             return Err(DropReason::NoService.as_by_the_host(parsed));
         }
+        self.route(packet, parsed)
+    }
+
+    /// Routes the packet on.
+    #[cold]
+    pub(super) fn route(&mut self, packet: &mut Packet<'_>, parsed: &Parsed) -> Result<PortId, Refusal> {
+        let key = &parsed.key;
         self.stats.stray();
         let hop = self.hop_to(key.destination().ip(), parsed);
         self.send(packet, parsed, Direction::Out, hop, ROUTE, || *key)

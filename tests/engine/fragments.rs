@@ -238,6 +238,43 @@ fn what_nobody_asked_a_nat_server_for_is_routed_on_whole() {
     }
 }
 
+/// Fragments come up by a server's address: what it sends from any other port, or by TCP, is nobody's, not refused.
+#[test]
+fn other_traffic_of_a_nat_server_is_routed_on_too() {
+    let mut t = Table::new(&[pool(Method::Nat)]);
+    let whole = numbered(udp("10.1.0.11:2049", "198.51.100.9:99", &payload(300)), 5);
+    let segment = numbered(tcp("10.1.0.11:873", "198.51.100.9:99", "A"), 6);
+    for (whole, step) in [(whole, 128), (segment, 24)] {
+        let mut pieces = cut(&whole, step);
+        pieces.reverse();
+        let packet = reassembled(&through(&mut t, &pieces, INSIDE)).remove(0);
+        assert_eq!((read(&packet, 9).to.as_str(), &packet[34..]), ("198.51.100.9:99", &whole[34..]));
+    }
+    assert_eq!(t.director.stats.iter().map(|s| s.strays()).sum::<u64>(), 2, "packets, not fragments");
+    t.take_out("udp:10.0.0.100:53", SERVER);
+    let first = piece(&numbered(udp("10.1.0.11:2049", "198.51.100.9:99", &payload(300)), 7), 0, 64);
+    let verdict = t.batch(0, &[first], INSIDE).remove(0).0;
+    assert_eq!(verdict, Verdict::Answer(INSIDE, DropReason::NoService), "no server any more");
+}
+
+/// The steering program has made room for a tunnel, and the packet goes to a server without one, in pieces.
+#[test]
+fn pieces_have_no_room_in_front() {
+    let mut t = Table::new(&[pool(Method::Nat)]);
+    t.hops.mtu = 576;
+    let whole = numbered(udp(C, VIP, &payload(1400)), 7);
+    let mut grown = [&whole[..12], &0x88b5u16.to_be_bytes()[..], &20u16.to_be_bytes()].concat();
+    grown.resize(20, 0xdd);
+    grown.extend(&whole);
+    let (verdict, first) = t.batch(0, &[grown], OUTSIDE).remove(0);
+    assert_eq!(verdict, Verdict::Transmit(INSIDE));
+    let mut sent = vec![first];
+    sent.extend(t.made.drain(..).map(|(_, frame)| frame));
+    let packet = reassembled(&sent).remove(0);
+    assert_eq!((read(&packet, 9).to.as_str(), &packet[42..]), (SERVER, &whole[42..]));
+    assert!(sent.iter().all(|frame| frame[..6] == SERVER_MAC));
+}
+
 #[test]
 fn a_segment_of_a_connection_may_be_fragmented_too() {
     let vip = "10.0.0.100:80";
