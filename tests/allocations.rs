@@ -35,6 +35,33 @@ fn established_packets_allocate_nothing() {
     }
 }
 
+/// First ones, later ones, some too early, pieces of what is too long, and what is forgotten.
+#[test]
+fn fragments_allocate_nothing() {
+    for method in [Method::Nat, Method::Dr] {
+        let mut all = Flows::established(method, 1024);
+        for round in 0..4 {
+            let flows: Vec<u32> = (0..64).map(|n| n % 32).collect();
+            all.fill(&flows, Way::In);
+            // A first fragment of 24 bytes and a last one of 26, of each of 32 flows; the last comes first in odd rounds.
+            all.edit(|n, frame| {
+                let is_last = (n < 32) == (round % 2 == 1);
+                frame[18..20].copy_from_slice(&u16::to_be_bytes(round));
+                let (len, field): (u16, u16) = if is_last { (50, 3) } else { (44, 0x2000) };
+                frame[16..18].copy_from_slice(&len.to_be_bytes());
+                frame[20..22].copy_from_slice(&field.to_be_bytes());
+            });
+            let mut sent = 0;
+            let made = allocations(|| sent = all.process(BATCH));
+            assert_eq!((made, sent), (0, if round % 2 == 1 { 32 } else { 64 }), "{method:?}");
+            let waited = all.engine.outbox().frames().count();
+            assert_eq!(waited, if round % 2 == 1 { 32 } else { 0 });
+            all.engine.outbox().clear();
+        }
+        assert_eq!(allocations(|| while all.engine.expire(all.now) {}), 0);
+    }
+}
+
 #[test]
 fn new_connections_and_their_end_allocate_nothing() {
     for method in [Method::Nat, Method::Dr] {

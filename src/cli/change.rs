@@ -49,8 +49,12 @@ fn assignment(text: &str) -> Result<(String, String), String> {
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
-fn number(value: &str) -> anyhow::Result<u32> {
-    value.parse().map_err(|_| anyhow::anyhow!("`{value}` is not a number from 0 to {}", u32::MAX))
+/// The number that `value` is; a wrong one is a wrong command line.
+fn number(value: &str) -> Result<u32, clap::Error> {
+    value.parse().map_err(|_| {
+        let why = format!("`{value}` is not a number from 0 to {}\n", u32::MAX);
+        clap::Error::raw(clap::error::ErrorKind::ValueValidation, why)
+    })
 }
 
 /// `xvs set`.
@@ -65,7 +69,8 @@ pub fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
             None => Command::SetTunable { name, value: number(value)? },
         })
     };
-    let commands = args.assignments.iter().map(set).collect::<anyhow::Result<Vec<_>>>()?;
+    let commands = args.assignments.iter().map(set).collect::<Result<Vec<_>, clap::Error>>();
+    let commands = commands.unwrap_or_else(|error| error.exit());
     all(&mut args.socket.connect()?, &commands)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -98,7 +103,7 @@ struct Rule {
     /// The mark, 1 to 4294967295
     #[arg(value_parser = mark_number)]
     mark: NonZeroU32,
-    /// tcp or udp
+    /// tcp, udp or sctp
     #[arg(long, short)]
     protocol: Protocol,
     /// Address or network that packets go to

@@ -179,6 +179,10 @@ impl Engine {
             due += 1;
             look_at(director, shard, self.services.load(), id, tick);
         }
+        if self.swept != tick {
+            self.swept = tick;
+            director.fragments.sweep(tick, &director.stats[self.worker]);
+        }
         let sheds = self.shed(now);
         letters == MAX_LETTERS || due == MAX_DUE || steps == 0 || sheds
     }

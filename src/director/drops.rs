@@ -1,5 +1,6 @@
 //! Why a frame was dropped: a closed list, one counter each (see [`stats`](super::stats)).
 
+use crate::packet::fragment::Malformed;
 use crate::packet::icmp::Unrelated;
 use crate::packet::parse::Reject;
 
@@ -40,8 +41,18 @@ drop_reasons! {
     Ipv6 = "ipv6",
     /// A transport protocol that is not forwarded.
     Protocol = "protocol",
-    /// An IP fragment.
+    /// A fragment that fits no datagram: empty, its length no multiple of 8 bytes, or an end that cannot be.
     Fragment = "fragment",
+    /// A first fragment without a whole transport header.
+    FragmentTiny = "fragment_tiny",
+    /// A fragment of a datagram whose fragments overlap.
+    FragmentOverlap = "fragment_overlap",
+    /// A fragment that has been seen already.
+    FragmentDuplicate = "fragment_duplicate",
+    /// A later fragment, and the first did not come within a second.
+    FragmentAlone = "fragment_alone",
+    /// A fragment that had to make room for newer ones: too many wait for their first one, or leave gaps.
+    FragmentsFull = "fragments_full",
     /// An ICMP message that is no error, or one of a type that is not relayed.
     Icmp = "icmp",
     /// An ICMP error whose checksum is wrong.
@@ -87,6 +98,8 @@ drop_reasons! {
     Unresolved = "unresolved",
     /// The transmit ring of the outgoing interface is full.
     TransmitFull = "transmit_full",
+    /// The packet had to be split, or waited as a fragment, and its batch made too many frames, or no frame was free.
+    OutboxFull = "outbox_full",
 }
 
 impl From<Unrelated> for DropReason {
@@ -111,6 +124,16 @@ impl From<Reject> for DropReason {
             Reject::Protocol => DropReason::Protocol,
             Reject::Fragment => DropReason::Fragment,
             Reject::Icmp => DropReason::Icmp,
+        }
+    }
+}
+
+impl From<Malformed> for DropReason {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::Packet(reject) => reject.into(),
+            Malformed::Tiny => DropReason::FragmentTiny,
+            Malformed::Bounds => DropReason::Fragment,
         }
     }
 }

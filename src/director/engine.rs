@@ -19,10 +19,12 @@ use super::forward::hops::{Hop, NextHops, PortId, Route};
 use super::forward::recipe::{Recipe, Rewrite, Way};
 use super::forward::{self};
 use super::open::Begun;
+use super::outbox::Outbox;
 use super::refusal::{Allowance, Refusal};
 use super::server::ServerId;
 use super::service::Protocol;
 use super::services::{Available, Services};
+use super::split::Identifications;
 use super::stats::Stats;
 use super::time::Time;
 use super::{Director, Seat};
@@ -67,6 +69,8 @@ pub enum Verdict {
     Transmit(PortId),
     /// Recycle it; the reason has been counted.
     Drop(DropReason),
+    /// Recycle it: a copy of it waits for what it belongs to, and may come out of the outbox.
+    Keep,
     /// Send it from this interface: the packet was dropped for this counted reason, and the frame has become
     /// the answer to its sender.
     Answer(PortId, DropReason),
@@ -84,7 +88,9 @@ pub struct Engine {
     pub(super) shard: Shard,
     pub(super) shedder: Shedder,
     allowance: Allowance,
-    identification: u16,
+    pub(super) outbox: Outbox,
+    identifications: Identifications,
+    pub(super) swept: u32,
     pub(super) worker: usize,
     looked: ArrayVec<Looked, BATCH>,
 }
@@ -100,8 +106,8 @@ pub(super) struct Work<'a, H> {
     available: &'a Available,
     /// The timeouts have just been changed.
     renews: bool,
-    /// Of the last outer packet.
-    pub(super) identification: &'a mut u16,
+    pub(super) outbox: &'a mut Outbox,
+    pub(super) identifications: &'a mut Identifications,
     pub(super) hops: &'a H,
     pub(super) tick: u32,
     /// What is done against a flood.
@@ -128,7 +134,9 @@ impl Engine {
             mail,
             shedder: Shedder::new(&director.table, worker),
             allowance: Allowance::default(),
-            identification: 0,
+            outbox: Outbox::default(),
+            identifications: Identifications::new(worker, director.stats.len()),
+            swept: 0,
             worker: worker as usize,
             looked: ArrayVec::new(),
             director,
@@ -163,7 +171,7 @@ impl Engine {
         let available = &*services.available;
         // Right after `ipvsadm --set` every packet counts, not only the first of a tick.
         let renews = tick.wrapping_sub(services.timeouts_since) <= 1;
-        let identification = &mut self.identification;
+        let (outbox, identifications) = (&mut self.outbox, &mut self.identifications);
         let level = director.defence.level();
         let tables = level.tcp_tables();
         let mut work = Work {
@@ -173,7 +181,8 @@ impl Engine {
             services,
             available,
             renews,
-            identification,
+            outbox,
+            identifications,
             hops,
             tick,
             level,
@@ -184,6 +193,10 @@ impl Engine {
             let outcome = match &looked.parsed {
                 Ok(parsed) => work.forward(packet, parsed, looked.hash, looked.likely),
                 Err(Reject::Icmp) => work.relay(packet).map_err(Refusal::from),
+                Err(Reject::Fragment) => {
+                    verdicts.push(work.fragment(packet, &mut self.allowance));
+                    continue;
+                }
                 Err(reject) => Err(DropReason::from(*reject).into()),
             };
             verdicts.push(match outcome {
@@ -211,6 +224,11 @@ impl Engine {
         self.shard.rest(&self.director.table);
     }
 
+    /// Frames that the last batch brought about besides its own: to be sent behind it.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
     /// Counts a frame that was to be sent and could not be.
     pub fn count_unsent(&self, reason: DropReason) {
         self.director.stats[self.worker].drop(reason);
@@ -233,9 +251,21 @@ impl<'a, H: NextHops> Work<'a, H> {
             Some((slot, found)) if self.goes_on(slot, found, parsed) => (slot, found, true),
             known => match self.begin(packet, parsed, known)? {
                 Begun::Connection(slot, found) => (slot, found, self.is_counted(slot)),
-                Begun::Sent(port) => return Ok(port),
+                Begun::Sent(port, _) => return Ok(port),
             },
         };
+        self.go_on(packet, parsed, (slot, found), is_counted)
+    }
+
+    /// One packet in its connection, counted as its server's or not.
+    #[inline(always)]
+    pub(super) fn go_on(
+        &mut self,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        (slot, found): (&'a Slot, Found),
+        is_counted: bool,
+    ) -> Result<PortId, Refusal> {
         let direction = found.direction;
         let new_tick = self.note(slot, found, parsed, is_counted);
         let hop = self.next_hop(slot, direction, parsed, packet, new_tick);
@@ -253,7 +283,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     /// True for a packet that just goes on in its connection: a server's, or a client's that is no SYN (nor SCTP's
     /// INIT), while the server is there and not down.
     #[inline(always)]
-    fn goes_on(&self, slot: &Slot, found: Found, parsed: &Parsed) -> bool {
+    pub(super) fn goes_on(&self, slot: &Slot, found: Found, parsed: &Parsed) -> bool {
         (found.direction == Direction::Out || !parsed.flags.has(TcpFlags::SYN))
             && self.available.has(ServerId(slot.server_id()))
     }
@@ -261,7 +291,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     /// Readdresses a packet to its next hop, or says what its sender is told.
     #[inline(always)]
     pub(super) fn send(
-        &self,
+        &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
         direction: Direction,
@@ -269,12 +299,15 @@ impl<'a, H: NextHops> Work<'a, H> {
         recipe: Recipe,
         opposite: impl FnOnce() -> FlowKey,
     ) -> Result<PortId, Refusal> {
-        let hop = way_out.and_then(|hop| forward::check(parsed, &hop).map(|()| hop)).map_err(|reason| {
-            let too_long_for = way_out.map_or(0, |hop| hop.mtu);
-            self.told(reason, direction, packet, parsed, too_long_for)
-        })?;
-        forward::apply(packet.frame(), parsed, recipe, opposite, &hop);
-        Ok(hop.port)
+        match way_out.and_then(|hop| forward::check(parsed, &hop).map(|()| hop)) {
+            Ok(hop) => {
+                forward::apply(packet.frame(), parsed, recipe, opposite, &hop);
+                Ok(hop.port)
+            }
+            Err(reason) => self.send_split(packet, parsed, direction, (way_out, reason), |frame, hop| {
+                forward::apply(frame, parsed, recipe, opposite, hop);
+            }),
+        }
     }
 
     /// The packet's connection, if it has one.

@@ -12,7 +12,8 @@
 //! | [`forward`] | rewrite recipes, next hops |
 //! | [`pe`] | persistence engines: what besides its address tells a client's server |
 //! | [`app`] | helpers of applications that announce connections in their text: FTP |
-//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `stray` what becomes of packets that belong to nothing |
+//! | `fragments`, [`outbox`] | datagrams in fragments; frames made besides those lent |
+//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing |
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
@@ -26,10 +27,13 @@ mod drop_entry;
 pub mod drops;
 pub mod engine;
 pub mod forward;
+mod fragmented;
+mod fragments;
 mod gone;
 pub mod marks;
 pub mod name;
 mod open;
+pub mod outbox;
 pub mod pe;
 mod persistence;
 mod refusal;
@@ -39,6 +43,7 @@ pub mod sched;
 pub mod server;
 pub mod service;
 pub mod services;
+mod split;
 pub mod stats;
 mod stray;
 pub mod switches;
@@ -57,6 +62,7 @@ use self::app::Apps;
 use self::conn::{SlotId, Table};
 use self::defence::{Defence, Level, Room};
 use self::draft::Draft;
+use self::fragments::Fragments;
 use self::pe::Names;
 use self::roster::Roster;
 use self::server::{Counts, MAX_IDS, ServerId};
@@ -94,6 +100,8 @@ pub struct Director {
     pub services: Arc<ArcSwap<Services>>,
     /// What is done against floods.
     pub defence: Defence,
+    /// Datagrams that come in fragments.
+    fragments: Fragments,
     /// To the owner of a timer that has to come up earlier.
     mail: Box<[Sender<SlotId>]>,
 }
@@ -122,6 +130,7 @@ impl Director {
             stats: (0..workers).map(|_| Stats::new(MAX_IDS)).collect(),
             services: Arc::new(ArcSwap::from_pointee(services)),
             defence: Defence::default(),
+            fragments: Fragments::default(),
             mail: mail.into(),
         });
         let seat = |(worker, mail)| Seat { director: director.clone(), worker, mail };

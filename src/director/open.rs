@@ -5,6 +5,7 @@
 //! RST), SCTP with an INIT, UDP with any packet. AH and ESP open nothing: they go with the ISAKMP that went before.
 
 use std::hint::spin_loop;
+use std::net::IpAddr;
 
 use super::close::first_look;
 use super::conn::state::{State, Status};
@@ -12,8 +13,9 @@ use super::conn::{Direction, Found, NewConnection, Refused, Slot, SlotId};
 use super::drops::DropReason;
 use super::engine::{Packet, Work, flow_hash};
 use super::forward::Plan;
-use super::forward::hops::{NextHops, PortId, Route};
+use super::forward::hops::{Hop, NextHops, PortId, Route};
 use super::forward::recipe::{Rewrite, Way};
+use super::fragments;
 use super::name::ServiceKey;
 use super::refusal::{Answer, Refusal};
 use super::sched::{Request, Schedule};
@@ -33,8 +35,8 @@ pub(super) const REMOVAL_SPINS: u32 = 1000;
 pub(super) enum Begun<'a> {
     /// It has a connection, new or old, to be forwarded in.
     Connection(&'a Slot, Found),
-    /// It was readdressed without one, and leaves by this interface.
-    Sent(PortId),
+    /// It was readdressed without one, and leaves by this interface; so do other fragments of it.
+    Sent(PortId, fragments::Fate),
 }
 
 /// What a packet finds its old connection to be.
@@ -87,7 +89,9 @@ impl<'a, H: NextHops> Work<'a, H> {
             }
             _ => match self.begin_outward(packet, parsed) {
                 Some(begun) => begun,
-                None => self.route_on(packet, parsed).map(Begun::Sent),
+                None => self
+                    .route_on(packet, parsed)
+                    .map(|port| Begun::Sent(port, fragments::Fate::Routed(parsed.key))),
             },
         }
     }
@@ -188,7 +192,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         };
         if service.service.one_packet && parsed.key.protocol() == Protocol::Udp as u8 {
             self.director.leave(template);
-            return self.send_alone(packet, parsed, &plan, destination.id).map(Begun::Sent);
+            return self.send_alone(packet, parsed, &plan, destination.id);
         }
         let mut new = self.connection(packet, parsed, plan, destination.id, template);
         new.aside = self.helper(&parsed.key, destination).inspect_err(|_| self.director.leave(template))?;
@@ -203,20 +207,28 @@ impl<'a, H: NextHops> Work<'a, H> {
         parsed: &Parsed,
         plan: &Plan,
         id: ServerId,
-    ) -> Result<PortId, Refusal> {
+    ) -> Result<Begun<'a>, Refusal> {
         self.stats.connection(id);
         self.stats.packet_in(id, parsed.ip_len);
-        let server = plan.reply_key.source().ip().to_canonical();
-        let hop = match self.way(server, parsed).route {
+        let (recipe, reply_key) = (plan.client, plan.reply_key);
+        let server = reply_key.source().ip().to_canonical();
+        let hop = self.hop_to(server, parsed);
+        let port = if recipe.rewrite == Rewrite::Wrap {
+            let source = self.hops.source(server, flow_hash(parsed));
+            self.wrap(packet, parsed, hop, id, source.map(|source| (source, server)))?
+        } else {
+            self.send(packet, parsed, Direction::In, hop, recipe, || reply_key)?
+        };
+        Ok(Begun::Sent(port, fragments::Fate::Alone { client: parsed.key, recipe, reply_key, id }))
+    }
+
+    /// The next hop of a packet without a connection.
+    pub(super) fn hop_to(&self, destination: IpAddr, parsed: &Parsed) -> Result<Hop, DropReason> {
+        match self.way(destination, parsed).route {
             Route::Via(hop) => self.hops.hop(hop).ok_or(DropReason::Unresolved),
             Route::Unknown => Err(DropReason::Unresolved),
             Route::Unreachable => Err(DropReason::NoRoute),
-        };
-        if plan.client.rewrite == Rewrite::Wrap {
-            let source = self.hops.source(server, flow_hash(parsed));
-            return self.wrap(packet, parsed, hop, id, source.map(|source| (source, server)));
         }
-        self.send(packet, parsed, Direction::In, hop, plan.client, || plan.reply_key)
     }
 
     /// A connection that begins with this packet.

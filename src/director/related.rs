@@ -94,7 +94,7 @@ impl<H: NextHops> Work<'_, H> {
     }
 
     /// An error about what somebody sent to a NAT server itself is routed on, as that was; any other is the host's.
-    fn relay_no_further(&self, packet: &mut Packet<'_>, error: &Related) -> Result<PortId, DropReason> {
+    fn relay_no_further(&mut self, packet: &mut Packet<'_>, error: &Related) -> Result<PortId, DropReason> {
         let key = &error.parsed.key;
         if !self.services.is_nat_server(key.protocol(), key.source()) {
             return Err(DropReason::IcmpUnrelated);

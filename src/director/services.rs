@@ -5,6 +5,7 @@
 //! with the one before.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -140,6 +141,8 @@ pub struct Services {
     pub(super) servers: usize,
     /// Servers whose packets come through the director, and in how many services each is.
     pub(super) nat_servers: Arc<HashMap<Endpoint, u32, RandomState>>,
+    /// Their addresses, and how many of them have each.
+    nat_addresses: Arc<HashMap<IpAddr, u32, RandomState>>,
     /// Servers that are in their services and not down.
     pub(super) available: Arc<Available>,
     /// What is between the director and a server, by the server's number; nothing where no tunnel was yet.
@@ -166,6 +169,7 @@ impl Default for Services {
             list: IndexMap::default(),
             servers: 0,
             nat_servers: Arc::default(),
+            nat_addresses: Arc::default(),
             available: Arc::new(Available([0; Available::WORDS])),
             tunnels: Arc::default(),
             terms: AllTerms::default(),
@@ -230,6 +234,11 @@ impl Services {
     /// True if this is a NAT server's address and port, not only its address.
     pub(super) fn is_nat_server_at(&self, protocol: u8, address: SocketAddr) -> bool {
         Protocol::from_number(protocol).is_some_and(|p| self.nat_servers.contains_key(&(p, address)))
+    }
+
+    /// True for an address of a server whose packets come through the director, whatever their protocol and port.
+    pub fn is_nat_address(&self, address: IpAddr) -> bool {
+        self.nat_addresses.contains_key(&address)
     }
 
     /// True if this server is in its service, and not down.
@@ -316,11 +325,17 @@ impl Services {
         }
         let counts = Arc::make_mut(&mut self.nat_servers);
         for endpoint in reply_endpoints(*service, server.address) {
-            let count = counts.entry(endpoint).or_default();
-            *count = if is_in { *count + 1 } else { count.saturating_sub(1) };
-            if *count == 0 {
-                counts.remove(&endpoint);
-            }
+            count(counts, endpoint, is_in);
         }
+        count(Arc::make_mut(&mut self.nat_addresses), server.address.ip(), is_in);
+    }
+}
+
+/// One more of `what`, or one less.
+fn count<T: Copy + Eq + Hash>(counts: &mut HashMap<T, u32, RandomState>, what: T, is_in: bool) {
+    let count = counts.entry(what).or_default();
+    *count = if is_in { *count + 1 } else { count.saturating_sub(1) };
+    if *count == 0 {
+        counts.remove(&what);
     }
 }

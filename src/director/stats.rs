@@ -141,6 +141,20 @@ impl Stats {
         }
     }
 
+    /// Counts bytes from a client that belong to a packet that is counted: those of its later fragments.
+    pub fn more_in(&self, id: ServerId, bytes: u16) {
+        if let Some(cell) = self.servers.get(id.0 as usize) {
+            cell.in_bytes.add(u64::from(bytes));
+        }
+    }
+
+    /// As [`more_in`](Self::more_in), from a server.
+    pub fn more_out(&self, id: ServerId, bytes: u16) {
+        if let Some(cell) = self.servers.get(id.0 as usize) {
+            cell.out_bytes.add(u64::from(bytes));
+        }
+    }
+
     /// Counts a dropped frame.
     pub fn drop(&self, reason: DropReason) {
         self.drops[reason as usize].add(1);

@@ -8,8 +8,7 @@
 use super::conn::Direction;
 use super::drops::DropReason;
 use super::engine::{Packet, Work};
-use super::forward;
-use super::forward::hops::{NextHops, PortId, Route};
+use super::forward::hops::{NextHops, PortId};
 use super::forward::recipe::{Recipe, Rewrite};
 use super::refusal::Refusal;
 use crate::packet::answer::IcmpError;
@@ -17,16 +16,23 @@ use crate::packet::checksum::Delta;
 use crate::packet::parse::{Parsed, TcpFlags};
 
 /// What a router does: count the TTL down, readdress the frame.
-const ROUTE: Recipe = Recipe { rewrite: Rewrite::None, l3: Delta::TTL_MINUS_ONE, l4: Delta(0) };
+pub(super) const ROUTE: Recipe = Recipe { rewrite: Rewrite::None, l3: Delta::TTL_MINUS_ONE, l4: Delta(0) };
 
 impl<H: NextHops> Work<'_, H> {
     /// Routes the packet on if it is a NAT server's; everybody else is told that nobody listens.
     #[cold]
-    pub(super) fn route_on(&self, packet: &mut Packet<'_>, parsed: &Parsed) -> Result<PortId, Refusal> {
+    pub(super) fn route_on(&mut self, packet: &mut Packet<'_>, parsed: &Parsed) -> Result<PortId, Refusal> {
         let key = &parsed.key;
         if !self.services.is_nat_server(key.protocol(), key.source()) {
             return Err(DropReason::NoService.as_by_the_host(parsed));
         }
+        self.route(packet, parsed)
+    }
+
+    /// Routes the packet on.
+    #[cold]
+    pub(super) fn route(&mut self, packet: &mut Packet<'_>, parsed: &Parsed) -> Result<PortId, Refusal> {
+        let key = &parsed.key;
         self.stats.stray();
         let tells = self.services.tunables.nat_icmp_send > 0 && !parsed.flags.has(TcpFlags::RST);
         if tells && self.services.is_nat_server_at(key.protocol(), key.source()) {
@@ -36,16 +42,9 @@ impl<H: NextHops> Work<'_, H> {
     }
 
     /// Routes the packet to where it goes by itself.
-    pub(super) fn pass_on(&self, packet: &mut Packet<'_>, parsed: &Parsed) -> Result<PortId, Refusal> {
+    pub(super) fn pass_on(&mut self, packet: &mut Packet<'_>, parsed: &Parsed) -> Result<PortId, Refusal> {
         let key = &parsed.key;
-        let told = |packet, reason, mtu| self.told(reason, Direction::Out, packet, parsed, mtu);
-        let hop = match self.way(key.destination().ip(), parsed).route {
-            Route::Via(id) => self.hops.hop(id).ok_or(DropReason::Unresolved)?,
-            Route::Unknown => return Err(DropReason::Unresolved.into()),
-            Route::Unreachable => return Err(told(packet, DropReason::NoRoute, 0)),
-        };
-        forward::check(parsed, &hop).map_err(|reason| told(packet, reason, hop.mtu))?;
-        forward::apply(packet.frame(), parsed, ROUTE, || *key, &hop);
-        Ok(hop.port)
+        let hop = self.hop_to(key.destination().ip(), parsed);
+        self.send(packet, parsed, Direction::Out, hop, ROUTE, || *key)
     }
 }

@@ -13,11 +13,14 @@ use super::engine::{Packet, Work};
 use super::forward::hops::{Hop, NextHops, PortId};
 use super::refusal::Refusal;
 use super::server::ServerId;
+use crate::packet::answer::must_not_fragment;
 use crate::packet::checksum::Delta;
 use crate::packet::edit;
 use crate::packet::encap::{Outer, encapsulate};
 use crate::packet::parse::Parsed;
 
+/// Bytes of an outer IPv4 header.
+const IPV4_LEN: usize = 20;
 /// Least MTU that a tunnel may leave, by the family of the outer packet (`__ip_vs_get_out_rt`).
 const LEAST_MTU_V4: u16 = 68;
 const LEAST_MTU_V6: u16 = 1280;
@@ -46,23 +49,30 @@ impl<H: NextHops> Work<'_, H> {
         ends: Option<(IpAddr, IpAddr)>,
     ) -> Result<PortId, Refusal> {
         let tunnel = self.services.tunnel(id);
+        let may_split = self.services.tunables.pmtu_disc == 0;
         let mut mtu = 0;
         let fits = way_out.and_then(|hop| {
             let (source, destination) = ends.ok_or(DropReason::NoTunnel)?;
             let is_v4 = destination.is_ipv4();
             let overhead = tunnel.overhead(is_v4);
+            let len = overhead + usize::from(parsed.ip_len);
             mtu = hop.mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX));
             if parsed.ttl <= 1 {
                 Err(DropReason::TtlExpired)
             } else if mtu < if is_v4 { LEAST_MTU_V4 } else { LEAST_MTU_V6 } {
                 Err(DropReason::NoTunnel)
-            } else if parsed.ip_len > mtu {
-                Err(DropReason::TooBig)
+            } else if parsed.ip_len <= mtu {
+                Ok((hop, overhead, source, destination, None))
+            } else if is_v4 && (may_split || !must_not_fragment(packet.frame(), parsed)) {
+                // The outer packet is split then, like any that is too long.
+                let start = edit::ethernet_len(hop.vlan);
+                let pieces = self.pieces(start, IPV4_LEN, len - IPV4_LEN, hop.mtu)?;
+                Ok((hop, overhead, source, destination, Some(pieces)))
             } else {
-                Ok((hop, overhead, source, destination))
+                Err(DropReason::TooBig)
             }
         });
-        let (hop, overhead, source, destination) =
+        let (hop, overhead, source, destination, pieces) =
             fits.map_err(|reason| self.told(reason, Direction::In, packet, parsed, mtu))?;
 
         let inner = edit::ethernet_len(hop.vlan) + overhead;
@@ -75,18 +85,20 @@ impl<H: NextHops> Work<'_, H> {
         }
         let moved = Parsed { l3: inner, ..*parsed };
         edit::decrement_ttl(packet.room, &moved, Delta::TTL_MINUS_ONE);
-        *self.identification = self.identification.wrapping_add(1);
         let outer = Outer {
             tunnel,
             source,
             destination,
-            copies_df: self.services.tunables.pmtu_disc > 0,
-            identification: *self.identification,
+            copies_df: !may_split,
+            identification: self.identifications.next(),
             flow_hash: parsed.key.ports() ^ parsed.key.source_bits(),
         };
         encapsulate(packet.room, inner, len, &outer).ok_or(DropReason::NoTunnel)?;
         edit::set_ethernet(packet.room, hop.dst_mac, hop.src_mac, hop.vlan, destination.is_ipv4());
         packet.len = inner + len;
-        Ok(hop.port)
+        match pieces {
+            Some(pieces) => self.send_pieces(packet, pieces, hop.port),
+            None => Ok(hop.port),
+        }
     }
 }

@@ -63,9 +63,7 @@ pub fn decrement_ttl(frame: &mut [u8], parsed: &Parsed, delta: Delta) {
 /// where it is an Internet checksum. AH and ESP get the addresses only. The IP header checksum is left to [`decrement_ttl`], which follows in every path.
 #[inline]
 pub fn set_tuple_v4(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey, delta: Delta) {
-    if let Some(field) = frame.get_mut(parsed.l3 + ADDRESSES..).and_then(|p| p.first_chunk_mut::<8>()) {
-        *field = tuple.v4_addresses().to_be_bytes();
-    }
+    set_addresses_v4(frame, parsed, tuple);
     if parsed.is_ipsec() {
         return;
     }
@@ -92,6 +90,14 @@ fn update_sctp(transport: &mut [u8], parsed: &Parsed, tuple: &FlowKey) {
         for (byte, difference) in sum.iter_mut().zip(sctp::port_difference(old, new, len)) {
             *byte ^= difference;
         }
+    }
+}
+
+/// Writes the addresses of `tuple` alone over an IPv4 packet's own: what a fragment gets that has no transport header.
+#[inline]
+pub fn set_addresses_v4(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey) {
+    if let Some(field) = frame.get_mut(parsed.l3 + ADDRESSES..).and_then(|p| p.first_chunk_mut::<8>()) {
+        *field = tuple.v4_addresses().to_be_bytes();
     }
 }
 

@@ -8,6 +8,7 @@ pub mod checksum;
 pub mod edit;
 pub mod encap;
 pub mod flow;
+pub mod fragment;
 pub mod icmp;
 pub mod parse;
 pub mod room;

@@ -182,14 +182,7 @@ fn destination(ip: &Ipv4HeaderSlice<'_>) -> u32 {
 /// The IPv4 packet in the frame that begins at `start`, if it is whole and no fragment.
 #[inline(always)]
 pub(super) fn ipv4(frame: &[u8], start: usize) -> Result<Ipv4<'_>, Reject> {
-    let ethernet = Ethernet2HeaderSlice::from_slice(rest(frame, start)).map_err(|_| Reject::Truncated)?;
-    let (mut kind, mut l3, mut vlan) = (ethernet.ether_type(), start + ethernet.slice().len(), None);
-    if kind == EtherType::VLAN_TAGGED_FRAME || kind == EtherType::PROVIDER_BRIDGING {
-        let tag = SingleVlanHeaderSlice::from_slice(rest(frame, l3)).map_err(|_| Reject::Truncated)?;
-        // Id 0 is a priority and no VLAN (IEEE 802.1Q, 9.6).
-        (kind, vlan) = (tag.ether_type(), Some(tag.vlan_identifier().value()).filter(|&id| id != 0));
-        l3 += tag.slice().len();
-    }
+    let (kind, l3, vlan) = link(frame, start)?;
     match kind {
         EtherType::IPV4 => {}
         EtherType::IPV6 => return Err(Reject::Ipv6),
@@ -220,6 +213,20 @@ pub(super) fn ipv4(frame: &[u8], start: usize) -> Result<Ipv4<'_>, Reject> {
 #[inline]
 fn is_ipsec(protocol: IpNumber) -> bool {
     matches!(protocol, IpNumber::AUTHENTICATION_HEADER | IpNumber::ENCAPSULATING_SECURITY_PAYLOAD)
+}
+
+/// What follows the Ethernet header at `start` and its VLAN tag, where that begins, and the tag's id.
+#[inline(always)]
+pub(super) fn link(frame: &[u8], start: usize) -> Result<(EtherType, usize, Option<u16>), Reject> {
+    let ethernet = Ethernet2HeaderSlice::from_slice(rest(frame, start)).map_err(|_| Reject::Truncated)?;
+    let (mut kind, mut l3, mut vlan) = (ethernet.ether_type(), start + ethernet.slice().len(), None);
+    if kind == EtherType::VLAN_TAGGED_FRAME || kind == EtherType::PROVIDER_BRIDGING {
+        let tag = SingleVlanHeaderSlice::from_slice(rest(frame, l3)).map_err(|_| Reject::Truncated)?;
+        // Id 0 is a priority and no VLAN (IEEE 802.1Q, 9.6).
+        (kind, vlan) = (tag.ether_type(), Some(tag.vlan_identifier().value()).filter(|&id| id != 0));
+        l3 += tag.slice().len();
+    }
+    Ok((kind, l3, vlan))
 }
 
 fn rest(frame: &[u8], from: usize) -> &[u8] {

@@ -45,6 +45,8 @@ counters! {
         tx_packets,
         /// Bytes accepted for transmission, without FCS.
         tx_bytes,
+        /// Frames of those transmitted that the engine has made besides those received.
+        tx_made,
         /// Batches received.
         batches,
         /// Received frames that were not transmitted.

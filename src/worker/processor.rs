@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::director::drops::DropReason;
 use crate::director::engine::{Batch, Engine, Verdicts};
 use crate::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
+use crate::director::outbox::Outbox;
 use crate::director::time::Time;
 
 /// Turns batches of frames into verdicts.
@@ -20,6 +21,14 @@ pub trait Processor {
 
     /// A frame that was to be transmitted was dropped, since the transmit ring was full.
     fn unsent(&mut self) {}
+
+    /// Frames made besides those of the last batch, if any are ever made; asked after each batch.
+    fn outbox(&mut self) -> Option<&mut Outbox> {
+        None
+    }
+
+    /// So many frames of the outbox were dropped, since no frame of packet memory was free for them.
+    fn without_frame(&mut self, _count: usize) {}
 }
 
 impl Processor for Engine {
@@ -37,6 +46,14 @@ impl Processor for Engine {
 
     fn unsent(&mut self) {
         self.count_unsent(DropReason::TransmitFull);
+    }
+
+    fn outbox(&mut self) -> Option<&mut Outbox> {
+        Some(Engine::outbox(self))
+    }
+
+    fn without_frame(&mut self, count: usize) {
+        (0..count).for_each(|_| self.count_unsent(DropReason::OutboxFull));
     }
 }
 

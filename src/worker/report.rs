@@ -25,12 +25,12 @@ pub struct WorkerReport {
 }
 
 impl WorkerReport {
-    /// Whether every frame of the UMEM is accounted for, and every frame received was transmitted or recycled.
+    /// Whether every frame of the UMEM is accounted for, and every frame received or made was transmitted or recycled.
     pub fn is_conserved(&self) -> bool {
         let sum = |of: fn(&PortTally) -> u64| self.ports.iter().map(of).sum::<u64>();
         self.census.is_conserved()
             && self.census.held == 0
-            && sum(|port| port.rx_packets) == sum(|port| port.tx_packets) + sum(|port| port.recycled)
+            && sum(|port| port.rx_packets + port.tx_made) == sum(|port| port.tx_packets + port.recycled)
     }
 }
 
@@ -69,7 +69,9 @@ mod tests {
         };
         assert!(report.is_conserved());
         assert!(report.to_string().ends_with("frames conserved"), "{report}");
-        report.ports[1].tx_packets = 3;
+        report.ports[1] = PortTally { tx_packets: 6, tx_made: 2, ..Default::default() };
+        assert!(report.is_conserved());
+        report.ports[1] = PortTally { tx_packets: 3, ..Default::default() };
         assert!(!report.is_conserved());
         assert!(report.to_string().contains("NOT CONSERVED"), "{report}");
     }

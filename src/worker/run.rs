@@ -14,9 +14,11 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::director::engine::{self, Batch, Packet, Verdict, Verdicts};
 use crate::director::forward::hops::{NextHops, PortId};
+use crate::director::outbox::FRAME_MAX;
 use crate::director::time::Time;
 use crate::xdp::error::XdpError;
 use crate::xdp::frame::{self, Frames};
+use crate::xdp::options::CHUNK_LENS;
 use crate::xdp::socket::PortSocket;
 use crate::xdp::umem::Umem;
 
@@ -27,6 +29,7 @@ use super::processor::Processor;
 use super::report::WorkerReport;
 use super::spawn::WorkerSetup;
 
+const _: () = assert!(CHUNK_LENS[1] as usize <= FRAME_MAX, "a frame of any chunk fits the outbox");
 const _: () = assert!(engine::BATCH == frame::BATCH, "a batch received is a batch processed");
 
 /// How often the kernel's own counters are read and the sockets are asked whether they still stand.
@@ -111,6 +114,7 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
                 work = true;
                 self.process(port, time);
                 self.hand_on(port);
+                self.send_outbox();
             }
         }
         for (port, tally) in self.ports.iter_mut().zip(&mut self.tallies) {
@@ -167,7 +171,7 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
         let mut recycled = 0;
         for (frame, verdict) in self.frames.drain(..).zip(self.verdicts.drain(..)) {
             let dropped = match verdict {
-                Verdict::Drop(_) => frame,
+                Verdict::Drop(_) | Verdict::Keep => frame,
                 Verdict::Transmit(out) | Verdict::Answer(out, _) => {
                     let tally = &mut self.tallies[usize::from(out)];
                     let len = frame.len() as u64;
@@ -189,6 +193,46 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
             recycled += 1;
         }
         self.tallies[received_at].recycled += recycled;
+    }
+
+    /// Transmits what the processor has made besides the frames it was lent.
+    fn send_outbox(&mut self) {
+        let Some(outbox) = self.processor.outbox() else { return };
+        let (mut unsent, mut without_frame) = (0, 0);
+        for (out, bytes) in outbox.frames() {
+            let out = usize::from(out);
+            let Some(mut frame) = self.umem.take() else {
+                without_frame += 1;
+                continue;
+            };
+            let room = self.umem.room(&mut frame);
+            let Some(room) = room.get_mut(..bytes.len()) else {
+                // Longer than a chunk: the processor splits what is longer than an MTU, and an MTU fits a chunk.
+                self.umem.recycle(frame);
+                without_frame += 1;
+                continue;
+            };
+            room.copy_from_slice(bytes);
+            frame.set_len(bytes.len());
+            let tally = &mut self.tallies[out];
+            match self.ports[out].transmit(&mut self.umem, frame) {
+                Ok(()) => {
+                    tally.tx_packets += 1;
+                    tally.tx_made += 1;
+                    tally.tx_bytes += bytes.len() as u64;
+                }
+                Err(frame) => {
+                    tally.transmit_full += 1;
+                    unsent += 1;
+                    self.umem.recycle(frame);
+                }
+            }
+        }
+        outbox.clear();
+        (0..unsent).for_each(|_| self.processor.unsent());
+        if without_frame > 0 {
+            self.processor.without_frame(without_frame);
+        }
     }
 
     /// Waits for a frame at any interface, for a bounded time.

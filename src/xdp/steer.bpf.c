@@ -6,7 +6,7 @@
  *             source is a NAT server, destination is not this host         (nat_return)
  *             AH or ESP, where ISAKMP between the same two would be        (these)
  *             in a range: protocol, networks and ports                     (service_range)
- *             fragment to a VIP                                            (fragment)
+ *             fragment to a VIP, or from a NAT server and not to this host (fragment)
  *             ICMP error about a packet whose answer would be ours         (icmp_error)
  *   not ours  everything else: ARP, ND, ping, ssh, VRRP, routing protocols, replies to health checks, and
  *             whatever is truncated or malformed: the kernel stays the host's stack and the judge of errors
@@ -129,6 +129,7 @@ struct port {
 
 KEY_MAP(services, struct service, MAX_SERVICES);
 KEY_MAP(nat_servers, __u32, MAX_NAT_SERVERS);
+KEY_MAP(nat_addresses, __u32, MAX_NAT_SERVERS); /* of nat_servers, without protocol and port */
 KEY_MAP(vips, __u32, MAX_VIPS);
 KEY_MAP(host_addresses, __u32, MAX_HOST_ADDRESSES);
 
@@ -242,11 +243,17 @@ INLINE int is_vip(struct packet *packet)
 /*
  * A fragment after the first has no ports, so all fragments of a datagram go the same way: by address. Only
  * those of protocols that can be a service: a large ping to the VIP stays the kernel's. By address alone a NAT
- * server's replies cannot be told from its other traffic, so its fragments are the kernel's, the first too.
+ * server's replies cannot be told from its other traffic: user space routes on what is nobody's.
  */
 INLINE enum outcome judge_fragment(struct packet *packet, __u8 protocol)
 {
-	return is_balanced(protocol) && is_vip(packet) ? OUTCOME_FRAGMENT : OUTCOME_PASS_NOT_OURS;
+	if (!is_balanced(protocol))
+		return OUTCOME_PASS_NOT_OURS;
+	if (is_vip(packet))
+		return OUTCOME_FRAGMENT;
+	if (!map_lookup(&nat_addresses, &packet->source))
+		return OUTCOME_PASS_NOT_OURS;
+	return map_lookup(&host_addresses, &packet->destination) ? OUTCOME_PASS_HOST : OUTCOME_FRAGMENT;
 }
 
 INLINE int is_icmp_error(__u8 family, __u8 type)

@@ -1,7 +1,7 @@
 //! UMEM, sockets and the worker's loop on real AF_XDP sockets, on veth pairs in namespaces of their own.
 
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use nix::sys::time::TimeValLike;
 use xvs::director::drops::DropReason;
 use xvs::director::engine::{Batch, Verdict, Verdicts};
 use xvs::director::forward::hops::NextHops;
+use xvs::director::outbox::Outbox;
 use xvs::director::time::Time;
 use xvs::worker::processor::NoHops;
 use xvs::worker::{Clock, Processor, Worker, WorkerOptions, WorkerSetup, spawn};
@@ -46,10 +47,13 @@ const LONG: Duration = Duration::from_secs(10);
 
 type Opened = (Umem, Vec<PortSocket>);
 
-/// Sends everything out of the other port, longer by one byte; drops frames that begin with 0xff.
+/// Sends everything out of the other port, longer by one byte; drops frames that begin with 0xff; makes a copy of those
+/// that begin with 0xfe.
 #[derive(Default)]
 struct Cross {
     cpu_at_rest: Arc<Mutex<Vec<Duration>>>,
+    made: Outbox,
+    without_frame: Arc<AtomicUsize>,
 }
 
 impl Processor for Cross {
@@ -64,6 +68,13 @@ impl Processor for Cross {
         for packet in batch {
             packet.room[packet.len] = 0xc5;
             packet.len += 1;
+            if packet.room[0] == 0xfe {
+                let (len, frame) = (packet.len, &packet.room);
+                assert!(self.made.write(packet.port ^ 1, |to| {
+                    to[..len].copy_from_slice(&frame[..len]);
+                    Some(len)
+                }));
+            }
             verdicts.push(if packet.room[0] == 0xff {
                 Verdict::Drop(DropReason::NotIp)
             } else {
@@ -80,6 +91,14 @@ impl Processor for Cross {
         let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
         let us = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
         self.cpu_at_rest.lock().unwrap().push(Duration::from_micros(us.try_into().unwrap()));
+    }
+
+    fn outbox(&mut self) -> Option<&mut Outbox> {
+        Some(&mut self.made)
+    }
+
+    fn without_frame(&mut self, count: usize) {
+        self.without_frame.fetch_add(count, Ordering::Relaxed);
     }
 }
 
@@ -251,6 +270,76 @@ fn a_worker_told_to_stop_first_forwards_what_has_arrived() {
 }
 
 #[test]
+fn frames_that_the_processor_makes_follow_their_batch_and_none_is_lost() {
+    let options = SocketOptions { ring_len: 512, ..SMALL };
+    let pair = Pair::new();
+    let (mut umem, mut ports) = pair.outer(|| open(&["out0", "out1"], 0, &options)).unwrap();
+    let inside = pair.inner(|| open(&["in0", "in1"], 0, &options)).unwrap();
+    let _outer = attach(|act| pair.outer(act), "out1", [&ports[1]]);
+    let _inner = attach(|act| pair.inner(act), "in0", [&inside.1[0]]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let worker = work(0, inside, &stop, Cross::default(), WorkerOptions::default());
+    for round in 0..20 {
+        let sent: Vec<Vec<u8>> = (0..50)
+            .map(|n| {
+                let mut bytes = packet(round * 50 + n);
+                bytes[0] = 0xfe;
+                bytes
+            })
+            .collect();
+        for bytes in &sent {
+            send(&mut umem, &mut ports[0], bytes);
+        }
+        flush(&mut umem, &mut ports[0]);
+        let mut arrived = collect(&mut umem, &mut ports[1], 100);
+        assert_eq!(arrived.len(), 100, "each and its copy");
+        arrived.sort();
+        let mut expected: Vec<Vec<u8>> = sent.iter().map(|bytes| [&bytes[..], &[0xc5]].concat()).collect();
+        expected.sort();
+        assert!(arrived.chunks(2).zip(&expected).all(|(two, one)| two[0] == *one && two[1] == *one));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let report = worker.join();
+    assert!(report.failure.is_none() && report.is_conserved(), "{report}: {report:?}");
+    assert_eq!((report.ports[0].rx_packets, report.ports[1].tx_packets), (1000, 2000));
+}
+
+/// With no frame free, or the ring full, what was made is dropped and counted; every frame stays where it belongs.
+#[test]
+fn frames_that_the_processor_makes_are_dropped_and_counted_without_room() {
+    let sender = SocketOptions { ring_len: 512, ..SMALL };
+    let pair = Pair::new();
+    let (mut umem, mut ports) = pair.outer(|| open(&["out0", "out1"], 0, &sender)).unwrap();
+    let inside = pair.inner(|| open(&["in0", "in1"], 0, &SMALL)).unwrap();
+    let _inner = attach(|act| pair.inner(act), "in0", [&inside.1[0]]);
+    pair.inner(|| run("ip link set in1 down"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let processor = Cross::default();
+    let without_frame = Arc::clone(&processor.without_frame);
+    let worker = work(0, inside, &stop, processor, WorkerOptions::default());
+    let counters = worker.counters();
+    for burst in 0..10u32 {
+        for number in 0..40 {
+            let mut bytes = packet(number);
+            bytes[0] = 0xfe;
+            send(&mut umem, &mut ports[0], &bytes);
+        }
+        flush(&mut umem, &mut ports[0]);
+        let start = Instant::now();
+        while counters.ports[0].read().rx_packets < u64::from(burst + 1) * 40 {
+            assert!(start.elapsed() < LONG, "{:?}", counters.ports[0].read());
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let report = worker.join();
+    assert!(report.is_conserved(), "{report}: {report:?}");
+    let out = &report.ports[1];
+    let lost = out.transmit_full + without_frame.load(Ordering::Relaxed) as u64;
+    assert_eq!((out.tx_packets, out.tx_packets + lost), (64, 800), "{out:?}");
+}
+
+#[test]
 fn a_full_transmit_ring_drops_and_counts_and_sends_the_rest_when_it_can() {
     let sender = SocketOptions { ring_len: 512, ..SMALL };
     let pair = Pair::new();
@@ -316,7 +405,13 @@ fn an_idle_worker_uses_less_than_two_percent_of_a_core() {
     let inside = pair.inner(|| open(&["in0", "in1"], 0, &SMALL)).unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let cpu = Arc::new(Mutex::new(Vec::new()));
-    let worker = work(0, inside, &stop, Cross { cpu_at_rest: Arc::clone(&cpu) }, WorkerOptions::default());
+    let worker = work(
+        0,
+        inside,
+        &stop,
+        Cross { cpu_at_rest: Arc::clone(&cpu), ..Cross::default() },
+        WorkerOptions::default(),
+    );
     thread::sleep(Duration::from_secs(2));
     stop.store(true, Ordering::Relaxed);
     let report = worker.join();

@@ -87,7 +87,7 @@ async fn accept(listener: TcpListener, manners: Arc<impl Manners>) {
 }
 
 async fn answer_datagrams(socket: UdpSocket, manners: Arc<impl Manners>) {
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; 65_536];
     while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
         let _ = socket.send_to(&manners.answer(&buffer[..len]), from).await;
     }

@@ -166,6 +166,7 @@ impl Talk {
         match self.table.batch(worker, &[frame], port).remove(0) {
             (Verdict::Transmit(_), frame) => Ok(frame),
             (Verdict::Drop(reason) | Verdict::Answer(_, reason), _) => Err(reason),
+            (Verdict::Keep, _) => panic!("no fragment"),
         }
     }
 

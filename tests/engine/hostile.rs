@@ -88,12 +88,15 @@ proptest! {
     ) {
         let mut t = Table::new(&services());
         let verdicts = t.batch(worker, &frames, OUTSIDE);
-        let dropped = verdicts.iter().filter(|(v, _)| !matches!(v, Verdict::Transmit(_))).count() as u64;
+        let is_dropped = |v: &Verdict| matches!(v, Verdict::Drop(_) | Verdict::Answer(..));
+        let dropped = verdicts.iter().filter(|(v, _)| is_dropped(v)).count() as u64;
         prop_assert_eq!(t.director.drops().iter().map(|(_, n)| n).sum::<u64>(), dropped);
         for ((verdict, after), before) in verdicts.iter().zip(&frames) {
             match verdict {
                 Verdict::Transmit(_) => prop_assert_eq!(after.len(), before.len()),
-                Verdict::Drop(_) => prop_assert_eq!(after, before, "a dropped frame is left alone"),
+                Verdict::Drop(_) | Verdict::Keep => {
+                    prop_assert_eq!(after, before, "a dropped frame is left alone");
+                }
                 Verdict::Answer(..) => drop(read_answer(after)),
             }
         }

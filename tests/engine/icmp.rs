@@ -78,6 +78,7 @@ fn told((verdict, frame): (Verdict, Vec<u8>)) -> Result<Told, DropReason> {
         Verdict::Transmit(port) => port,
         Verdict::Drop(reason) => return Err(reason),
         Verdict::Answer(..) => panic!("an error about an error"),
+        Verdict::Keep => panic!("no fragment"),
     };
     let sliced = SlicedPacket::from_ethernet(&frame).unwrap();
     let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!("{sliced:?}") };
@@ -346,6 +347,7 @@ proptest! {
                 prop_assert_eq!(dropped(&t), before + 1);
             }
             Verdict::Answer(..) => prop_assert_ne!(frame[23], 1, "an error about an error"),
+            Verdict::Keep => prop_assert!(false, "no fragment"),
         }
     }
 }

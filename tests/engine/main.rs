@@ -3,6 +3,7 @@
 
 mod answers;
 mod defence;
+mod fragments;
 mod ftp;
 mod hostile;
 mod icmp;

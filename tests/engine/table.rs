@@ -250,6 +250,8 @@ pub struct Table {
     pub engines: Vec<Engine>,
     pub hops: Hops,
     pub now: Time,
+    /// Frames out of the outboxes, by interface.
+    pub made: Vec<(PortId, Vec<u8>)>,
 }
 
 impl Table {
@@ -262,7 +264,8 @@ impl Table {
         let (director, seats) = Director::new(size, (1, 2), Services::default()).unwrap();
         let engines = seats.into_iter().map(Engine::new).collect();
         let roster = Roster::default();
-        let mut table = Self { director, roster, engines, hops: Hops::new(), now: Time::from_secs(1000) };
+        let (hops, now) = (Hops::new(), Time::from_secs(1000));
+        let mut table = Self { director, roster, engines, hops, now, made: Vec::new() };
         table.change(|draft| draft.replace(services));
         table
     }
@@ -325,6 +328,9 @@ impl Table {
             rooms.iter_mut().zip(&lens).map(|(room, &len)| Packet { room, len, port }).collect();
         let mut verdicts = Verdicts::new();
         self.engines[worker].process(&mut batch, &self.hops, self.now, &mut verdicts);
+        let outbox = self.engines[worker].outbox();
+        self.made.extend(outbox.frames().map(|(port, frame)| (port, frame.to_vec())));
+        outbox.clear();
         let lens: Vec<usize> = batch.iter().map(|p| p.len).collect();
         drop(batch);
         assert_eq!(verdicts.len(), frames.len(), "a verdict for each frame");
@@ -340,6 +346,7 @@ impl Table {
         match verdict {
             Verdict::Transmit(port) => Ok(read(&frame, port)),
             Verdict::Drop(reason) | Verdict::Answer(_, reason) => Err(reason),
+            Verdict::Keep => panic!("a fragment"),
         }
     }
 

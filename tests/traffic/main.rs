@@ -11,6 +11,7 @@ mod control;
 mod decapsulator;
 mod doctor;
 mod drain;
+mod fragments;
 mod hostile;
 mod how_tos;
 mod itself;

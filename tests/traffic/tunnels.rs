@@ -15,12 +15,12 @@ const TRANSFER_LIMIT: Duration = Duration::from_secs(30);
 /// The director's address towards the servers.
 const DIRECTOR: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 
-fn far_ends(lab: &Lab) -> Vec<Decapsulator> {
+pub fn far_ends(lab: &Lab) -> Vec<Decapsulator> {
     SERVERS.iter().map(|(name, _)| Decapsulator::start(&lab.netns(name), DIRECTOR)).collect()
 }
 
 /// A service at the DR VIP whose servers are at the end of tunnels of the kinds in `keys`, in turn.
-fn tunnelled(protocol: &str, port: u16, keys: &[&str]) -> String {
+pub fn tunnelled(protocol: &str, port: u16, keys: &[&str]) -> String {
     let vip = SocketAddrV4::new(DR_VIP, port);
     let mut text = service((protocol, vip), ("rr", "tun"), &[]);
     for ((address, weight), keys) in abc(port, [1; 3]).into_iter().zip(keys.iter().cycle()) {

@@ -10,6 +10,7 @@ use crate::director::engine::{Packet, Work};
 use crate::director::forward::Plan;
 use crate::director::forward::hops::{NextHops, Route};
 use crate::director::forward::recipe::Way;
+use crate::director::fragments::Fate;
 use crate::director::name::ServiceKey;
 use crate::director::open::Begun;
 use crate::director::refusal::Refusal;
@@ -86,7 +87,8 @@ impl<'a, H: NextHops> Work<'a, H> {
             };
             return self
                 .send(packet, parsed, Direction::Out, hop, recipe, || client)
-                .map(Begun::Sent)
+                // Later fragments of such an answer are not told from others of the server's.
+                .map(|port| Begun::Sent(port, Fate::Refused(DropReason::Fragment)))
                 .map(Some);
         }
         let later = Way { route: Route::Unknown, generation: way.generation.wrapping_sub(1) };

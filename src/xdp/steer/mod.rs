@@ -42,6 +42,7 @@ pub struct Steering {
     ebpf: Ebpf,
     services: KeySet<Endpoint>,
     nat_servers: KeySet<Endpoint>,
+    nat_addresses: KeySet<IpAddr>,
     vips: KeySet<IpAddr>,
     host_addresses: KeySet<IpAddr>,
     ranges: RangeMap,
@@ -69,6 +70,7 @@ impl Steering {
         let mut steering = Self {
             services: key_set(&mut ebpf, "services")?,
             nat_servers: key_set(&mut ebpf, "nat_servers")?,
+            nat_addresses: key_set(&mut ebpf, "nat_addresses")?,
             vips: key_set(&mut ebpf, "vips")?,
             host_addresses: key_set(&mut ebpf, "host_addresses")?,
             ranges: RangeMap::new(take(&mut ebpf, "ranges")?, take(&mut ebpf, "ranges_in_use")?),
@@ -94,6 +96,8 @@ impl Steering {
         // before requests: no service may be answered by a server whose replies are not yet, or no longer, ours.
         let old_host_addresses = self.host_addresses.add(&rules.host_addresses, |_| 0)?;
         let old_nat_servers = self.nat_servers.add(&rules.nat_servers, |_| 0)?;
+        let nat_addresses = rules.nat_servers.iter().map(|server| server.address).collect();
+        let old_nat_addresses = self.nat_addresses.add(&nat_addresses, |_| 0)?;
         let old_vips = self.vips.add(&rules.vips, |_| 0)?;
         let old_services = self
             .services
@@ -101,6 +105,7 @@ impl Steering {
         self.ranges.replace(&rules.ranges)?;
         self.services.remove(old_services)?;
         self.vips.remove(old_vips)?;
+        self.nat_addresses.remove(old_nat_addresses)?;
         self.nat_servers.remove(old_nat_servers)?;
         self.host_addresses.remove(old_host_addresses)
     }

@@ -14,7 +14,7 @@ pub enum Outcome {
     ServiceRange,
     /// Ours: from a NAT server to somewhere else than this host.
     NatReturn,
-    /// Ours: a fragment, the first or a later one, to a VIP.
+    /// Ours: a fragment, the first or a later one, to a VIP, or from a NAT server to somewhere else than this host.
     Fragment,
     /// Ours: an ICMP error about a packet whose answer would be ours.
     IcmpError,

@@ -44,7 +44,7 @@ pub struct Rules {
     /// Bytes of room that frames to a service get in front, 16 to [`ROOM_MAX`]; none for a service that is not here. The
     /// frame begins with its MAC addresses again, the mark 0x88b5 and this number then.
     pub rooms: BTreeMap<Endpoint, u16>,
-    /// Where NAT sends to: frames from these, unless to this host, are ours. At most [`MAX_NAT_SERVERS`].
+    /// Where NAT sends to: frames from these, unless to this host, are ours, and fragments from their addresses. At most [`MAX_NAT_SERVERS`].
     pub nat_servers: BTreeSet<Endpoint>,
     /// Addresses with any service: fragments to these are ours. At most [`MAX_VIPS`].
     pub vips: BTreeSet<IpAddr>,

@@ -1,7 +1,7 @@
 //! Any bytes are a packet or have a reason why not; what is read lies inside the frame and is all there is to it.
 
-use xvs::packet::checksum;
 use xvs::packet::parse::{Parsed, Reject, parse};
+use xvs::packet::{checksum, fragment};
 
 pub fn run(frame: &[u8]) {
     let outcome = parse(frame);
@@ -14,7 +14,18 @@ pub fn run(frame: &[u8]) {
     }
 }
 
+/// A fragment lies inside its frame and inside a datagram that may be.
+fn check_fragment(frame: &[u8]) {
+    let Ok(f) = fragment::read(frame) else { return };
+    let (offset, len) = (usize::from(f.offset), usize::from(f.len));
+    let end = f.parsed.l3 + usize::from(f.parsed.ip_len);
+    assert!(end <= frame.len() && f.parsed.l4 + len == end && len > 0, "{f:?}");
+    assert!(f.parsed.l4 - f.parsed.l3 + offset + len <= 65_535 && offset.is_multiple_of(8), "{f:?}");
+    assert!(!f.more || len.is_multiple_of(8), "{f:?}");
+}
+
 fn check(frame: &[u8], outcome: &Result<Parsed, Reject>) {
+    check_fragment(frame);
     let Ok(parsed) = outcome else { return };
     let end = parsed.l3 + usize::from(parsed.ip_len);
     assert!(end <= frame.len(), "the packet ends inside the frame");

@@ -189,6 +189,38 @@ fn engine() -> Vec<(&'static str, Written)> {
             gone.change(CLIENTS_UNREACHABLE).one(0, REPLY, ACK).one(0, REPLY_OF_SECOND, ACK)
         }),
         ("small_mtu", new().change(MTU).one(0, NAT, SYN).change(MTU).one(0, NAT, SYN)),
+        (
+            "fragments_in_any_order",
+            new()
+                .frame(UDP_NAT, 0, EDITED)
+                .bytes(&[3, 18, 1, 19, 1, 20, 0x20, 21, 2])
+                .frame(UDP_NAT, 0, EDITED)
+                .bytes(&[1, 18, 1, 20, 0x20])
+                .send(0)
+                .frame(UDP_NAT, 0, EDITED)
+                .bytes(&[2, 18, 1, 19, 1, 20, 0x20])
+                .send(1)
+                .frame(UDP_NAT, 0, EDITED)
+                .bytes(&[2, 18, 1, 19, 1, 21, 4])
+                .send(0)
+                .wait(5),
+        ),
+        (
+            "fragments_both_ways_and_overlapping",
+            new()
+                .frame(UDP_NAT, 0, EDITED)
+                .bytes(&[0, 20, 0x20])
+                .frame(UDP_NAT, 0, EDITED)
+                .bytes(&[0, 21, 1])
+                .send(0)
+                .frame(REPLY | UDP_NAT, 0, EDITED)
+                .bytes(&[0, 20, 0x20])
+                .frame(REPLY | UDP_NAT, 0, EDITED)
+                .bytes(&[0, 21, 2])
+                .send(1)
+                .wait(LEAP | 12),
+        ),
+        ("too_long_and_split", new().change(MTU).frame(NAT, SYN, EDITED).bytes(&[0, 20, 0]).send(0)),
         ("tagged", new().change(VLAN_ON_OFF).frame(NAT, SYN, VLAN | PADDED).frame(NAT, ACK, 0).send(0)),
         ("last_ttl", new().frame(NAT, SYN, LAST_TTL).frame(UDP_DR, 0, LAST_TTL | IP_OPTIONS).send(0)),
         (

@@ -1,0 +1,95 @@
+//! Packets that are too long for the way out and may be fragmented: sent in pieces, as the kernel's own output does behind
+//! `ip_vs_xmit.c` (`ip_fragment`). The first piece stays in the packet's frame, the others go by the outbox.
+
+use super::conn::Direction;
+use super::drops::DropReason;
+use super::engine::{Packet, Work};
+use super::forward::hops::{Hop, NextHops, PortId};
+use super::refusal::Refusal;
+use crate::packet::answer::must_not_fragment;
+use crate::packet::fragment::Pieces;
+use crate::packet::parse::Parsed;
+use crate::packet::room;
+
+/// Identifications of outer packets: no two workers give the same one, so that a server does not mix up their pieces.
+#[derive(Debug)]
+pub(super) struct Identifications {
+    last: u16,
+    stride: u16,
+}
+
+impl Identifications {
+    pub(super) fn new(worker: u32, workers: usize) -> Self {
+        // A power of two, so that each keeps to its own when they begin anew.
+        let stride = u16::try_from(workers.max(1).next_power_of_two()).unwrap_or(1);
+        Self { last: u16::try_from(worker).unwrap_or(0), stride }
+    }
+
+    pub(super) fn next(&mut self) -> u16 {
+        self.last = self.last.wrapping_add(self.stride);
+        self.last
+    }
+}
+
+impl<H: NextHops> Work<'_, H> {
+    /// Sends a packet that cannot go on as it is, since `reason` says so of its `way_out`: in pieces, if it is but too
+    /// long. `rewrite` readdresses it. Otherwise says what its sender is told.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn send_split(
+        &mut self,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        direction: Direction,
+        (way_out, reason): (Result<Hop, DropReason>, DropReason),
+        rewrite: impl FnOnce(&mut [u8], &Hop),
+    ) -> Result<PortId, Refusal> {
+        let must_not_fragment = must_not_fragment(packet.frame(), parsed);
+        match (way_out, reason) {
+            (Ok(hop), DropReason::TooBig) if !must_not_fragment && parsed.vlan == hop.vlan => {
+                let header_len = parsed.l4 - parsed.l3;
+                let payload_len = usize::from(parsed.ip_len) - header_len;
+                let l3 = parsed.l3 - usize::from(parsed.room);
+                let pieces = self.pieces(l3, header_len, payload_len, hop.mtu)?;
+                rewrite(packet.frame(), &hop);
+                // Room for a tunnel that is not used: the pieces have none.
+                packet.len = room::close(packet.room, packet.len);
+                self.send_pieces(packet, pieces, hop.port)
+            }
+            (Ok(_), DropReason::TooBig) if !must_not_fragment => Err(DropReason::Vlan.into()),
+            _ => {
+                let mtu = way_out.map_or(0, |hop| hop.mtu);
+                Err(self.told(reason, direction, packet, parsed, mtu))
+            }
+        }
+    }
+
+    /// How a packet that fits no longer is split, if there is room for all of its pieces.
+    pub(super) fn pieces(
+        &self,
+        l3: usize,
+        header_len: usize,
+        payload_len: usize,
+        mtu: u16,
+    ) -> Result<Pieces, DropReason> {
+        let pieces = Pieces::new(l3, header_len, payload_len, mtu).ok_or(DropReason::TooBig)?;
+        if pieces.later() > self.outbox.free() { Err(DropReason::OutboxFull) } else { Ok(pieces) }
+    }
+
+    /// Leaves of a packet the first of its pieces, and puts the others into the outbox.
+    pub(super) fn send_pieces(
+        &mut self,
+        packet: &mut Packet<'_>,
+        pieces: Pieces,
+        port: PortId,
+    ) -> Result<PortId, Refusal> {
+        for n in 1..=pieces.later() {
+            let frame = &*packet.frame();
+            if !self.outbox.write(port, |to| pieces.write(frame, n, to)) {
+                return Err(DropReason::OutboxFull.into());
+            }
+        }
+        packet.len = pieces.shorten(packet.frame()).unwrap_or(packet.len);
+        Ok(port)
+    }
+}
