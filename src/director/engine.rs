@@ -277,9 +277,11 @@ impl<'a, H: NextHops> Work<'a, H> {
                 Ok(hop.port)
             }
             // By value: what is borrowed here would have to be in memory on every packet's way.
-            Err(reason) => self.send_split(packet, parsed, direction, (way_out, reason), move |frame, hop| {
-                forward::apply(frame, parsed, recipe, opposite, hop);
-            }),
+            Err(reason) => {
+                self.send_split(packet, parsed, direction, (way_out, reason), move |frame, hop| {
+                    forward::apply(frame, parsed, recipe, opposite, hop);
+                })
+            }
         }
     }
 
