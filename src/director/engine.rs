@@ -304,9 +304,12 @@ impl<'a, H: NextHops> Work<'a, H> {
                 forward::apply(packet.frame(), parsed, recipe, opposite, &hop);
                 Ok(hop.port)
             }
-            Err(reason) => self.send_split(packet, parsed, direction, (way_out, reason), |frame, hop| {
-                forward::apply(frame, parsed, recipe, opposite, hop);
-            }),
+            // By value: what is borrowed here would have to be in memory on every packet's way.
+            Err(reason) => {
+                self.send_split(packet, parsed, direction, (way_out, reason), move |frame, hop| {
+                    forward::apply(frame, parsed, recipe, opposite, hop);
+                })
+            }
         }
     }
 
