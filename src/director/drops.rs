@@ -41,7 +41,7 @@ drop_reasons! {
     Ipv6 = "ipv6",
     /// A transport protocol that is not forwarded.
     Protocol = "protocol",
-    /// A fragment that fits no datagram: empty, its length no multiple of 8 bytes, or an end that cannot be.
+    /// A fragment that fits no datagram (empty, its length no multiple of 8 bytes, an end that cannot be), or of ICMP.
     Fragment = "fragment",
     /// A first fragment without a whole transport header.
     FragmentTiny = "fragment_tiny",

@@ -7,6 +7,7 @@ use etherparse::{EtherType, Ipv4HeaderSlice};
 use super::checksum;
 use super::flow::FlowKey;
 use super::parse::{Parsed, Reject, TcpFlags, link};
+use super::sctp;
 
 /// Longest datagram in bytes, its header included.
 const DATAGRAM_MAX: usize = 65_535;
@@ -14,8 +15,10 @@ const DATAGRAM_MAX: usize = 65_535;
 const UNIT: usize = 8;
 const MORE: u8 = 0x20;
 const OFFSET_MASK: u16 = 0x1fff;
+const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const SCTP: u8 = 132;
 
 /// What all fragments of a datagram have in common: source, destination, protocol and identification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +68,7 @@ const fn header_len_min(protocol: u8) -> Option<usize> {
     match protocol {
         TCP => Some(20),
         UDP => Some(8),
+        SCTP => Some(sctp::HEADER_LEN),
         _ => None,
     }
 }
@@ -86,7 +90,9 @@ pub fn read(frame: &[u8]) -> Result<Fragment, Malformed> {
     let (ip_len, header_len) = (ip.total_len(), ip.slice().len());
     let payload = packet.get(header_len..usize::from(ip_len)).ok_or(Reject::Truncated)?;
     let protocol = ip.protocol().0;
-    let least = header_len_min(protocol).ok_or(Reject::Protocol)?;
+    // ICMP is relayed whole only.
+    let unknown = if protocol == ICMP { Reject::Fragment } else { Reject::Protocol };
+    let least = header_len_min(protocol).ok_or(unknown)?;
 
     let offset = usize::from(ip.fragments_offset().value()) * UNIT;
     let more = ip.more_fragments();
@@ -106,6 +112,7 @@ pub fn read(frame: &[u8]) -> Result<Fragment, Malformed> {
             }
             // The length is that of the whole datagram.
             (UDP, [_, _, _, _, high, low, ..]) if u16::from_be_bytes([*high, *low]) >= 8 => {}
+            (SCTP, _) => flags = sctp::flags(payload),
             _ => return Err(Reject::BadHeader.into()),
         }
         ports = u32::from_be_bytes(*payload.first_chunk().ok_or(Malformed::Tiny)?);
