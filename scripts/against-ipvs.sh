@@ -87,6 +87,7 @@ judge() {
     local seed=$1 play difference
     for ((play = 1; play <= PLAYS_OF_XVS; play++)); do
         play_xvs "$seed" || fail "seed $seed cannot be played against xvs, see $OUT/xvs/$seed.log"
+        [ -s "$OUT/ipvs/$seed.txt" ] || fail "the kernel has not played seed $seed: run it without -x"
         difference=$(first_difference "$seed" || true)
         if [ -z "$difference" ]; then
             say "seed $seed: equal$( ((play == 1)) || say " at the second play")"

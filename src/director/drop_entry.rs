@@ -87,13 +87,15 @@ impl Shedder {
     /// True if the kernel would end it.
     fn drops(&mut self, slot: &Slot, services: &Services, tick: u32) -> bool {
         let (key, status) = (slot.key(Direction::In), slot.status());
-        if status.removed {
+        // One that others follow is kept (`n_control`).
+        if status.removed || slot.followers() > 0 {
             return false;
         }
         if slot.is_template() {
             // Those of services that schedule packets one by one are kept, as in the kernel.
-            let one_packet = || service_of(services, &key).is_some_and(|s| s.service.one_packet);
-            return slot.followers() == 0 && status.state == State::None && !one_packet();
+            let one_packet =
+                || service_of(services, key.protocol(), slot.group().1).is_some_and(|s| s.service.one_packet);
+            return status.state == State::None && !one_packet();
         }
         match (Protocol::from_number(key.protocol()), status.state) {
             (Some(Protocol::Tcp), State::SynRecv | State::SynAck) => true,

@@ -380,10 +380,11 @@ impl<'a, H: NextHops> Work<'a, H> {
                 Direction::Out => slot.key(Direction::In).source().ip(),
             };
             way = self.way(destination, parsed);
-            slot.set_way(direction, way);
             if slot.recipe(direction).rewrite == Rewrite::Wrap {
+                // Before the way, by which others see that it need not be asked for.
                 slot.set_outer_source(self.hops.source(destination, flow_hash(parsed)));
             }
+            slot.set_way(direction, way);
         }
         if new_tick && direction == Direction::In {
             slot.learn(packet.source_mac(), packet.port);

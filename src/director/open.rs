@@ -14,7 +14,7 @@ use super::drops::DropReason;
 use super::engine::{Packet, Work, flow_hash};
 use super::forward::Plan;
 use super::forward::hops::{Hop, NextHops, PortId, Route};
-use super::forward::recipe::{Rewrite, Way};
+use super::forward::recipe::{Recipe, Rewrite, Way};
 use super::fragments;
 use super::name::ServiceKey;
 use super::refusal::{Answer, Refusal};
@@ -242,20 +242,22 @@ impl<'a, H: NextHops> Work<'a, H> {
     ) -> NewConnection {
         let replies = plan.server.is_some();
         let mut to_server = self.way(plan.reply_key.source().ip().to_canonical(), parsed);
-        if plan.client.rewrite == Rewrite::Wrap {
-            // Its first packet asks again, and notes where its tunnel begins.
-            to_server.generation = to_server.generation.wrapping_sub(1);
-        }
         // Of another generation: looked up by the first reply. Many floods never get one.
         let generation = self.hops.generation().wrapping_sub(1);
-        let to_client = Way { route: Route::Unknown, generation };
+        let mut replies_get = plan.server.unwrap_or(plan.client);
+        let mut to_client = Way { route: Route::Unknown, generation };
+        if plan.client.rewrite == Rewrite::Wrap {
+            // Its first packet asks again, and notes where its tunnel begins: nowhere so far (`Slot::outer_source`).
+            to_server.generation = generation;
+            (replies_get, to_client) = (Recipe::from_word(0), Way::from_word(0));
+        }
         // Inactive until its first packet has been counted, like the kernel's.
         let status = Status { state: State::None, inactive: true, no_output: !replies, removed: false };
         // Armed for the state that the packet will bring about in a moment.
         let state = status.after(self.tables, parsed.key.protocol(), Direction::In, parsed.flags).state;
         NewConnection {
             client: (parsed.key, plan.client, to_server),
-            server: (plan.reply_key, plan.server.unwrap_or(plan.client), to_client),
+            server: (plan.reply_key, replies_get, to_client),
             replies,
             status,
             server_id: id.0,

@@ -57,7 +57,8 @@ impl<H: NextHops> Work<'_, H> {
             };
             let template = table.slot(found.slot);
             match self.leads_to(service, template, key) {
-                Some(destination) if template.join() => {
+                // A server that begins a connection takes the client over.
+                Some(destination) if server.is_none_or(|s| s.id == destination.id) && template.join() => {
                     template.touch(self.tick);
                     return Ok((destination, found.slot));
                 }
@@ -145,12 +146,12 @@ fn as_address(mark: NonZeroU32, v6: bool) -> IpAddr {
     if v6 { Ipv6Addr::from_bits(u128::from(mark) << 96).into() } else { Ipv4Addr::from_bits(mark).into() }
 }
 
-/// The service whose templates have this key, or one that it shares them with.
-pub(super) fn service_of<'s>(services: &'s Services, group: &FlowKey) -> Option<&'s VirtualService> {
-    if group.protocol() != 0 {
-        return services.find(group.protocol(), group.destination());
+/// The service whose templates are of this protocol and go here, or one that it shares them with.
+pub(super) fn service_of(services: &Services, protocol: u8, to: SocketAddr) -> Option<&VirtualService> {
+    if protocol != 0 {
+        return services.find(protocol, to);
     }
-    let (bits, v6) = match group.destination().ip() {
+    let (bits, v6) = match to.ip() {
         IpAddr::V4(ip) => (ip.to_bits(), false),
         IpAddr::V6(ip) => (u32::try_from(ip.to_bits() >> 96).unwrap_or_default(), true),
     };

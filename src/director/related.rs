@@ -68,7 +68,10 @@ impl<H: NextHops> Work<'_, H> {
             self.stats.connection(destination.id);
         } else {
             // Seen a tick ago: the next packet, if it comes within this tick, is to count as the first of one.
+            let aside =
+                self.helper(&parsed.key, &destination).inspect_err(|_| self.director.leave(template))?;
             let new = NewConnection {
+                aside,
                 timeout_s: BEGUN_S,
                 tick: self.tick.wrapping_sub(1),
                 ..self.connection(packet, parsed, plan, destination.id, template)

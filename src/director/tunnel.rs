@@ -75,6 +75,7 @@ impl<H: NextHops> Work<'_, H> {
         let (hop, overhead, source, destination, pieces) =
             fits.map_err(|reason| self.told(reason, Direction::In, packet, parsed, mtu))?;
 
+        let has_df = !may_split && must_not_fragment(packet.frame(), parsed);
         let inner = edit::ethernet_len(hop.vlan) + overhead;
         let len = usize::from(parsed.ip_len);
         if parsed.l3 != inner {
@@ -90,7 +91,8 @@ impl<H: NextHops> Work<'_, H> {
             source,
             destination,
             copies_df: !may_split,
-            identification: self.identifications.next(),
+            // There are few: none for what is never split.
+            identification: if has_df { 0 } else { self.identifications.next() },
             flow_hash: parsed.key.ports() ^ parsed.key.source_bits(),
         };
         encapsulate(packet.room, inner, len, &outer).ok_or(DropReason::NoTunnel)?;

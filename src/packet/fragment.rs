@@ -272,7 +272,8 @@ mod tests {
         assert_eq!(refused(UDP, 1, true, &[]), Some(Malformed::Bounds), "empty");
         assert_eq!(refused(UDP, 8189, false, &[0; 3]), None);
         assert_eq!(refused(UDP, 8189, false, &[0; 4]), Some(Malformed::Bounds), "65,536 bytes");
-        assert_eq!(refused(1, 0, true, &[0; 64]), Some(Reject::Protocol.into()));
+        assert_eq!(refused(47, 0, true, &[0; 64]), Some(Reject::Protocol.into()));
+        assert_eq!(refused(ICMP, 0, true, &[0; 64]), Some(Reject::Fragment.into()));
     }
 
     #[test]

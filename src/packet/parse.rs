@@ -72,7 +72,7 @@ pub struct Parsed {
     pub ttl: u8,
     /// TCP flags; for SCTP what [`sctp::flags`] says; none for UDP.
     pub flags: TcpFlags,
-    /// Bytes of room in front of the Ethernet header: see [`room`](super::room).
+    /// Bytes of room in front of the Ethernet header: see [`room`].
     pub room: u16,
 }
 

@@ -118,3 +118,21 @@ fn packet_by_packet_the_answers_come_from_the_vip_too() {
     let traffic = t.director.traffic(id);
     assert_eq!((traffic.connections, traffic.in_packets, traffic.out_packets), (6, 3, 3));
 }
+
+#[test]
+fn a_server_takes_a_call_over_and_leaves_anothers_connection_alone() {
+    for method in [Method::Nat, Method::Dr] {
+        let mut pool = sip(Method::Nat);
+        pool.servers[2].method = method;
+        let mut t = Table::new(&[pool]);
+        let client = "192.0.2.7:5060";
+        assert_eq!(goes(&mut t, client, "one@host"), 13);
+        // Another server has something to say to the same port of the client's.
+        let sent = t.one(0, message("10.1.0.12:5060", client, "two@host"), INSIDE).unwrap();
+        assert_eq!((sent.from.as_str(), sent.to.as_str()), (VIP, client));
+        assert_eq!(goes(&mut t, client, "one@host"), 13);
+        // And then takes the first call over.
+        t.one(0, message("10.1.0.12:5060", "192.0.2.7:7777", "one@host"), INSIDE).unwrap();
+        assert_eq!(goes(&mut t, "192.0.2.7:8888", "one@host"), 12);
+    }
+}

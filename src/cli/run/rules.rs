@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
-use crate::control::plane::Steered;
+use crate::control::plane::{FtpData, Steered};
 use crate::director::marks::MarkRule;
 use crate::director::service::Protocol;
 use crate::director::services::{Endpoint as Known, FTP_DATA, UNPRIVILEGED};
@@ -44,35 +42,39 @@ fn range(rule: &MarkRule) -> Range {
     }
 }
 
-/// True for one address.
-fn is_single(net: &IpNet) -> bool {
-    net.prefix_len() == net.max_prefix_len()
+/// True for one address, for everybody.
+fn is_plain(data: &FtpData) -> bool {
+    data.source.is_none() && data.destination.prefix_len() == data.destination.max_prefix_len()
 }
 
 /// The port of active FTP's data connections, to one address: no range, of which there are few.
-fn ftp_data_port(net: &IpNet) -> Option<Endpoint> {
-    let endpoint = Endpoint { protocol: Protocol::Tcp as u8, address: net.addr(), port: FTP_DATA };
-    is_single(net).then_some(endpoint)
+fn ftp_data_port(data: &FtpData) -> Option<Endpoint> {
+    let address = data.destination.addr();
+    is_plain(data).then_some(Endpoint { protocol: Protocol::Tcp as u8, address, port: FTP_DATA })
 }
 
 /// The ports of FTP's data connections that are ranges.
-fn ftp_data(&destination: &IpNet) -> impl Iterator<Item = Range> {
-    let active = (!is_single(&destination)).then_some((FTP_DATA, FTP_DATA));
+fn ftp_data(data: &FtpData) -> impl Iterator<Item = Range> {
+    let FtpData { destination, source } = *data;
+    let active = (!is_plain(data)).then_some((FTP_DATA, FTP_DATA));
     active.into_iter().chain([(UNPRIVILEGED, u16::MAX)]).map(move |(port_first, port_last)| Range {
         protocol: Protocol::Tcp as u8,
         destination,
         port_first,
         port_last,
-        source: None,
+        source,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use ipnet::IpNet;
+
     use super::*;
     use crate::director::marks::MAX_MARK_RULES;
     use crate::xdp::steer::MAX_RANGES;
 
+    /// And what FTP needs besides has to share them.
     #[test]
     fn every_rule_of_marks_finds_a_place() {
         assert_eq!(MAX_RANGES, MAX_MARK_RULES);
@@ -81,15 +83,22 @@ mod tests {
     #[test]
     fn data_connections_of_ftp_come_up_and_no_other_port_does() {
         let nets: [IpNet; 2] = ["192.0.2.10/32", "198.51.100.0/24"].map(|net| net.parse().unwrap());
-        let wanted = Steered { ftp: nets.into(), ..Steered::default() };
+        let source = [None, Some("10.0.0.0/8".parse().unwrap())];
+        let data = nets.iter().zip(source).map(|(&destination, source)| FtpData { destination, source });
+        let wanted = Steered { ftp: data.collect(), ..Steered::default() };
         let rules = rules(&wanted, &BTreeSet::new());
         let services: Vec<_> = rules.services.iter().map(|s| (s.protocol, s.address, s.port)).collect();
         assert_eq!(services, [(6, nets[0].addr(), 20)]);
-        let ranges = rules.ranges.iter().map(|r| (r.protocol, r.destination, r.port_first, r.port_last));
+        let ranges =
+            rules.ranges.iter().map(|r| (r.protocol, r.destination, r.port_first, r.port_last, r.source));
         let all = u16::MAX;
         assert_eq!(
             ranges.collect::<Vec<_>>(),
-            [(6, nets[0], 1024, all), (6, nets[1], 20, 20), (6, nets[1], 1024, all)]
+            [
+                (6, nets[0], 1024, all, None),
+                (6, nets[1], 20, 20, source[1]),
+                (6, nets[1], 1024, all, source[1])
+            ]
         );
     }
 

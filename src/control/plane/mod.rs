@@ -19,6 +19,7 @@
 //! (steering, neighbours, interfaces) is behind the trait [`Host`].
 
 mod file;
+mod ftp;
 mod perform;
 mod publish;
 mod seen;
@@ -32,8 +33,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
+pub use self::ftp::FtpData;
 use super::command::{Command, Refusal};
 use super::statistics::Statistics;
 use super::view::InterfaceView;
@@ -57,7 +57,7 @@ pub struct Steered {
     /// Packets from these, unless to this host; port 0 is every port.
     pub nat_servers: BTreeSet<Endpoint>,
     /// TCP packets to these at the ports of FTP's data connections.
-    pub ftp: BTreeSet<IpNet>,
+    pub ftp: BTreeSet<FtpData>,
     /// Packets that these rules mark.
     pub marks: Vec<MarkRule>,
     /// Fragments to these.

@@ -59,7 +59,9 @@ pub(super) fn perform(command: &Command, draft: &mut Draft, after: &mut Vec<Afte
         Command::DeleteServer { service, server } => draft.remove_server(*service, *server)?,
         Command::DrainServer { service, server, deadline_s } => {
             let wanted = find(draft, *service, *server)?;
-            draft.edit_server(*service, Server { state: ServerState::Drain, ..wanted })?;
+            // Its end is by its connections now: it is not to count as down before. One that is down stays so.
+            let state = if wanted.state == ServerState::Down { wanted.state } else { ServerState::Drain };
+            draft.edit_server(*service, Server { state, drain_timeout_s: 0, ..wanted })?;
             after.push(After::Drain(*service, *server, *deadline_s));
         }
         Command::SetServerState { service, server, state, drain_timeout_s } => {

@@ -5,18 +5,16 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
+use super::ftp::ftp_data;
 use super::perform::After;
 use super::{ControlPlane, Steered};
 use crate::control::command::{Code, Refusal};
 use crate::director::draft::Draft;
-use crate::director::marks::MarkRule;
 use crate::director::name::ServiceKey;
 use crate::director::roster::Roster;
 use crate::director::server::{Counts, Destination};
-use crate::director::service::{Method, Protocol, ServerState};
-use crate::director::services::{FTP, Services, reply_endpoints};
+use crate::director::service::{Method, ServerState};
+use crate::director::services::{Services, reply_endpoints};
 use crate::director::time::Time;
 
 impl ControlPlane {
@@ -65,7 +63,7 @@ impl ControlPlane {
             }
         }
         // Last, since a later command of the same batch may have ended a drain.
-        self.drains.retain(|(key, address), _| is_drained(&now, key, *address));
+        self.drains.retain(|(key, address), _| is_quiet(&now, key, *address));
         Ok(())
     }
 
@@ -87,11 +85,11 @@ impl ControlPlane {
     }
 }
 
-/// True if the server is there and drained.
-fn is_drained(services: &Services, key: &ServiceKey, address: SocketAddr) -> bool {
+/// True if the server is there and waits for its end.
+fn is_quiet(services: &Services, key: &ServiceKey, address: SocketAddr) -> bool {
     let service = services.get(key);
     let server = service.and_then(|s| s.destinations.get(s.position(address)?));
-    server.is_some_and(|server| server.state == ServerState::Drain)
+    server.is_some_and(|server| server.state != ServerState::Up)
 }
 
 fn addresses(services: &Services) -> BTreeSet<std::net::IpAddr> {
@@ -136,14 +134,8 @@ fn steered(services: &Services, roster: &Roster, counts: &Counts, before: &Steer
             had_nat(&mut wanted, s.service.key, d.address);
         }
     }
-    let may_help = services.tunables.ftp_helper > 0;
-    let ftp = services.all().filter(|s| s.takes_ftp_data(may_help)).filter_map(|s| s.service.key.vip());
-    wanted.ftp.extend(ftp.map(IpNet::from));
     for (key, removed) in roster.removed().filter(|(_, removed)| counts.any(removed.id)) {
         service(&mut wanted, key);
-        if key.is_ftp() && services.get(&key).is_none() {
-            wanted.ftp.extend(key.vip().map(IpNet::from));
-        }
         if removed.server.method == Method::Nat {
             wanted.nat_servers.extend(reply_endpoints(key, removed.server.address));
         } else {
@@ -151,13 +143,7 @@ fn steered(services: &Services, roster: &Roster, counts: &Counts, before: &Steer
         }
     }
     wanted.marks = services.marks.iter().filter(|rule| marks.contains(&rule.mark)).copied().collect();
-    if may_help {
-        // What has a mark and is to port 21 has a helper, too, if it gets to a NAT server.
-        let is_ftp = |rule: &&MarkRule| {
-            rule.protocol == Protocol::Tcp && (rule.port_first..=rule.port_last).contains(&FTP)
-        };
-        wanted.ftp.extend(wanted.marks.iter().filter(is_ftp).map(|rule| rule.destination.trunc()));
-    }
+    wanted.ftp = ftp_data(services, roster, counts, &wanted.marks, &before.ftp);
     // Of networks there are too many addresses: their fragments stay with the kernel.
     let single = wanted.marks.iter().filter(|r| r.destination.prefix_len() == r.destination.max_prefix_len());
     wanted.vips.extend(single.map(|rule| rule.destination.addr()));

@@ -524,3 +524,84 @@ fn replies_of_a_server_that_is_not_behind_nat_any_more_come_up_while_it_has_conn
     bench.later(1);
     assert_eq!(ends(&bench), 1);
 }
+
+/// Where FTP's data connections come up.
+fn ftp_data(bench: &Bench) -> Vec<String> {
+    let steered = &bench.told.lock().unwrap().steered;
+    let one = |data: &FtpData| match data.source {
+        Some(source) => format!("{} from {source}", data.destination),
+        None => data.destination.to_string(),
+    };
+    steered.ftp.iter().map(one).collect()
+}
+
+fn commands(json: serde_json::Value) -> Vec<Command> {
+    serde_json::from_value(json).unwrap()
+}
+
+#[test]
+fn data_connections_of_ftp_come_up_for_nat_and_persistence_and_as_long_as_connections_are_left() {
+    let mut bench = Bench::new();
+    let ftp: ServiceKey = "tcp:192.0.2.10:21".parse().unwrap();
+    let server = |forward: &str| serde_json::json!({"address": "10.0.0.1:21", "forward": forward});
+    let made = serde_json::json!([{"command": "add-service", "service": ftp, "scheduler": "rr"},
+        {"command": "add-server", "service": ftp, "server": server("dr")}]);
+    bench.plane.apply_all(&commands(made)).unwrap();
+    assert!(ftp_data(&bench).is_empty(), "by DR only persistence keeps them together");
+    let edit = |forward: &str| {
+        commands(serde_json::json!([{"command": "edit-server", "service": ftp, "server": server(forward)}]))
+    };
+    bench.plane.apply_all(&edit("nat")).unwrap();
+    assert_eq!(ftp_data(&bench), ["192.0.2.10/32"]);
+    let id = bench.plane.director().services.load().get(&ftp).unwrap().destinations[0].id;
+    bench.plane.director().counts.opened(id, OPEN);
+    bench.plane.apply_all(&[set("ftp_helper", 0)]).unwrap();
+    assert_eq!(ftp_data(&bench), ["192.0.2.10/32"], "what has a helper keeps it");
+    let gone = Command::DeleteServer { service: ftp, server: "10.0.0.1:21".parse().unwrap() };
+    bench.plane.apply_all(&[gone]).unwrap();
+    assert_eq!(ftp_data(&bench), ["192.0.2.10/32"]);
+    bench.plane.director().counts.closed(id, OPEN);
+    bench.later(1);
+    assert!(ftp_data(&bench).is_empty());
+}
+
+#[test]
+fn marks_bring_ftps_data_connections_up_only_where_a_nat_server_is_and_not_twice() {
+    let mut bench = Bench::new();
+    let mark = |mark: u32, first: u16, last: u16| {
+        serde_json::json!({"command": "add-mark", "mark": mark, "protocol": "tcp",
+            "destination": format!("192.0.2.{mark}/32"), "port_first": first, "port_last": last,
+            "source": "198.51.100.0/24"})
+    };
+    let service = |mark: u32, forward: &str| {
+        [
+            serde_json::json!({"command": "add-service", "service": format!("fwm:{mark}"), "scheduler": "rr"}),
+            serde_json::json!({"command": "add-server", "service": format!("fwm:{mark}"),
+                "server": {"address": "10.0.0.1:0", "forward": forward}}),
+        ]
+    };
+    let mut all = vec![mark(1, 21, 21), mark(2, 21, 21), mark(3, 0, 65_535), mark(4, 80, 80)];
+    all.extend((1..=4).zip(["nat", "dr", "nat", "nat"]).flat_map(|(n, forward)| service(n, forward)));
+    bench.plane.apply_all(&commands(all.into())).unwrap();
+    assert_eq!(ftp_data(&bench), ["192.0.2.1/32 from 198.51.100.0/24"]);
+}
+
+/// It is not to count as down before its connections end, nor to come back when it has failed.
+#[test]
+fn a_server_that_waits_for_its_end_keeps_what_it_has() {
+    let mut bench = Bench::with_two();
+    bench.plane.apply_all(&[stand(1, ServerState::Up, Some(30)), stand(2, ServerState::Down, None)]).unwrap();
+    for host in [1, 2] {
+        bench.plane.director().counts.opened(bench.id(host), OPEN);
+    }
+    let drain = |host| Command::DrainServer { service: key(), server: address(host), deadline_s: None };
+    bench.plane.apply_all(&[drain(1), drain(2)]).unwrap();
+    bench.later(60);
+    assert_eq!(standing(&bench, 1), (0, ServerState::Drain, false));
+    assert_eq!(standing(&bench, 2), (0, ServerState::Down, true));
+    for host in [1, 2] {
+        bench.plane.director().counts.closed(bench.id(host), OPEN);
+    }
+    bench.later(1);
+    assert!(bench.plane.services()[0].servers.is_empty());
+}

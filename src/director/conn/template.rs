@@ -95,7 +95,7 @@ impl Slot {
     }
 
     /// Where a template's group comes from and goes to.
-    pub(super) fn group(&self) -> (SocketAddr, SocketAddr) {
+    pub fn group(&self) -> (SocketAddr, SocketAddr) {
         let key = self.key(Direction::In);
         match key.source().port() {
             NAMED => {

@@ -106,6 +106,12 @@ impl<'a, H: NextHops> Work<'a, H> {
             timeout_s: self.services.timeout_s(destination.id, client.protocol(), State::None),
         };
         let found = self.enter(&new, true)?;
+        if self.director.table.slot(found.slot).key(Direction::Out) != plan.reply_key {
+            // The client has a connection from the same port, to another server: this packet goes by itself.
+            let hop = self.hop_to(client.source().ip(), parsed);
+            let port = self.send(packet, parsed, Direction::Out, hop, recipe, || client)?;
+            return Ok(Some(Begun::Sent(port, Fate::Refused(DropReason::Fragment))));
+        }
         let found = Found { direction: Direction::Out, ..found };
         Ok(Some(Begun::Connection(self.director.table.slot(found.slot), found)))
     }

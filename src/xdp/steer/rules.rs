@@ -63,7 +63,7 @@ impl Rules {
             ("NAT servers", self.nat_servers.len(), MAX_NAT_SERVERS),
             ("virtual addresses", self.vips.len(), MAX_VIPS),
             ("addresses of this host", self.host_addresses.len(), MAX_HOST_ADDRESSES),
-            ("ranges", self.ranges.len(), MAX_RANGES),
+            ("ranges (each rule of a mark, each address with FTP)", self.ranges.len(), MAX_RANGES),
         ] {
             if count > limit {
                 return Err(SteerError::TooMany { what, count, limit });
