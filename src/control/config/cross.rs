@@ -178,12 +178,12 @@ fn idle(service: &Draft, problems: &mut Problems) {
                 format!("{name} has no servers: every connection to it is refused"),
             )
             .cure("add a [[service.server]]");
-    } else if servers.iter().all(DraftServer::takes_nothing) {
+    } else if servers.iter().all(|s| s.weight == Some(0)) {
         problems
             .warning(
                 service.span.clone(),
-                format!("{name} takes no connection: all its servers have weight 0, or are drained or down"),
+                format!("{name} takes no connection: all its servers have weight 0"),
             )
-            .cure("give one of them a weight of 1 or more, and state = \"up\"");
+            .cure("give one of them a weight of 1 or more");
     }
 }

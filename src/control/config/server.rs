@@ -45,11 +45,6 @@ pub(super) struct DraftServer {
 }
 
 impl DraftServer {
-    /// True if it is known to take no connections.
-    pub fn takes_nothing(&self) -> bool {
-        self.weight == Some(0) || self.state.is_some_and(|(state, _)| state != ServerState::Up)
-    }
-
     /// The server, unless something in it is wrong.
     pub fn finish(self) -> Option<Server> {
         let (upper, lower) = self.thresholds?;
