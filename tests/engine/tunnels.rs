@@ -246,3 +246,39 @@ fn an_ipv6_server_gets_ipv4_packets() {
         );
     }
 }
+
+#[test]
+fn without_pmtu_disc_what_is_too_long_is_split_though_its_sender_forbids_it() {
+    let vip = "10.0.0.100:53";
+    let mut t = Table::new(&[service(Protocol::Udp, vip, Method::Tun(Tunnel::Ipip), &[("10.1.0.11:53", 1)])]);
+    let (mut short, mut long) = (udp_of(C, vip, 30), udp_of(C, vip, 600));
+    set_df(&mut short);
+    set_df(&mut long);
+    t.hops.mtu = 400;
+    assert_eq!(transmitted(&mut t, &short)[20] & 0x40, 0x40);
+    let refused = t.batch(0, std::slice::from_ref(&long), OUTSIDE).remove(0).0;
+    assert_eq!(refused, Verdict::Answer(OUTSIDE, DropReason::TooBig));
+
+    t.tune("pmtu_disc", 0);
+    assert_eq!(transmitted(&mut t, &short)[20] & 0x40, 0, "DF is not copied");
+    for room in [0, 20] {
+        let frame = if room == 0 { long.clone() } else { with_room(&long, room) };
+        let mut pieces = vec![transmitted(&mut t, &frame)];
+        pieces.extend(t.made.drain(..).map(|(port, frame)| {
+            assert_eq!(port, INSIDE);
+            frame
+        }));
+        let id = pieces[0][18..20].to_vec();
+        let mut inner = vec![0; long.len() - 14];
+        for piece in &pieces {
+            assert!(piece.len() <= 414 && piece[18..20] == id, "one datagram, and it fits");
+            assert_eq!(xvs::packet::checksum::of(&piece[14..34]), 0);
+            let at = usize::from(u16::from_be_bytes([piece[20], piece[21]]) & 0x1fff) * 8;
+            assert_eq!(piece[20] & 0x40, 0);
+            inner[at..at + piece.len() - 34].copy_from_slice(&piece[34..]);
+        }
+        assert!(pieces.len() > 1);
+        assert_eq!(inner[20..], long[34..], "the inner packet is whole, its DF with it");
+        assert_eq!((inner[6] & 0x40, inner[8]), (0x40, 63));
+    }
+}
