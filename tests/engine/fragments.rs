@@ -616,3 +616,20 @@ proptest! {
         prop_assert_eq!(got, lens);
     }
 }
+
+/// How CRC32c changes with a port depends on how long the whole packet is, which its first fragment does not say.
+#[test]
+fn sctp_goes_on_in_fragments_unless_its_port_changes() {
+    let (vip, whole) = ("10.0.0.100:5000", sctp(C, "10.0.0.100:5000", &[(1, &[7; 100])]));
+    for (method, server, refused) in [
+        (Method::Nat, "10.1.0.11:5001", true),
+        (Method::Nat, "10.1.0.11:5000", false),
+        (Method::Dr, "10.1.0.11:5000", false),
+    ] {
+        let mut t = Table::new(&[service(Protocol::Sctp, vip, method, &[(server, 1)])]);
+        let pieces = [piece(&whole, 0, 64), piece(&whole, 64, 200)];
+        let verdicts: Vec<_> = t.batch(0, &pieces, OUTSIDE).into_iter().map(|(verdict, _)| verdict).collect();
+        let one = if refused { Verdict::Drop(DropReason::Fragment) } else { Verdict::Transmit(INSIDE) };
+        assert_eq!(verdicts, [one, one], "{method:?} to {server}");
+    }
+}
