@@ -10,6 +10,7 @@ pub mod encap;
 pub mod flow;
 pub mod fragment;
 pub mod icmp;
+pub mod ipv6;
 pub mod parse;
 pub mod room;
 pub mod sctp;

@@ -32,17 +32,23 @@ fn check(frame: &[u8], outcome: &Result<Parsed, Reject>) {
     let least = if parsed.is_ipsec() { 0 } else { 8 };
     assert!(parsed.l3 + 20 <= parsed.l4 && parsed.l4 + least <= end, "headers inside the packet: {parsed:?}");
     let (l3, l4) = (&frame[parsed.l3..], &frame[parsed.l4..]);
-    assert_eq!((l3[0] >> 4, l3[8]), (4, parsed.ttl));
-    assert_eq!(parsed.key.v4_addresses().to_be_bytes(), l3[12..20]);
-    if parsed.is_ipsec() {
-        assert!(
-            matches!(l3[9], 50 | 51) && parsed.key.protocol() == 17 && parsed.key.ports() == 500 << 16 | 500
-        );
+    if parsed.key.is_v4() {
+        assert_eq!((l3[0] >> 4, l3[8]), (4, parsed.ttl));
+        assert_eq!(parsed.key.v4_addresses().to_be_bytes(), l3[12..20]);
     } else {
-        assert_eq!(
-            (parsed.key.protocol(), parsed.key.ports().to_be_bytes()),
-            (l3[9], l4[..4].try_into().unwrap())
-        );
+        assert_eq!((l3[0] >> 4, l3[7]), (6, parsed.ttl));
+        assert_eq!(parsed.key.v6_addresses(), l3[8..40]);
+        assert!(parsed.l3 + 40 <= parsed.l4, "{parsed:?}");
+    }
+    // IPv6's protocol may be behind extension headers; where there are none, it is here.
+    let protocol = if parsed.key.is_v4() { l3[9] } else { l3[6] };
+    let is_here = parsed.key.is_v4() || parsed.l4 == parsed.l3 + 40;
+    if parsed.is_ipsec() {
+        assert!(!is_here || matches!(protocol, 50 | 51), "{parsed:?}");
+        assert_eq!((parsed.key.protocol(), parsed.key.ports()), (17, 500 << 16 | 500));
+    } else {
+        assert!(!is_here || parsed.key.protocol() == protocol, "{parsed:?}");
+        assert_eq!(parsed.key.ports().to_be_bytes(), l4[..4]);
     }
 
     let padded = [&frame[..end], &[0xa5; 46]].concat();
