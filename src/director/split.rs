@@ -7,8 +7,8 @@ use super::engine::{Packet, Work};
 use super::forward::hops::{Hop, NextHops, PortId};
 use super::refusal::Refusal;
 use crate::packet::answer::must_not_fragment;
-use crate::packet::fragment::Pieces;
 use crate::packet::parse::Parsed;
+use crate::packet::pieces::Pieces;
 use crate::packet::room;
 
 /// Identifications of outer packets: no two workers give the same one, so that a server does not mix up their pieces.
@@ -72,7 +72,7 @@ impl<H: NextHops> Work<'_, H> {
         payload_len: usize,
         mtu: u16,
     ) -> Result<Pieces, DropReason> {
-        let pieces = Pieces::new(l3, header_len, payload_len, mtu).ok_or(DropReason::TooBig)?;
+        let pieces = Pieces::v4(l3, header_len, payload_len, mtu).ok_or(DropReason::TooBig)?;
         if pieces.later() > self.outbox.free() { Err(DropReason::OutboxFull) } else { Ok(pieces) }
     }
 
