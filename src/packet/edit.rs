@@ -85,8 +85,10 @@ pub fn set_tuple_v6(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey, delta: D
     set_ports(frame, parsed, tuple, delta);
 }
 
+/// Writes the ports of `tuple` over a packet's own and mends the transport checksum, by `delta` where it is an Internet
+/// checksum.
 #[inline(always)]
-fn set_ports(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey, delta: Delta) {
+pub(super) fn set_ports(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey, delta: Delta) {
     if parsed.is_ipsec() {
         return;
     }

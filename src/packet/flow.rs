@@ -138,13 +138,24 @@ impl FlowKey {
         bytes
     }
 
+    /// Both addresses as a checksum adds them up: those of IPv4 with zeroes behind.
+    fn addresses(&self) -> [u8; 32] {
+        if !self.is_v4() {
+            return self.v6_addresses();
+        }
+        let mut all = [0; 32];
+        all[..8].copy_from_slice(&self.v4_addresses().to_be_bytes());
+        all
+    }
+
     /// The difference to a checksum over addresses and ports, or over addresses alone, when those of this key become
-    /// those of `other`, which is of the same family: the first is both of them.
+    /// those of `other`: the first is both of them.
     pub fn difference(&self, other: &FlowKey) -> (Delta, Delta) {
-        let addresses = if self.is_v4() {
-            Delta::between(&self.v4_addresses().to_be_bytes(), &other.v4_addresses().to_be_bytes())
-        } else {
-            Delta::between(&self.v6_addresses(), &other.v6_addresses())
+        let addresses = match (self.is_v4(), other.is_v4()) {
+            (true, true) => {
+                Delta::between(&self.v4_addresses().to_be_bytes(), &other.v4_addresses().to_be_bytes())
+            }
+            _ => Delta::between(&self.addresses(), &other.addresses()),
         };
         let ports = Delta::between(&self.ports().to_be_bytes(), &other.ports().to_be_bytes());
         (addresses.and(ports), addresses)

@@ -16,3 +16,4 @@ pub mod pieces;
 pub mod room;
 pub mod sctp;
 pub mod segment;
+pub mod translate;
