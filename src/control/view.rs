@@ -195,6 +195,8 @@ pub struct CountersView {
     pub answered: u64,
     /// Packets of NAT servers that belonged to no connection.
     pub strays: u64,
+    /// Packets that were nobody's here and went to the kernel.
+    pub passed: u64,
     /// Connections and templates that `drop_entry` ended.
     pub dropped_entries: u64,
     /// What each worker forwarded since the start, in order of queue.

@@ -98,6 +98,10 @@ drop_reasons! {
     Unresolved = "unresolved",
     /// The transmit ring of the outgoing interface is full.
     TransmitFull = "transmit_full",
+    /// Nobody's here, and as many as may have been passed to the kernel already (`pass_limit`).
+    PassLimit = "pass_limit",
+    /// The kernel refused a packet that was passed to it.
+    PassFailed = "pass_failed",
     /// The packet had to be split, or waited as a fragment, and its batch made too many frames, or no frame was free.
     OutboxFull = "outbox_full",
 }

@@ -65,7 +65,7 @@ pub type Batch<'f> = ArrayVec<Packet<'f>, BATCH>;
 /// What to do with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Send it, as it now is, from this interface.
+    /// Send it, as it now is, from this interface; [`PASS`](super::forward::hops::PASS): give it to the kernel.
     Transmit(PortId),
     /// Recycle it; the reason has been counted.
     Drop(DropReason),
@@ -249,7 +249,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     ) -> Result<PortId, Refusal> {
         let (slot, found, is_counted) = match self.find(parsed, hash, likely) {
             Some((slot, found)) if self.goes_on(slot, found, parsed) => (slot, found, true),
-            known => match self.begin(packet, parsed, known)? {
+            known => match self.begin_or_pass(packet, parsed, known)? {
                 Begun::Connection(slot, found) => (slot, found, self.is_counted(slot)),
                 Begun::Sent(port, _) => return Ok(port),
             },
@@ -393,6 +393,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             Route::Via(id) => self.hops.hop(id),
             Route::Unknown => None,
             Route::Unreachable => return Err(DropReason::NoRoute),
+            Route::Local => return self.way_up(),
         };
         match (hop, direction) {
             (Some(hop), _) => Ok(hop),

@@ -13,7 +13,7 @@
 //! | [`pe`] | persistence engines: what besides its address tells a client's server |
 //! | [`app`] | helpers of applications that announce connections in their text: FTP |
 //! | `fragments`, [`outbox`] | datagrams in fragments; frames made besides those lent |
-//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing |
+//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing, [`pass`] which of them the director's own kernel gets |
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
@@ -34,6 +34,7 @@ pub mod marks;
 pub mod name;
 mod open;
 pub mod outbox;
+pub mod pass;
 pub mod pe;
 mod persistence;
 mod refusal;
@@ -63,6 +64,7 @@ use self::conn::{SlotId, Table};
 use self::defence::{Defence, Level, Room};
 use self::draft::Draft;
 use self::fragments::Fragments;
+use self::pass::Pass;
 use self::pe::Names;
 use self::roster::Roster;
 use self::server::{Counts, MAX_IDS, ServerId};
@@ -100,6 +102,8 @@ pub struct Director {
     pub services: Arc<ArcSwap<Services>>,
     /// What is done against floods.
     pub defence: Defence,
+    /// The way up to the kernel: none at first.
+    pub pass: Pass,
     /// Datagrams that come in fragments.
     fragments: Fragments,
     /// To the owner of a timer that has to come up earlier.
@@ -130,6 +134,7 @@ impl Director {
             stats: (0..workers).map(|_| Stats::new(MAX_IDS)).collect(),
             services: Arc::new(ArcSwap::from_pointee(services)),
             defence: Defence::default(),
+            pass: Pass::default(),
             fragments: Fragments::default(),
             mail: mail.into(),
         });

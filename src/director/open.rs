@@ -91,7 +91,7 @@ impl<'a, H: NextHops> Work<'a, H> {
                 Some(begun) => begun,
                 None => self
                     .route_on(packet, parsed)
-                    .map(|port| Begun::Sent(port, fragments::Fate::Routed(parsed.key))),
+                    .map(|port| Begun::Sent(port, fragments::Fate::routed(port, parsed.key))),
             },
         }
     }
@@ -136,18 +136,20 @@ impl<'a, H: NextHops> Work<'a, H> {
             Some(Protocol::Sctp) => opens(parsed.flags, self.services.tunables.sloppy_sctp > 0),
             Some(Protocol::Udp) | None => true,
         };
+        let is_own_port = key.destination().port() == service.service.key.port();
+        let by_mark = matches!(service.service.key, ServiceKey::Mark { .. });
+        // The other ports that FTP may use are the service's only as far as it uses them.
+        let refused = if is_own_port || by_mark { DropReason::NoConnection } else { DropReason::NoService };
         if !opens {
-            return Err(DropReason::NoConnection.as_by_the_host(parsed));
+            return Err(refused.as_by_the_host(parsed));
         }
         if self.level.drops_packets() && self.director.defence.drops(self.level) {
             return Err(DropReason::DropPacket.into());
         }
         // Active FTP's data connection is the server's answer to a client: never scheduled.
         if key.source().port() == FTP_DATA {
-            return Err(DropReason::NoConnection.as_by_the_host(parsed));
+            return Err(refused.as_by_the_host(parsed));
         }
-        let is_own_port = key.destination().port() == service.service.key.port();
-        let by_mark = matches!(service.service.key, ServiceKey::Mark { .. });
         match service.service.persistence {
             Some(persistence) => {
                 let (mut destination, template) =
@@ -159,7 +161,7 @@ impl<'a, H: NextHops> Work<'a, H> {
                 Ok((destination, Some(template)))
             }
             // Only persistence keeps FTP's data connections with the one they belong to.
-            None if !is_own_port && !by_mark => Err(DropReason::NoConnection.as_by_the_host(parsed)),
+            None if !is_own_port && !by_mark => Err(refused.as_by_the_host(parsed)),
             None => Ok((self.schedule(service, key)?, None)),
         }
     }
@@ -228,6 +230,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             Route::Via(hop) => self.hops.hop(hop).ok_or(DropReason::Unresolved),
             Route::Unknown => Err(DropReason::Unresolved),
             Route::Unreachable => Err(DropReason::NoRoute),
+            Route::Local => self.way_up(),
         }
     }
 

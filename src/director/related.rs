@@ -8,7 +8,7 @@
 use super::conn::{Direction, NewConnection};
 use super::drops::DropReason;
 use super::engine::{Packet, Work, flow_hash};
-use super::forward::hops::{Hop, NextHops, PortId, Route};
+use super::forward::hops::{Hop, NextHops, PASS, PortId};
 use super::forward::recipe::{Recipe, Rewrite};
 use super::forward::{self, Plan};
 use super::server::ServerId;
@@ -41,7 +41,7 @@ impl<H: NextHops> Work<'_, H> {
         if recipe.rewrite == Rewrite::Wrap {
             return self.send_wrapped(packet, parsed, Ok(hop), slot).map_err(|refusal| refusal.reason);
         }
-        forward::check(parsed, &hop)?;
+        check(parsed, &hop)?;
         let quoted = slot.key(direction.opposite());
         Ok(send(packet, &error, direction, recipe, &quoted, &hop))
     }
@@ -80,11 +80,7 @@ impl<H: NextHops> Work<'_, H> {
         }
         self.count(destination.id, Direction::In, parsed);
         let server = plan.reply_key.source().ip().to_canonical();
-        let hop = match self.way(server, parsed).route {
-            Route::Via(hop) => self.hops.hop(hop).ok_or(DropReason::Unresolved)?,
-            Route::Unknown => return Err(DropReason::Unresolved),
-            Route::Unreachable => return Err(DropReason::NoRoute),
-        };
+        let hop = self.hop_to(server, parsed)?;
         if plan.client.rewrite == Rewrite::Wrap {
             let source = self.hops.source(server, flow_hash(parsed));
             let ends = source.map(|source| (source, server));
@@ -92,15 +88,16 @@ impl<H: NextHops> Work<'_, H> {
                 .wrap(packet, parsed, Ok(hop), destination.id, ends)
                 .map_err(|refusal| refusal.reason);
         }
-        forward::check(parsed, &hop)?;
+        check(parsed, &hop)?;
         Ok(send(packet, error, Direction::In, plan.client, &plan.reply_key, &hop))
     }
 
-    /// An error about what somebody sent to a NAT server itself is routed on, as that was; any other is the host's.
+    /// An error about what somebody sent to a NAT server itself is routed on, as that was; any other is the director's
+    /// own kernel's.
     fn relay_no_further(&mut self, packet: &mut Packet<'_>, error: &Related) -> Result<PortId, DropReason> {
         let key = &error.parsed.key;
         if !self.services.is_nat_server(key.protocol(), key.source()) {
-            return Err(DropReason::IcmpUnrelated);
+            return if self.director.pass.is_open() { self.pass() } else { Err(DropReason::IcmpUnrelated) };
         }
         self.stats.stray();
         // It goes to who sent the packet, as the answer to that would.
@@ -117,6 +114,11 @@ impl<H: NextHops> Work<'_, H> {
             Direction::Out => self.stats.packet_out(id, parsed.ip_len),
         }
     }
+}
+
+/// Whether an error may go on to `hop`; to a server on the director itself it always may.
+fn check(parsed: &Parsed, hop: &Hop) -> Result<(), DropReason> {
+    if hop.port == PASS { Ok(()) } else { forward::check(parsed, hop) }
 }
 
 /// Sends the error on. To who has its packets rewritten it is about `quoted`, the packet as it was sent.
@@ -137,6 +139,9 @@ fn send(
         }
     };
     edit::decrement_ttl(frame, &error.parsed, addresses.and(Delta::TTL_MINUS_ONE));
+    if hop.port == PASS {
+        edit::restore_ttl(frame, &error.parsed);
+    }
     edit::set_macs(frame, hop.dst_mac, hop.src_mac);
     hop.port
 }

@@ -4,9 +4,10 @@
 use super::conn::Direction;
 use super::drops::DropReason;
 use super::engine::{Packet, Work};
-use super::forward::hops::{Hop, NextHops, PortId};
+use super::forward::hops::{Hop, NextHops, PASS, PortId};
 use super::refusal::Refusal;
 use crate::packet::answer::must_not_fragment;
+use crate::packet::edit;
 use crate::packet::fragment::Pieces;
 use crate::packet::parse::Parsed;
 use crate::packet::room;
@@ -33,7 +34,7 @@ impl Identifications {
 
 impl<H: NextHops> Work<'_, H> {
     /// Sends a packet that cannot go on as it is, since `reason` says so of its `way_out`: in pieces, if it is but too
-    /// long. `rewrite` readdresses it. Otherwise says what its sender is told.
+    /// long; or up to the kernel, if it is for the director itself. `rewrite` readdresses it. Otherwise says what its sender is told.
     #[cold]
     #[inline(never)]
     pub(super) fn send_split(
@@ -44,6 +45,12 @@ impl<H: NextHops> Work<'_, H> {
         (way_out, reason): (Result<Hop, DropReason>, DropReason),
         rewrite: impl FnOnce(&mut [u8], &Hop),
     ) -> Result<PortId, Refusal> {
+        if let Ok(Hop { port: PASS, .. }) = way_out {
+            rewrite(packet.frame(), &Hop::UP);
+            // It is there: nothing was routed (`__ip_vs_get_out_rt`).
+            edit::restore_ttl(packet.frame(), parsed);
+            return Ok(PASS);
+        }
         let must_not_fragment = must_not_fragment(packet.frame(), parsed);
         match (way_out, reason) {
             (Ok(hop), DropReason::TooBig) if !must_not_fragment && parsed.vlan == hop.vlan => {

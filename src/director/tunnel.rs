@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use super::conn::{Direction, Slot};
 use super::drops::DropReason;
 use super::engine::{Packet, Work};
-use super::forward::hops::{Hop, NextHops, PortId};
+use super::forward::hops::{Hop, NextHops, PASS, PortId};
 use super::refusal::Refusal;
 use super::server::ServerId;
 use crate::packet::answer::must_not_fragment;
@@ -48,6 +48,9 @@ impl<H: NextHops> Work<'_, H> {
         id: ServerId,
         ends: Option<(IpAddr, IpAddr)>,
     ) -> Result<PortId, Refusal> {
+        if way_out == Ok(Hop::UP) {
+            return Ok(PASS);
+        }
         let tunnel = self.services.tunnel(id);
         let may_split = self.services.tunables.pmtu_disc == 0;
         let mut mtu = 0;

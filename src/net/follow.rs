@@ -23,7 +23,8 @@ use tracing::{debug, error, info, warn};
 use super::error::NetError;
 use super::keep::{Keeper, Keeping, Request};
 use super::mirror::{MirrorCounters, Resolver};
-use super::netlink::{Ask, Requests, neighbour_change};
+use super::netlink::{Ask, Requests, is_default_rule, neighbour_change};
+use super::pass;
 use super::routes::concerns_network;
 use super::snapshot::Snapshot;
 use super::tables::{Network, Tables};
@@ -79,7 +80,9 @@ pub(crate) struct Follower {
     snapshots: Arc<ArcSwap<Snapshot>>,
     resolver: Resolver,
     counters: Arc<MirrorCounters>,
-    other_rules: bool,
+    /// There have been IPv4 rules besides those of the start.
+    ipv4_rules_changed: bool,
+    warned_of_rules: bool,
     /// Readings that failed, in a row.
     failures: u32,
 }
@@ -126,7 +129,8 @@ impl Follower {
             snapshots,
             resolver,
             counters,
-            other_rules: false,
+            ipv4_rules_changed: false,
+            warned_of_rules: false,
             failures: 0,
         };
         follower.read_network().await?;
@@ -234,11 +238,14 @@ impl Follower {
         let links = self.requests.links().await?;
         let addresses = self.requests.addresses().await?;
         let routes = self.requests.routes().await?;
-        if self.requests.has_other_rules().await? && !self.other_rules {
-            self.other_rules = true;
+        let others: Vec<_> =
+            self.requests.rules().await?.into_iter().filter(|r| !is_default_rule(r)).collect();
+        self.ipv4_rules_changed |= !others.is_empty();
+        if !self.warned_of_rules && !others.iter().all(pass::is_ours) {
+            self.warned_of_rules = true;
             warn!("there are extra `ip rule`s: xvs does not follow policy routing, only main and default");
         }
-        let ipv4_rules_changed = self.other_rules;
+        let ipv4_rules_changed = self.ipv4_rules_changed;
         self.tables.set_network(Network { links, addresses, routes, ipv4_rules_changed });
         Ok(())
     }

@@ -23,6 +23,7 @@ pub mod links;
 pub mod mirror;
 mod netlink;
 pub mod offloads;
+pub mod pass;
 pub mod queues;
 mod routes;
 pub mod snapshot;

@@ -59,6 +59,14 @@ pub fn decrement_ttl(frame: &mut [u8], parsed: &Parsed, delta: Delta) {
     }
 }
 
+/// Counts the TTL of an IPv4 packet up again, after [`decrement_ttl`]: for one that is not routed after all.
+pub fn restore_ttl(frame: &mut [u8], parsed: &Parsed) {
+    if let Some(ip) = frame.get_mut(parsed.l3..).and_then(|p| p.first_chunk_mut::<20>()) {
+        ip[TTL] = ip[TTL].wrapping_add(1);
+        update(ip, IP_CHECKSUM, |c| Delta::TTL_PLUS_ONE.apply(c));
+    }
+}
+
 /// Writes the addresses and ports of `tuple` over an IPv4 packet's own and mends the transport checksum: by `delta`
 /// where it is an Internet checksum. AH and ESP get the addresses only. The IP header checksum is left to [`decrement_ttl`], which follows in every path.
 #[inline]

@@ -18,8 +18,8 @@ impl NextHops for Snapshot {
                 let _counted_if_refused = self.ask(destination);
                 Route::Unknown
             }
-            // A server on the director itself is not forwarded to yet.
-            net::Route::Local | net::Route::Unreachable => Route::Unreachable,
+            net::Route::Local => Route::Local,
+            net::Route::Unreachable => Route::Unreachable,
         }
     }
 

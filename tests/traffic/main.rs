@@ -18,6 +18,7 @@ mod itself;
 mod lab;
 mod lifecycle;
 mod load;
+mod local;
 mod marks;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
 #[path = "../common/netns.rs"]

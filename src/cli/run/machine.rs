@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::pass::Up;
 use super::report::Interface;
 use super::rules;
 use crate::control::plane::{Host, Steered};
@@ -20,6 +21,8 @@ use crate::xdp::steer::{Outcome, Rules, SteerError, Steering};
 pub(super) struct Machine {
     pub(super) steering: Steering,
     pub(super) mirror: Mirror,
+    /// The device by which packets go back up to the kernel.
+    pub(super) up: Option<Up>,
     pub(super) interfaces: Vec<Interface>,
     /// Counters of each worker, in order of queue.
     pub(super) counters: Vec<Arc<WorkerCounters>>,
@@ -36,6 +39,7 @@ impl Machine {
     pub(super) fn new(
         steering: Steering,
         mirror: Mirror,
+        up: Option<Up>,
         interfaces: Vec<Interface>,
         counters: Vec<Arc<WorkerCounters>>,
         clock: Clock,
@@ -45,6 +49,7 @@ impl Machine {
         Self {
             steering,
             mirror,
+            up,
             interfaces,
             counters,
             clock,
@@ -66,6 +71,14 @@ impl Machine {
             tracing::warn!("the steering program works by old addresses of this host, trying again: {error}");
         }
         self.is_behind = told.is_err();
+        self.follow_local_servers();
+    }
+
+    /// Sees to the answers of servers that are this host.
+    fn follow_local_servers(&mut self) {
+        if let Some(up) = &mut self.up {
+            up.answer(&self.steered.nat_servers, &self.mirror.snapshots().load());
+        }
     }
 
     fn tell_addresses(&mut self, snapshot: &Snapshot) -> Result<(), SteerError> {
@@ -159,6 +172,7 @@ impl Host for Shared {
         }
         machine.warn_of_missing(wanted);
         machine.steered = wanted.clone();
+        machine.follow_local_servers();
         Ok(())
     }
 

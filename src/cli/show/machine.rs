@@ -48,6 +48,7 @@ pub(super) fn counters(client: &mut Client, json: bool) -> anyhow::Result<String
         "{} packets of NAT servers belonged to no connection and were routed on\n",
         counters.strays
     ));
+    text.push_str(&format!("{} packets were nobody's here and went to the kernel\n", counters.passed));
     text.push_str(&format!(
         "{} connections ended by drop_entry before their time\n",
         counters.dropped_entries

@@ -9,7 +9,9 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, XdpMode, ZeroCopy};
+use super::{
+    Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, PASS_LIMIT, Pass, XdpMode, ZeroCopy,
+};
 use crate::control::wanted::{TIMEOUT_S, Timeouts, Wanted};
 use crate::director::marks::{MAX_MARK_RULES, MarkRule};
 use crate::director::name::ServiceKey;
@@ -42,10 +44,10 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
 pub(crate) fn director() -> impl Strategy<Value = Director> {
     let interfaces = vec("[a-z][a-z\"'\\\\#é=.-]{0,6}", 1..4);
     let switches = (any::<bool>(), any::<bool>(), any::<bool>());
-    let modes = (select(XdpMode::ALL), select(ZeroCopy::ALL));
-    let sizes = (IDLE_SPIN_US, CONNECTIONS, select(&FRAME_BYTES[..]), 6..16u32);
+    let modes = (select(XdpMode::ALL), select(ZeroCopy::ALL), select(Pass::ALL));
+    let sizes = (IDLE_SPIN_US, CONNECTIONS, select(&FRAME_BYTES[..]), 6..16u32, PASS_LIMIT);
     (interfaces, option::of(vec(0..=1023usize, 1..9)), switches, modes, sizes).prop_map(
-        |(interfaces, cores, (busy_poll, huge_pages, watch), (xdp_mode, zero_copy), sizes)| Director {
+        |(interfaces, cores, (busy_poll, huge_pages, watch), (xdp_mode, zero_copy, pass), sizes)| Director {
             interfaces: distinct(interfaces),
             // The two contradict each other.
             xdp_mode: if zero_copy == ZeroCopy::Require { XdpMode::Native } else { xdp_mode },
@@ -58,6 +60,8 @@ pub(crate) fn director() -> impl Strategy<Value = Director> {
             ring_frames: 1 << sizes.3,
             huge_pages,
             watch,
+            pass,
+            pass_limit: sizes.4,
         },
     )
 }

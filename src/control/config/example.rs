@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{Api, Config, Director, Severity, Style, XdpMode, ZeroCopy, write};
+use super::{Api, Config, Director, Pass, Severity, Style, XdpMode, ZeroCopy, write};
 use crate::control::wanted::{Timeouts, Wanted};
 use crate::director::conn::state;
 use crate::director::marks::MarkRule;
@@ -132,6 +132,8 @@ fn every_value_arrives_in_its_own_field() {
         ring_frames = 512
         huge_pages = true
         watch = true
+        pass = "on"
+        pass_limit = 11
         [api]
         socket = "/tmp/xvs.sock"
         mode = "0600"
@@ -203,6 +205,8 @@ fn every_value_arrives_in_its_own_field() {
             ring_frames: 512,
             huge_pages: true,
             watch: true,
+            pass: Pass::On,
+            pass_limit: 11,
         },
         api: Api {
             socket: "/tmp/xvs.sock".into(),

@@ -70,6 +70,8 @@ pub(in crate::control) fn director_keys(director: &Director) -> Vec<Key> {
         ring_frames,
         huge_pages,
         watch,
+        pass,
+        pass_limit,
     } = director;
     // At most MAX_CORE.
     let core = |core: &usize| Value::Integer(*core as i64);
@@ -85,6 +87,8 @@ pub(in crate::control) fn director_keys(director: &Director) -> Vec<Key> {
         ("ring_frames", Some((*ring_frames).into())),
         ("huge_pages", Some((*huge_pages).into())),
         ("watch", Some((*watch).into())),
+        ("pass", Some(pass.name().into())),
+        ("pass_limit", Some((*pass_limit).into())),
     ]
 }
 

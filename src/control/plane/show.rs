@@ -92,6 +92,7 @@ impl ControlPlane {
             rates: shown.rates,
             answered: stats.iter().map(Stats::answered).sum(),
             strays: stats.iter().map(Stats::strays).sum(),
+            passed: stats.iter().map(Stats::passed).sum(),
             dropped_entries: stats.iter().map(Stats::entries_shed).sum(),
             workers: self.by_worker().into_iter().map(TrafficView::from).collect(),
             worker_rates: self.statistics.worker_rates(),

@@ -5,6 +5,9 @@ use std::net::IpAddr;
 /// Index of an interface in the order the director was given them.
 pub type PortId = u16;
 
+/// No interface: up to the kernel of the director itself.
+pub const PASS: PortId = PortId::MAX;
+
 /// Names a next hop for as long as the process lives; what it stands for may change at any time.
 ///
 /// Connections store this, never a MAC address: when a server's MAC changes, every connection
@@ -27,6 +30,12 @@ pub struct Hop {
     pub mtu: u16,
 }
 
+impl Hop {
+    /// The way to an address of the director itself. Nothing fits its MTU, so that packets on the fast path find out
+    /// where they look for what cannot simply be sent anyway.
+    pub const UP: Hop = Hop { port: PASS, dst_mac: [0; 6], src_mac: [0; 6], vlan: None, mtu: 0 };
+}
+
 /// What the routing table says of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -36,6 +45,8 @@ pub enum Route {
     Unknown,
     /// No route, or one that refuses.
     Unreachable,
+    /// An address of the director itself.
+    Local,
 }
 
 /// A consistent view of routes and neighbours, unchanging while a batch is processed.

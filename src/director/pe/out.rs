@@ -84,6 +84,7 @@ impl<'a, H: NextHops> Work<'a, H> {
                 Route::Via(hop) => self.hops.hop(hop).ok_or(DropReason::Unresolved),
                 Route::Unknown => Err(DropReason::Unresolved),
                 Route::Unreachable => Err(DropReason::NoRoute),
+                Route::Local => self.way_up(),
             };
             return self
                 .send(packet, parsed, Direction::Out, hop, recipe, || client)
