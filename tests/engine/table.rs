@@ -39,6 +39,8 @@ pub struct Hops {
     pub vlan: Option<u16>,
     /// What the director's own packets are sent from, one of each family.
     pub sources: Vec<IpAddr>,
+    /// The director's own.
+    pub local: Vec<IpAddr>,
 }
 
 impl Hops {
@@ -52,6 +54,7 @@ impl Hops {
             mtu: 1500,
             vlan: None,
             sources: vec![IpAddr::from([10, 1, 0, 1])],
+            local: Vec::new(),
         }
     }
 }
@@ -63,6 +66,7 @@ impl NextHops for Hops {
 
     fn route(&self, destination: IpAddr, _: u32) -> Route {
         match destination {
+            ip if self.local.contains(&ip) => Route::Local,
             IpAddr::V4(ip) if ip.octets()[..3] == [10, 1, 0] => Route::Via(HopId(u32::from(ip.octets()[3]))),
             _ => self.client_route,
         }

@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::lab;
 use crate::netns::inside;
 use crate::script::{Ask, Transfer};
-use crate::server::six_numbers;
+use crate::server::{ECHO, six_numbers};
 
 /// How long the last packets of a connection may take to the director: nobody waits for them.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -94,6 +94,7 @@ impl Client {
                 self.ask_by_datagrams(1, *from, *to, request.as_bytes())
             }
             Ask::Udp { count, from, to } => self.datagrams(*count, *from, *to),
+            Ask::UdpBig { bytes, from, to } => self.big_datagram(*bytes, *from, *to),
             Ask::UdpLong { bytes, from, to } => self.long_datagram(*bytes, *from, *to),
             Ask::UdpEach { count, from, to } => joined(*count, || self.datagrams(1, *from, *to)),
         }
@@ -145,6 +146,29 @@ impl Client {
             Ok(trimmed(&answer[..len]))
         };
         told().unwrap_or_else(|error: io::Error| words(&error))
+    }
+
+    /// Sends it in fragments, and wants it back as it was.
+    fn big_datagram(&self, bytes: usize, from: SocketAddrV4, to: SocketAddrV4) -> String {
+        let told = || {
+            let socket = UdpSocket::bind(SocketAddr::V4(from))?;
+            socket.connect(SocketAddr::V4(to))?;
+            socket.set_read_timeout(Some(self.patience))?;
+            // Not all alike, so that pieces in a wrong order are noticed.
+            let text = (0..).flat_map(|n: u32| format!("{n} ").into_bytes());
+            let query: Vec<u8> = ECHO.iter().copied().chain(text).take(bytes.max(ECHO.len())).collect();
+            socket.send(&query)?;
+            let mut answer = vec![0; 65_536];
+            let len = socket.recv(&mut answer)?;
+            let Some(name) = answer[..len].strip_suffix(&query[..]) else {
+                return Ok(format!("{len} other bytes"));
+            };
+            Ok(format!("{} and all of it", trimmed(name)))
+        };
+        told().unwrap_or_else(|error: io::Error| match error.kind() {
+            ErrorKind::ConnectionRefused => "refused".to_owned(),
+            _ => words(&error),
+        })
     }
 
     fn datagrams(&self, count: usize, from: SocketAddrV4, to: SocketAddrV4) -> String {

@@ -21,8 +21,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::decapsulator::{Decapsulator, GUE_PORT};
 use crate::netns::{Namespaces, inside, run};
 use crate::real_server::Server;
+use crate::script::Tunnel;
 use crate::server::Named;
 
 /// The real servers, by the name they answer with.
@@ -32,12 +34,26 @@ const SERVERS: [(&str, Ipv4Addr); 4] = [
     ("r3", Ipv4Addr::new(10, 1, 0, 13)),
     ("r4", Ipv4Addr::new(10, 1, 0, 14)),
 ];
+/// The addresses of the director itself that a program there answers at, besides the VIPs.
+const OWN: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 1, 0, 1)];
 /// The ports every server answers on, TCP and UDP, at all of its addresses.
 const PORTS: [u16; 9] = [21, 53, 80, 81, 443, 500, 5060, 8080, 9999];
 /// How long a command in the lab may take, in seconds; then it is ended, and its exit status is 124.
 const COMMAND_LIMIT_S: &str = "30";
 /// How long the neighbours may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Whether the kernel has the devices of all kinds of tunnels.
+fn has_tunnels() -> bool {
+    // `modprobe` succeeds for what is built in, too.
+    let modules = ["ipip", "ip_gre", "fou"];
+    Command::new("modprobe").arg("-aq").args(modules).status().is_ok_and(|status| status.success())
+}
+
+/// The name and address of a real server.
+fn real_server(name: &str) -> (&'static str, Ipv4Addr) {
+    *SERVERS.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no server {name}"))
+}
 
 /// The clients' addresses, in order.
 pub fn clients() -> impl Iterator<Item = Ipv4Addr> {
@@ -53,6 +69,7 @@ fn vips() -> impl Iterator<Item = Ipv4Addr> {
 pub struct Lab {
     // Dropped in this order: the servers leave their namespaces first.
     servers: BTreeMap<&'static str, Server>,
+    ends: BTreeMap<&'static str, Decapsulator>,
     namespaces: Namespaces,
     dir: TempDir,
 }
@@ -62,7 +79,12 @@ impl Lab {
     pub fn new() -> Self {
         let namespaces = Namespaces::new();
         let dir = tempfile::Builder::new().prefix(namespaces.prefix()).tempdir();
-        let mut lab = Self { servers: BTreeMap::new(), namespaces, dir: dir.expect("temporary directory") };
+        let mut lab = Self {
+            servers: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            namespaces,
+            dir: dir.expect("temporary directory"),
+        };
         lab.hosts_and_cables();
         lab.clients();
         lab.director();
@@ -141,18 +163,48 @@ impl Lab {
         self.namespaces.ip(name, &lines);
     }
 
-    /// Starts or stops the program on real server `name`; its address stays.
+    /// Starts or stops the program on real server `name`, or on the director itself, `lb`, where it is off at first; its
+    /// address stays.
     pub fn server(&mut self, name: &str, up: bool) {
-        let (name, rip) =
-            *SERVERS.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no server {name}"));
+        let (name, own) = match name {
+            "lb" => ("lb", OWN.to_vec()),
+            _ => {
+                let (name, rip) = real_server(name);
+                (name, vec![rip])
+            }
+        };
         // Before a new one starts, the old one has let go of the ports.
         drop(self.servers.remove(name));
         if up {
             let tcp = PORTS.map(|port| SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
-            let addresses = || vips().chain([rip]);
+            let addresses = || vips().chain(own.iter().copied());
             let udp: Vec<_> =
                 PORTS.iter().flat_map(|port| addresses().map(|it| SocketAddrV4::new(it, *port))).collect();
             self.servers.insert(name, Server::spawn(&self.netns(name), Named(name), &tcp, &udp));
+        }
+    }
+
+    /// Makes real server `name` the end of tunnels: by its kernel's own devices, or, where that has none, by a program
+    /// that knows all kinds.
+    pub fn tunnel(&mut self, name: &str, kind: Tunnel) {
+        let (name, rip) = real_server(name);
+        let device = |what: &str| format!("link add tunnel-{what} type {what} local {rip} remote any");
+        let lines = match kind {
+            Tunnel::Ipip => vec![device("ipip"), "link set tunnel-ipip up".to_owned()],
+            // What comes out of UDP is IP in IP.
+            Tunnel::Gue => {
+                let open = format!("fou add port {GUE_PORT} gue");
+                vec![device("ipip"), "link set tunnel-ipip up".to_owned(), open]
+            }
+            Tunnel::Gre => vec![device("gre"), "link set tunnel-gre up".to_owned()],
+            Tunnel::GreSummed => {
+                vec![format!("{} icsum", device("gre")), "link set tunnel-gre up".to_owned()]
+            }
+        };
+        if has_tunnels() {
+            self.namespaces.ip(name, &lines);
+        } else if !self.ends.contains_key(name) {
+            self.ends.insert(name, Decapsulator::start(&self.netns(name), OWN[1]));
         }
     }
 

@@ -70,6 +70,7 @@ impl Player<'_> {
             Verb::Wait(time) => thread::sleep(*time),
             Verb::Server { name, up } => self.lab.server(name, *up),
             Verb::Mtu { host, device, bytes } => self.lab.mtu(host, device, *bytes),
+            Verb::Tunnel { host, kind } => self.lab.tunnel(host, *kind),
             Verb::Errors => return self.ears.heard(),
             Verb::Forge { host, what } => {
                 if let Err(error) = forge(&self.lab.netns(host), what) {

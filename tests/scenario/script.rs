@@ -8,7 +8,8 @@
 //!  tcp COUNT CLIENT[:PORT] VIP:PORT    clients COUNT VIP:PORT
 //!  udp COUNT CLIENT[:PORT] VIP:PORT    udpeach COUNT CLIENT[:PORT] VIP:PORT
 //!  sctp HOST CHUNK[+CHUNK...] FROM:PORT TO:PORT    esp HOST FROM TO | ah HOST FROM TO
-//!  udplong BYTES CLIENT[:PORT] VIP:PORT
+//!  udplong BYTES CLIENT[:PORT] VIP:PORT    udpbig BYTES CLIENT[:PORT] VIP:PORT
+//!  tunnel HOST ipip|gue|gre|gre-csum
 //!  mtu HOST DEVICE BYTES               errors
 //!  forge HOST udp|long|tcp|syn|rst FROM:PORT TO:PORT
 //!  forge HOST error TYPE/CODE ROUTER udp|tcp FROM:PORT TO:PORT
@@ -94,6 +95,13 @@ pub enum Verb {
         /// In bytes, without the Ethernet header.
         bytes: u16,
     },
+    /// A server is the end of tunnels of this kind from now on.
+    Tunnel {
+        /// Which.
+        host: String,
+        /// The kind.
+        kind: Tunnel,
+    },
     /// The ICMP errors that clients and servers have got since they were asked last.
     Errors,
     /// A host sends a packet that none of its programs has made.
@@ -103,6 +111,19 @@ pub enum Verb {
         /// Which packet.
         what: Forged,
     },
+}
+
+/// What wraps the packets to a server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Tunnel {
+    /// IPv4 in IPv4.
+    Ipip,
+    /// Generic UDP encapsulation, at port 6080, with a checksum or without.
+    Gue,
+    /// GRE without a checksum.
+    Gre,
+    /// GRE with a checksum.
+    GreSummed,
 }
 
 /// A packet made by hand.
@@ -164,6 +185,8 @@ pub enum Ask {
     UdpEach { count: usize, from: SocketAddrV4, to: SocketAddrV4 },
     /// A datagram of this many bytes, which the client's kernel does not let be fragmented.
     UdpLong { bytes: usize, from: SocketAddrV4, to: SocketAddrV4 },
+    /// A datagram of this many bytes, which may go in fragments, and the same back.
+    UdpBig { bytes: usize, from: SocketAddrV4, to: SocketAddrV4 },
     /// One TCP segment with these flags (of `SAFRP`), whoever the address belongs to: nobody waits for an answer.
     Segment { flags: String, from: SocketAddrV4, to: SocketAddrV4 },
     /// A transfer over a data connection of FTP, asked for on connection `id`.
@@ -263,6 +286,14 @@ fn verb(line: &str) -> Result<Verb, String> {
             let bytes = words.count()?;
             Verb::Client(Ask::UdpLong { bytes, from: words.client()?, to: words.service()? })
         }
+        "udpbig" => {
+            let bytes = words.count()?;
+            Verb::Client(Ask::UdpBig { bytes, from: words.client()?, to: words.service()? })
+        }
+        "tunnel" => Verb::Tunnel {
+            host: words.text("a host")?,
+            kind: words.value("ipip, gue, gre or gre-csum", tunnel)?,
+        },
         "mtu" => Verb::Mtu {
             host: words.text("a host")?,
             device: words.text("a device")?,
@@ -368,6 +399,16 @@ fn transfer(word: &str) -> Option<Transfer> {
     })
 }
 
+fn tunnel(word: &str) -> Option<Tunnel> {
+    Some(match word {
+        "ipip" => Tunnel::Ipip,
+        "gue" => Tunnel::Gue,
+        "gre" => Tunnel::Gre,
+        "gre-csum" => Tunnel::GreSummed,
+        _ => return None,
+    })
+}
+
 fn up(word: &str) -> Option<bool> {
     match word {
         "up" => Some(true),
@@ -427,6 +468,10 @@ mod tests {
             one("mtu lb lb1 1400"),
             Verb::Mtu { host: "lb".into(), device: "lb1".into(), bytes: 1400 }
         );
+        let big = "udpbig 8192 10.0.1.1 10.0.0.100:80";
+        assert_eq!(one(big), Verb::Client(Ask::UdpBig { bytes: 8192, from, to }));
+        let (host, kind) = ("r1".into(), Tunnel::GreSummed);
+        assert_eq!(one("tunnel r1 gre-csum"), Verb::Tunnel { host, kind });
         assert_eq!(one("errors"), Verb::Errors);
         let (rip, rst) = (at("10.1.0.11:80"), Transport::Tcp { syn: false, ack: false, rst: true });
         let what = Forged::Packet(rst, rip, to);
@@ -467,6 +512,7 @@ mod tests {
             ("conns all", "`all` is one word too many"),
             ("segment SX 10.0.2.1:7 10.0.0.100:80", "`SX` is not some of SAFRP"),
             ("mark 7 sctp 10.0.0.100:80", "`sctp` is not tcp or udp"),
+            ("tunnel r1 sit", "`sit` is not ipip, gue, gre or gre-csum"),
             ("wait -1", "`-1` is not a number of seconds"),
         ] {
             assert_eq!(parse(&format!("list\n{line}")), Err(format!("line 2: `{line}`: {error}")));

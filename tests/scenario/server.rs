@@ -2,7 +2,8 @@
 //!
 //! A connection is greeted with the name, and `ping` is answered with it again. The commands of FTP that
 //! lead to a data connection are answered as FTP does, and all the data is the name. At anything else, the end of the
-//! stream included, the server closes. Every datagram is answered with the name, and with the Call-ID it has.
+//! stream included, the server closes. Every datagram is answered with the name, and with the Call-ID it has; one
+//! that begins with [`ECHO`] with the name and all that it was.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -14,6 +15,9 @@ use crate::wire::Wire;
 
 /// Where a server of FTP connects from: the port below that of its control connection.
 const DATA_PORT: u16 = 20;
+
+/// What a datagram begins with that is wanted back.
+pub const ECHO: &[u8] = b"echo ";
 
 /// A server of this name.
 #[derive(Debug)]
@@ -79,6 +83,9 @@ impl Manners for Named {
     }
 
     fn answer(&self, query: &[u8]) -> Vec<u8> {
+        if query.starts_with(ECHO) {
+            return [&self.line(), query].concat();
+        }
         let query = String::from_utf8_lossy(query);
         let call = query.lines().find(|line| line.starts_with("Call-ID:"));
         let headers = call.map(|call| format!("{call}\r\n\r\n")).unwrap_or_default();

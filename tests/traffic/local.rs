@@ -125,7 +125,7 @@ fn more_than_the_limit_is_dropped_and_counted() {
     let xvs = Xvs::start(&lab, &text.replace("[director]", "[director]\npass = \"on\"\npass_limit = 10"));
     client::run(&lab, async || {
         let job = |_| client::connect(lab::client(0), at(NAT_VIP, 4000));
-        // All at once: one in a tenth of a second may pass.
+        // All at once: three in a quarter of a second may pass.
         let within = Duration::from_millis(50);
         let _ = client::within(within, async { Ok(client::many(100, 100, job).await) }).await;
     });

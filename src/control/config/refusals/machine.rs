@@ -83,7 +83,7 @@ fn the_director() {
         "huge_pages = true",
         "watch = true",
         "pass = \"on\"",
-        "pass = true #! error | pass = true is true or false | \"auto\", \"on\" or \"off\"",
+        "pass = true #! error | pass = true is true or false | give a text in quotes",
         "pass_limit = 10",
         "pass_limit = 9 #! error | pass_limit = 9 is out of range | 10 to 1_000_000 packets per second",
         "watch = 1 #! error | watch = 1 is a whole number | true or false",
