@@ -96,7 +96,7 @@ impl<H: NextHops> Work<'_, H> {
     /// own kernel's.
     fn relay_no_further(&mut self, packet: &mut Packet<'_>, error: &Related) -> Result<PortId, DropReason> {
         let key = &error.parsed.key;
-        if !self.services.is_nat_server(key.protocol(), key.source()) {
+        if packet.port != PASS && !self.services.is_nat_server(key.protocol(), key.source()) {
             return if self.director.pass.is_open() { self.pass() } else { Err(DropReason::IcmpUnrelated) };
         }
         self.stats.stray();

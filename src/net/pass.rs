@@ -2,7 +2,8 @@
 //! take them; and the way back for what servers on the director itself answer.
 //!
 //! A program here whose answers have to be rewritten sends them by the host's routes, where nobody would see them. So for
-//! each such server there is a rule (`ip rule`): what is sent from its address and port goes by this device. Rules and
+//! each such server there is a rule (`ip rule`): what is sent from its address and port goes by this device; and one for
+//! what the host says in its place (ICMP: nobody listens). Rules and
 //! routes of ours carry our protocol number; the kernel takes the route away with the device, and a rule to an empty
 //! table does nothing, should this process be killed.
 
@@ -30,6 +31,11 @@ pub const RETURN_PRIORITY: u32 = 99;
 
 /// A server on the director itself: its protocol's number, its address and port.
 pub type LocalServer = (u8, SocketAddr);
+
+/// The number of ICMP, and where a rule about "destination unreachable" finds it: the type and code are where a flow's
+/// destination port is (`union flowi_uli`).
+const ICMP: u8 = 1;
+const UNREACHABLE: RulePortRange = RulePortRange { start: 0x0300, end: 0x030f };
 
 /// The device.
 #[derive(Debug)]
@@ -72,7 +78,9 @@ impl PassDevice {
     }
 
     /// These servers on the director itself answer by the device from now on, and no others.
-    pub fn answer(&self, servers: BTreeSet<LocalServer>) {
+    pub fn answer(&self, mut servers: BTreeSet<LocalServer>) {
+        let errors: Vec<_> = servers.iter().map(|(_, at)| (ICMP, SocketAddr::new(at.ip(), 0))).collect();
+        servers.extend(errors);
         self.wanted.send_if_modified(|now| {
             let differs = *now != servers;
             *now = servers;
@@ -87,11 +95,23 @@ impl PassDevice {
     }
 }
 
+/// Switches the reverse path filter of the device `name` off again, if somebody has switched it on: systemd-sysctl sets
+/// every new device a moment after it was made.
+pub fn keep_open(name: &str) {
+    if rp_filter(name).is_some_and(|value| value != "0") {
+        configure(name, "ipv4", "rp_filter", "0");
+    }
+}
+
+fn rp_filter(of: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{of}/rp_filter")).ok()?;
+    Some(text.trim().to_owned())
+}
+
 /// Whether the host's settings keep the kernel from taking what comes by the device `name`; says why, and the cure.
 pub fn hindrance(name: &str) -> Option<String> {
-    let read = |of: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{of}/rp_filter")).ok();
     // The stricter of both counts (`IN_DEV_RPFILTER`), and without an address the loose mode is as strict.
-    let strict = ["all", name].into_iter().find(|of| read(of).is_some_and(|value| value.trim() != "0"))?;
+    let strict = ["all", name].into_iter().find(|of| rp_filter(of).is_some_and(|value| value != "0"))?;
     Some(format!(
         "net.ipv4.conf.{strict}.rp_filter is on, so the kernel drops what comes by {name}: run `sysctl -w \
          net.ipv4.conf.{strict}.rp_filter=0`, and set it for the interfaces one by one where it is wanted"
@@ -164,7 +184,10 @@ fn rule((protocol, address): LocalServer) -> RuleMessage {
         // What this host sends itself.
         RuleAttribute::Iifname("lo".to_owned()),
         RuleAttribute::IpProtocol(IpProtocol::from(i32::from(protocol))),
-        RuleAttribute::SourcePortRange(RulePortRange { start: address.port(), end: address.port() }),
+        match protocol {
+            ICMP => RuleAttribute::DestinationPortRange(UNREACHABLE),
+            _ => RuleAttribute::SourcePortRange(RulePortRange { start: address.port(), end: address.port() }),
+        },
         RuleAttribute::Table(RETURN_TABLE),
         RuleAttribute::Priority(RETURN_PRIORITY),
         RuleAttribute::Protocol(RouteProtocol::from(PROTOCOL_XVS)),

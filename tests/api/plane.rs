@@ -264,6 +264,7 @@ impl Plane for FakePlane {
             rates: TrafficView::default(),
             answered: 1,
             strays: 2,
+            passed: 3,
             dropped_entries: 6,
             workers: vec![TrafficView::default()],
             worker_rates: vec![TrafficView::default()],

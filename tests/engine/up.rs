@@ -95,7 +95,7 @@ fn pieces(to: &str) -> Vec<Vec<u8>> {
         piece[16..18].copy_from_slice(&28u16.to_be_bytes());
         piece[18..20].copy_from_slice(&7u16.to_be_bytes());
         let more = if n < 2 { 0x2000 } else { 0 };
-        piece[20..22].copy_from_slice(&(more | n as u16).to_be_bytes());
+        piece[20..22].copy_from_slice(&(more | u16::try_from(n).unwrap()).to_be_bytes());
         piece[24..26].fill(0);
         let sum = xvs::packet::checksum::of(&piece[14..34]);
         piece[24..26].copy_from_slice(&sum.to_be_bytes());
@@ -197,6 +197,22 @@ fn an_error_about_a_local_servers_packet_goes_up_to_it() {
     assert_eq!(verdict, Verdict::Transmit(PASS));
     assert_eq!((&after[30..34], &after[42 + 12..42 + 16]), (&[10, 1, 0, 1][..], &[10, 1, 0, 1][..]));
     assert_eq!((after[22], xvs::packet::checksum::of(&after[14..34])), (64, 0));
+}
+
+/// It has come by the way of local servers' answers; up again it would go round in a circle.
+#[test]
+fn what_the_host_has_sent_and_is_nobodys_is_routed_on() {
+    let mut t = table(&[web(Method::Nat, "10.1.0.11:80")], 4);
+    let mut error = [&[3, 3, 0, 0, 0, 0, 0, 0][..], &udp(C, "10.1.0.1:9", b"?")[14..]].concat();
+    let sum = xvs::packet::checksum::of(&error);
+    error[2..4].copy_from_slice(&sum.to_be_bytes());
+    let error = ip([10, 1, 0, 1].into(), [192, 0, 2, 7].into(), 1, &error);
+    for frame in [error, tcp(OWN, C, "SA"), udp(OWN, C, b"!")] {
+        let (verdict, after) = t.batch(0, std::slice::from_ref(&frame), PASS).remove(0);
+        assert_eq!(verdict, Verdict::Transmit(OUTSIDE));
+        assert_eq!((&after[26..], after[22]), (&frame[26..], 63));
+    }
+    assert_eq!(passed(&t), 0);
 }
 
 #[test]

@@ -118,6 +118,27 @@ fn without_the_device_what_is_nobodys_is_refused() {
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
 }
 
+/// For all interfaces it cannot be switched off by one, so it is said.
+#[test]
+fn a_reverse_path_filter_that_is_in_the_way_is_named() {
+    let lab = Lab::new();
+    for (all, default, is_named) in [(1, 0, true), (2, 0, true), (0, 1, false)] {
+        lab.sysctl("director", "ipv4/conf/all/rp_filter", all);
+        lab.sysctl("director", "ipv4/conf/default/rp_filter", default);
+        let text = config(&[service(("tcp", FTP), ("rr", "nat"), &abc(8080, [1; 3]))]);
+        let xvs = Xvs::start(&lab, &text);
+        assert_eq!(xvs.log().contains("sysctl -w net.ipv4.conf.all.rp_filter=0"), is_named, "{}", xvs.log());
+        if !is_named {
+            let _host = host(&lab, &[at(NAT_VIP, 2222)], &[]);
+            assert_eq!(name(&lab, 0, at(NAT_VIP, 2222)).expect("answered"), "host");
+            // systemd may set it when it sees the device.
+            lab.sysctl("director", "ipv4/conf/xvs-pass/rp_filter", 2);
+            until("it is off again", || name(&lab, 0, at(NAT_VIP, 2222)).is_ok());
+        }
+        xvs.stop();
+    }
+}
+
 #[test]
 fn more_than_the_limit_is_dropped_and_counted() {
     let lab = Lab::new();
@@ -141,9 +162,9 @@ fn a_server_on_the_director_serves_by_dr() {
     let _host = host(&lab, &[tcp], &[udp]);
     let dr = |protocol, vip| service((protocol, vip), ("rr", "dr"), &[(at(OWN, vip.port()), 1)]);
     let xvs = Xvs::start(&lab, &config(&[dr("tcp", tcp), dr("udp", udp)]));
-    for n in 0..3 {
+    for (n, port) in (0..3).zip(30_000..) {
         assert_eq!(name(&lab, n, tcp).expect("answered"), "host");
-        assert_eq!(resolved(&lab, 30_000 + n as u16, udp).expect("answered"), "host");
+        assert_eq!(resolved(&lab, port, udp).expect("answered"), "host");
     }
     let listed = ipvsadm(&lab, "-Lnc");
     assert!(
@@ -175,12 +196,14 @@ fn serves_by_nat(address: Ipv4Addr) {
     let _host = host(&lab, &[own_tcp], &[own_udp]);
     let nat = |protocol, vip, server| service((protocol, vip), ("rr", "nat"), &[(server, 1)]);
     let xvs = Xvs::start(&lab, &config(&[nat("tcp", tcp, own_tcp), nat("udp", udp, own_udp)]));
-    until("both servers have their rules", || rules(&lab).matches("lookup 7894643").count() == 2);
+    until("both servers have their rules, and the host for them", || {
+        rules(&lab).matches("lookup 7894643").count() == 3
+    });
     let file: Vec<u8> = (0..1 << 20).map(|_| fastrand::u8(..)).collect();
     std::fs::write(lab.dir().join("file"), &file).expect("file written");
-    for n in 0..3 {
+    for (n, port) in (0..3).zip(30_000..) {
         assert_eq!(name(&lab, n, tcp).expect("answered"), "host");
-        assert_eq!(resolved(&lab, 30_000 + n as u16, udp).expect("answered"), "host");
+        assert_eq!(resolved(&lab, port, udp).expect("answered"), "host");
     }
     client::run(&lab, async || {
         let mut wire = client::connect(lab::client(0), tcp).await.expect("connected");

@@ -71,6 +71,9 @@ impl Machine {
             tracing::warn!("the steering program works by old addresses of this host, trying again: {error}");
         }
         self.is_behind = told.is_err();
+        if let Some(up) = &self.up {
+            up.keep();
+        }
         self.follow_local_servers();
     }
 

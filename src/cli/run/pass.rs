@@ -11,7 +11,7 @@ use anyhow::bail;
 
 use crate::control::config;
 use crate::director::services::Endpoint;
-use crate::net::pass::{LocalServer, PassDevice, can_answer, hindrance};
+use crate::net::pass::{LocalServer, PassDevice, can_answer, hindrance, keep_open};
 use crate::net::{Route, Snapshot};
 use crate::xdp::tap::{MAX_QUEUES, TUN_FILE, Tap};
 
@@ -85,6 +85,11 @@ fn cure(error: &io::Error) -> String {
 }
 
 impl Up {
+    /// What has to be done every second: others may set the device, too.
+    pub(super) fn keep(&self) {
+        keep_open(NAME);
+    }
+
     /// Sees to it that the answers of those of these NAT servers come back that are the director itself.
     pub(super) fn answer(&mut self, nat_servers: &BTreeSet<Endpoint>, snapshot: &Snapshot) {
         let is_here = |&&(_, address): &&Endpoint| snapshot.route(address.ip(), 0) == Route::Local;
