@@ -4,6 +4,7 @@
 mod answers;
 mod defence;
 mod fragments;
+mod fragments6;
 mod ftp;
 mod hostile;
 mod icmp;

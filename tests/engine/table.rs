@@ -64,6 +64,9 @@ impl NextHops for Hops {
     fn route(&self, destination: IpAddr, _: u32) -> Route {
         match destination {
             IpAddr::V4(ip) if ip.octets()[..3] == [10, 1, 0] => Route::Via(HopId(u32::from(ip.octets()[3]))),
+            IpAddr::V6(ip) if ip.segments()[..2] == [0xfd00, 9] => {
+                Route::Via(HopId(u32::from(ip.octets()[15])))
+            }
             _ => self.client_route,
         }
     }
