@@ -5,9 +5,7 @@
 //! packet, its transport checksum included.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
 use xvs::director::forward::hops::PortId;
@@ -18,8 +16,8 @@ use crate::table::*;
 
 const C: &str = "[2001:db8::7]:40000";
 const VIP: &str = "[2001:db8:1::100]:53";
-const SERVER: &str = "[fd00:9::11]:5353";
-const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0xa, 17];
+const SERVER: &str = "[fd00:1::11]:5353";
+const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0xa, 11];
 /// Ethernet and IPv6 header.
 const HEAD: usize = 54;
 /// Hop-by-hop, destination options and routing header, with their numbers, and without that of the next.
@@ -31,26 +29,12 @@ const FRAGMENT: u8 = 44;
 type Headers<'h> = &'h [(u8, [u8; 7])];
 
 fn pool(method: Method) -> Pool {
-    let server = if method == Method::Nat { SERVER } else { "[fd00:9::11]:53" };
+    let server = if method == Method::Nat { SERVER } else { "[fd00:1::11]:53" };
     service(Protocol::Udp, VIP, method, &[(server, 1)])
-}
-
-/// The lab's table with IPv6 servers at hop 17, which is 0x11.
-fn table(pools: &[Pool]) -> Table {
-    let mut t = Table::new(pools);
-    t.hops.sources.push("fd00:9::1".parse::<IpAddr>().unwrap());
-    t
 }
 
 fn payload(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + i / 256).to_le_bytes()[0]).collect()
-}
-
-fn octets(address: SocketAddr) -> [u8; 16] {
-    match address.ip() {
-        IpAddr::V6(ip) => ip.octets(),
-        IpAddr::V4(ip) => panic!("{ip}"),
-    }
 }
 
 /// Puts extension headers in front of what is at `at`.
@@ -66,24 +50,6 @@ fn extended(mut frame: Vec<u8>, headers: Headers<'_>) -> Vec<u8> {
 fn sized(mut frame: Vec<u8>) -> Vec<u8> {
     let len = u16::try_from(frame.len() - HEAD).unwrap();
     frame[18..20].copy_from_slice(&len.to_be_bytes());
-    frame
-}
-
-fn udp(from: &str, to: &str, data: &[u8]) -> Vec<u8> {
-    let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
-    let mut frame = Vec::new();
-    let builder = PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC).ipv6(octets(from), octets(to), 64);
-    builder.udp(from.port(), to.port()).write(&mut frame, data).unwrap();
-    frame
-}
-
-fn tcp(from: &str, to: &str, syn: bool) -> Vec<u8> {
-    let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
-    let mut frame = Vec::new();
-    let builder = PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC).ipv6(octets(from), octets(to), 64);
-    let builder = builder.tcp(from.port(), to.port(), 7, 8192);
-    let builder = if syn { builder.syn() } else { builder.ack(9) };
-    builder.write(&mut frame, if syn { b"" } else { b"some payload of odd size!" }).unwrap();
     frame
 }
 
@@ -153,27 +119,10 @@ fn reassembled(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
     packets
 }
 
-/// From where to where a whole packet goes, with what hop limit, and its payload; every checksum is right.
-fn read(frame: &[u8]) -> (String, String, u8, Vec<u8>) {
-    let sliced = SlicedPacket::from_ethernet(frame).expect("a whole packet");
-    let Some(NetSlice::Ipv6(ip)) = &sliced.net else { panic!("{sliced:?}") };
-    let header = ip.header();
-    let (from, to, bytes) = match &sliced.transport {
-        Some(TransportSlice::Udp(udp)) => {
-            let parsed = udp.to_header();
-            let sum = parsed.calc_checksum_ipv6(&header.to_header(), udp.payload()).unwrap();
-            assert_eq!(sum, parsed.checksum, "UDP checksum");
-            (udp.source_port(), udp.destination_port(), udp.payload())
-        }
-        Some(TransportSlice::Tcp(tcp)) => {
-            let sum = tcp.calc_checksum_ipv6(header.source(), header.destination()).unwrap();
-            assert_eq!(sum, tcp.checksum(), "TCP checksum");
-            (tcp.source_port(), tcp.destination_port(), tcp.payload())
-        }
-        other => panic!("{other:?}"),
-    };
-    let (source, destination) = (header.source_addr(), header.destination_addr());
-    (format!("[{source}]:{from}"), format!("[{destination}]:{to}"), header.hop_limit(), bytes.to_vec())
+/// From where to where a whole packet goes, with what hop limit, and the last `len` bytes of it; its checksums are right.
+fn seen(packet: &[u8], len: usize) -> (String, String, u8, Vec<u8>) {
+    let Sent { from, to, ttl, .. } = read(packet, 9);
+    (from, to, ttl, packet[packet.len() - len..].to_vec())
 }
 
 fn permutations(count: usize) -> Vec<Vec<usize>> {
@@ -205,7 +154,7 @@ fn shuffled(pieces: &[Vec<u8>], order: &[usize]) -> Vec<Vec<u8>> {
 
 #[test]
 fn a_datagram_goes_through_nat66_both_ways_in_every_order_behind_whatever_headers() {
-    let mut t = table(&[pool(Method::Nat)]);
+    let mut t = Table::new(&[pool(Method::Nat)]);
     let mut id = 0;
     // Headers that every fragment has, and such as only the first has.
     let chains: [(Headers<'_>, Headers<'_>); 3] =
@@ -226,7 +175,11 @@ fn a_datagram_goes_through_nat66_both_ways_in_every_order_behind_whatever_header
                 assert_eq!(sent.len(), count, "{order:?}");
                 let packets = reassembled(&sent);
                 let [packet] = &packets[..] else { panic!("{order:?}: {} packets", packets.len()) };
-                assert_eq!(read(packet), (new_from.into(), new_to.into(), 63, data.clone()), "{order:?}");
+                assert_eq!(
+                    seen(packet, data.len()),
+                    (new_from.into(), new_to.into(), 63, data.clone()),
+                    "{order:?}"
+                );
                 assert_eq!(packet.len(), whole.len(), "its extension headers are still there");
             }
         }
@@ -242,11 +195,11 @@ fn by_dr_and_by_every_tunnel_in_every_order() {
     let gue = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Full };
     let gre = Tunnel::Gre { checksum: TunnelChecksum::Full };
     let tunnels = [Tunnel::Ipip, gue, gre].map(Method::Tun);
-    for (method, server) in [(Method::Dr, "[fd00:9::11]:53")]
+    for (method, server) in [(Method::Dr, "[fd00:1::11]:53")]
         .into_iter()
-        .chain(tunnels.into_iter().flat_map(|tunnel| [(tunnel, "[fd00:9::11]:53"), (tunnel, "10.1.0.17:53")]))
+        .chain(tunnels.into_iter().flat_map(|tunnel| [(tunnel, "[fd00:1::11]:53"), (tunnel, "10.1.0.11:53")]))
     {
-        let mut t = table(&[service(Protocol::Udp, VIP, method, &[(server, 1)])]);
+        let mut t = Table::new(&[service(Protocol::Udp, VIP, method, &[(server, 1)])]);
         for (id, order) in (1..).zip(permutations(4)) {
             let data = payload(250);
             let pieces = cut(&udp(C, VIP, &data), 0, id, 72);
@@ -261,17 +214,16 @@ fn by_dr_and_by_every_tunnel_in_every_order() {
                 }
             }
             let packet = reassembled(&sent).remove(0);
-            assert_eq!(read(&packet), (C.into(), VIP.into(), 63, data), "{method:?} {order:?}");
+            assert_eq!(seen(&packet, data.len()), (C.into(), VIP.into(), 63, data), "{method:?} {order:?}");
         }
     }
 }
 
 #[test]
 fn each_datagram_of_a_one_packet_service_goes_whole_to_one_server_and_nobodys_is_routed_on() {
-    let mut one = service(Protocol::Udp, VIP, Method::Nat, &[("[fd00:9::11]:53", 1), ("[fd00:9::12]:53", 1)]);
+    let mut one = service(Protocol::Udp, VIP, Method::Nat, &[("[fd00:1::11]:53", 1), ("[fd00:1::12]:53", 1)]);
     one.service.one_packet = true;
-    let mut t = table(&[one]);
-    t.hops.macs.insert(18, [2, 0, 0, 0, 0xa, 18]);
+    let mut t = Table::new(&[one]);
     let mut servers = Vec::new();
     for id in 0..4 {
         let mut pieces = cut(&udp(C, VIP, &payload(200)), 0, id, 80);
@@ -279,40 +231,40 @@ fn each_datagram_of_a_one_packet_service_goes_whole_to_one_server_and_nobodys_is
         pieces.rotate_left(id as usize % count);
         let sent = through(&mut t, &pieces, OUTSIDE);
         assert!(sent.iter().all(|frame| frame[..6] == sent[0][..6]));
-        servers.push(read(&reassembled(&sent)[0]).1);
+        servers.push(read(&reassembled(&sent)[0], 9).to);
     }
-    let [a, b] = ["[fd00:9::12]:53", "[fd00:9::11]:53"];
+    let [a, b] = ["[fd00:1::12]:53", "[fd00:1::11]:53"];
     assert_eq!(servers, [a, b, a, b]);
 
-    let whole = udp("[fd00:9::11]:2049", "[2001:db8::9]:99", &payload(300));
+    let whole = udp("[fd00:1::11]:2049", "[2001:db8::9]:99", &payload(300));
     for (id, order) in (10..).zip(permutations(3)) {
         let pieces = cut(&whole, 0, id, 128);
         let packet = reassembled(&through(&mut t, &shuffled(&pieces, &order), INSIDE)).remove(0);
-        assert_eq!(read(&packet).1, "[2001:db8::9]:99");
+        assert_eq!(read(&packet, 9).to, "[2001:db8::9]:99");
         assert_eq!(packet[HEAD..], whole[HEAD..]);
     }
 }
 
 #[test]
 fn a_segment_of_a_connection_may_be_fragmented_and_a_whole_one_may_look_like_a_fragment() {
-    let (vip, server) = ("[2001:db8:1::100]:80", "[fd00:9::11]:8080");
-    let mut t = table(&[service(Protocol::Tcp, vip, Method::Nat, &[(server, 1)])]);
+    let (vip, server) = ("[2001:db8:1::100]:80", "[fd00:1::11]:8080");
+    let mut t = Table::new(&[service(Protocol::Tcp, vip, Method::Nat, &[(server, 1)])]);
     // An atomic fragment (RFC 6946): a packet like any other, whatever else has its identification.
     let whole = |frame: &[u8]| piece(frame, 0, 7, 0, usize::MAX);
-    for (frame, port) in [(tcp(C, vip, true), OUTSIDE), (tcp(server, C, true), INSIDE)] {
+    for (frame, port) in [(tcp(C, vip, "S"), OUTSIDE), (tcp(server, C, "SA"), INSIDE)] {
         let sent = through(&mut t, &[whole(&frame), whole(&frame)], port);
         let to = if port == OUTSIDE { server } else { C };
-        assert!(sent.len() == 2 && sent.iter().all(|f| fragment_at(f).is_some() && read(f).1 == to));
+        assert!(sent.len() == 2 && sent.iter().all(|f| fragment_at(f).is_some() && read(f, 9).to == to));
     }
     for (id, (from, to, new, port)) in (1..).zip([(C, vip, server, OUTSIDE), (server, C, C, INSIDE)]) {
-        let segment = tcp(from, to, false);
+        let segment = tcp(from, to, "A");
         for order in permutations(2) {
             let pieces = cut(&segment, 0, id, 24);
             let packet = reassembled(&through(&mut t, &shuffled(&pieces, &order), port)).remove(0);
-            assert_eq!((read(&packet).1.as_str(), &packet[HEAD + 20..]), (new, &segment[HEAD + 20..]));
+            assert_eq!((read(&packet, 9).to.as_str(), &packet[HEAD + 20..]), (new, &segment[HEAD + 20..]));
         }
     }
-    let pieces = cut(&tcp("[2001:db8::9]:1", vip, false), 0, 9, 24);
+    let pieces = cut(&tcp("[2001:db8::9]:1", vip, "A"), 0, 9, 24);
     let verdicts = t.batch(0, &[pieces[1].clone(), pieces[0].clone()], OUTSIDE);
     assert_eq!(verdicts[1].0, Verdict::Answer(OUTSIDE, DropReason::NoConnection), "a reset");
     assert_eq!(t.director.drops(), [(DropReason::NoConnection, 2)], "and what had waited is dropped with it");
@@ -331,7 +283,7 @@ fn overlaps_end_a_datagram_and_duplicates_do_not() {
             vec![(1, "overlap"), (2, "overlap"), (3, "overlap")],
         ),
     ] {
-        let mut t = table(&[pool(Method::Nat)]);
+        let mut t = Table::new(&[pool(Method::Nat)]);
         let pieces: Vec<_> = parts.iter().map(|&(from, to)| piece(&whole, 0, 1, from, to)).collect();
         for (n, (verdict, _)) in t.batch(0, &pieces, OUTSIDE).iter().enumerate() {
             let expected = match reasons.iter().find(|(at, _)| *at == n) {
@@ -347,14 +299,14 @@ fn overlaps_end_a_datagram_and_duplicates_do_not() {
 
 #[test]
 fn what_no_datagram_can_have_is_refused_by_reason() {
-    let mut t = table(&[pool(Method::Nat)]);
+    let mut t = Table::new(&[pool(Method::Nat)]);
     let mut dropped = |frame: Vec<u8>| match t.batch(0, &[frame], OUTSIDE).remove(0).0 {
         Verdict::Drop(reason) => Some(reason),
         _ => None,
     };
     let whole = udp(C, VIP, &payload(392));
     assert_eq!(dropped(piece(&whole, 0, 1, 0, 84)), Some(DropReason::Fragment), "no multiple of eight");
-    let segment = tcp(C, "[2001:db8:1::100]:80", false);
+    let segment = tcp(C, "[2001:db8:1::100]:80", "A");
     assert_eq!(dropped(piece(&segment, 0, 2, 0, 16)), Some(DropReason::FragmentTiny));
     let behind = extended(whole.clone(), &[OPTIONS]);
     assert_eq!(dropped(piece(&behind, 0, 3, 0, 8)), Some(DropReason::FragmentTiny), "no transport header");
@@ -375,7 +327,7 @@ fn what_no_datagram_can_have_is_refused_by_reason() {
 #[test]
 fn a_fragment_that_is_too_long_is_never_split() {
     for method in [Method::Nat, Method::Dr, Method::Tun(Tunnel::Ipip)] {
-        let mut t = table(&[pool(method)]);
+        let mut t = Table::new(&[pool(method)]);
         t.hops.mtu = 1400;
         for (id, reversed) in [(1, false), (2, true)] {
             let mut pieces = cut(&udp(C, VIP, &payload(4000)), 0, id, 1448);
@@ -405,7 +357,8 @@ fn a_fragment_that_is_too_long_is_never_split() {
 fn the_outer_packet_is_split_and_two_workers_number_theirs_differently() {
     let (client, vip) = ("192.0.2.7:40000", "10.0.0.100:53");
     for tunnel in [Tunnel::Ipip, Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Full }] {
-        let mut t = table(&[service(Protocol::Udp, vip, Method::Tun(tunnel), &[("[fd00:9::11]:53", 1)])]);
+        let mut t =
+            Table::new(&[service(Protocol::Udp, vip, Method::Tun(tunnel), &[("[fd00:1::11]:53", 1)])]);
         let data = payload(1472);
         let may_be_split = |mut frame: Vec<u8>| {
             frame[20..26].fill(0);
@@ -414,7 +367,7 @@ fn the_outer_packet_is_split_and_two_workers_number_theirs_differently() {
             frame[24..26].copy_from_slice(&sum.to_be_bytes());
             frame
         };
-        let datagram = crate::table::udp(client, vip, &data);
+        let datagram = udp(client, vip, &data);
         let mut sent = Vec::new();
         for worker in [0, 1, 0, 1] {
             let (verdict, after) = t.batch(worker, &[may_be_split(datagram.clone())], OUTSIDE).remove(0);
@@ -427,7 +380,7 @@ fn the_outer_packet_is_split_and_two_workers_number_theirs_differently() {
         assert_eq!(outer.len(), 4);
         for packet in outer {
             let inner = [&packet[..12], &[8, 0], &packet[14 + tunnel.overhead(false)..]].concat();
-            assert_eq!((crate::table::read(&inner, 9).to.as_str(), &inner[42..]), (vip, &data[..]));
+            assert_eq!((read(&inner, 9).to.as_str(), &inner[42..]), (vip, &data[..]));
         }
         // With DF the client is told, unless pmtu_disc is off; IPv6 always is.
         let mut fixed = datagram.clone();
@@ -440,7 +393,7 @@ fn the_outer_packet_is_split_and_two_workers_number_theirs_differently() {
         t.tune("pmtu_disc", 0);
         assert_eq!(t.batch(0, &[fixed], OUTSIDE)[0].0, Verdict::Transmit(INSIDE));
         assert_eq!(t.made.drain(..).count(), 1);
-        let mut t = table(&[pool(Method::Tun(tunnel))]);
+        let mut t = Table::new(&[pool(Method::Tun(tunnel))]);
         t.tune("pmtu_disc", 0);
         assert_eq!(t.batch(0, &[udp(C, VIP, &payload(1440))], OUTSIDE)[0].0, told);
     }

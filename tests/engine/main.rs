@@ -8,6 +8,7 @@ mod fragments6;
 mod ftp;
 mod hostile;
 mod icmp;
+mod icmp6;
 mod ipsec;
 mod leaving;
 mod listing;
