@@ -63,8 +63,10 @@ impl<H: NextHops> Work<'_, H> {
                 Err(DropReason::NoTunnel)
             } else if parsed.ip_len <= mtu {
                 Ok((hop, overhead, source, destination, None))
-            } else if is_v4 && (may_split || !must_not_fragment(packet.frame(), parsed)) {
-                // The outer packet is split then, like any that is too long.
+            } else if is_v4 && parsed.key.is_v4() && (may_split || !must_not_fragment(packet.frame(), parsed))
+            {
+                // The outer packet is split then, like any that is too long. One that holds IPv6 never is, whatever
+                // `pmtu_disc` says (`ensure_mtu_is_adequate`).
                 let start = edit::ethernet_len(hop.vlan);
                 let pieces = self.pieces(start, IPV4_LEN, len - IPV4_LEN, hop.mtu)?;
                 Ok((hop, overhead, source, destination, Some(pieces)))
@@ -75,7 +77,8 @@ impl<H: NextHops> Work<'_, H> {
         let (hop, overhead, source, destination, pieces) =
             fits.map_err(|reason| self.told(reason, Direction::In, packet, parsed, mtu))?;
 
-        let has_df = !may_split && must_not_fragment(packet.frame(), parsed);
+        // Around IPv6 there is none: the outer packet may be split on its way.
+        let has_df = !may_split && parsed.key.is_v4() && must_not_fragment(packet.frame(), parsed);
         let inner = edit::ethernet_len(hop.vlan) + overhead;
         let len = usize::from(parsed.ip_len);
         if parsed.l3 != inner {

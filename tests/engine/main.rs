@@ -8,6 +8,7 @@ mod ftp;
 mod hostile;
 mod icmp;
 mod ipsec;
+mod ipv6;
 mod leaving;
 mod listing;
 mod lookup;
