@@ -10,6 +10,7 @@ mod hostile;
 mod icmp;
 mod icmp6;
 mod ipsec;
+mod ipv6;
 mod leaving;
 mod listing;
 mod lookup;

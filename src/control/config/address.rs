@@ -148,7 +148,7 @@ fn parse(given: &str) -> Result<(SocketAddr, bool), Refusal> {
 /// True for what may stand in front of a port: IPv4, or IPv6 in brackets.
 fn is_host(text: &str) -> bool {
     let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-    bracketed.map_or(text.parse::<Ipv4Addr>().is_ok(), |ip| ip.parse::<Ipv6Addr>().is_ok())
+    bracketed.map_or_else(|| text.parse::<Ipv4Addr>().is_ok(), |ip| ip.parse::<Ipv6Addr>().is_ok())
 }
 
 /// Why no server has this address (`__ip_vs_update_dest`).

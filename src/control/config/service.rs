@@ -146,7 +146,7 @@ fn persistence(table: &mut Table<'_, '_>, is_v4: Option<bool>) -> Option<Option<
             .error(netmask.span(), "persistence_netmask has no meaning without persistence")
             .cure("add persistence = true, or leave it out");
     }
-    let netmask = netmask?.map_or(Netmask::whole(is_v4), Spanned::into_inner);
+    let netmask = netmask?.map_or_else(|| Netmask::whole(is_v4), Spanned::into_inner);
     Some(timeout_s?.map(|timeout_s| Persistence { timeout_s, netmask }))
 }
 
