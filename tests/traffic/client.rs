@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -43,10 +43,11 @@ pub async fn within<T>(limit: Duration, wait: impl Future<Output = io::Result<T>
 }
 
 /// Opens a connection from a client address.
-pub async fn connect(from: Ipv4Addr, to: SocketAddrV4) -> io::Result<Wire> {
-    let socket = TcpSocket::new_v4()?;
+pub async fn connect(from: impl Into<IpAddr>, to: impl Into<SocketAddr>) -> io::Result<Wire> {
+    let (from, to) = (from.into(), to.into());
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.bind(SocketAddr::from((from, 0)))?;
-    patiently(socket.connect(to.into())).await.map(Wire::new)
+    patiently(socket.connect(to)).await.map(Wire::new)
 }
 
 /// One connection: opened, asked for the server's name, closed by the client.
