@@ -42,8 +42,9 @@
 /* An update adds the new before it removes the old, so both have to fit side by side. */
 #define OLD_AND_NEW(limit) (2 * (limit))
 
-/* IPv6 extension headers looked through; real traffic has one or two. */
+/* IPv6 extension headers looked through, and their bytes; real traffic has one or two. src/packet/ipv6.rs has the same. */
 #define MAX_EXTENSIONS 6
+#define MAX_EXTENSIONS_LEN 1024
 
 /* Bytes of room a service may ask for, and the EtherType in front of it; src/packet/room.rs has the same. */
 #define ROOM_MIN 16
@@ -229,10 +230,13 @@ INLINE int is_balanced(__u8 protocol)
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
 }
 
-/* They have no ports: IPVS looks for the connection of the ISAKMP between the same two addresses. IPv4's only. */
-INLINE int is_ipsec(struct packet *packet, __u8 protocol)
+/*
+ * They have no ports: IPVS looks for the connection of the ISAKMP between the same two addresses. AH of IPv6 is looked
+ * through like any extension header (ipv6_find_hdr), so what comes here has AH with IPv4 only.
+ */
+INLINE int is_ipsec(__u8 protocol)
 {
-	return packet->destination.family == 4 && (protocol == IPPROTO_AH || protocol == IPPROTO_ESP);
+	return protocol == IPPROTO_AH || protocol == IPPROTO_ESP;
 }
 
 INLINE int is_vip(struct packet *packet)
@@ -396,10 +400,10 @@ INLINE enum outcome judge_icmp_error(struct packet *packet, void *quote, __u32 l
 /* `len` is what the network header says is left from `transport` on; padding behind it is not looked at. */
 INLINE enum outcome judge_transport(struct packet *packet, __u8 protocol, void *transport, __u32 len)
 {
-	if (is_balanced(protocol) || is_ipsec(packet, protocol)) {
+	if (is_balanced(protocol) || is_ipsec(protocol)) {
 		struct transport_ports *here = transport, ports = {NET16(ISAKMP_PORT), NET16(ISAKMP_PORT)};
 
-		if (is_ipsec(packet, protocol))
+		if (is_ipsec(protocol))
 			protocol = IPPROTO_UDP;
 		else if (len < sizeof(*here) || (void *)(here + 1) > packet->end)
 			return OUTCOME_PASS_MALFORMED;
@@ -437,7 +441,7 @@ INLINE enum outcome judge_ipv4(void *network, void *end, __u32 *room)
 	__builtin_memcpy(packet.source.address, &ip->saddr, sizeof(ip->saddr));
 	__builtin_memcpy(packet.destination.address, &ip->daddr, sizeof(ip->daddr));
 	if (ip->frag_off & NET16(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET) &&
-	    !is_ipsec(&packet, ip->protocol))
+	    !is_ipsec(ip->protocol))
 		return judge_fragment(&packet, ip->protocol);
 	outcome = judge_transport(&packet, ip->protocol, network + header_len, total_len - header_len);
 	*room = packet.room;
@@ -469,7 +473,9 @@ INLINE enum outcome judge_ipv6(void *network, void *end, __u32 *room)
 		__u32 len;
 
 		if (protocol != IPPROTO_HOPOPTS && protocol != IPPROTO_ROUTING && protocol != IPPROTO_DSTOPTS &&
-		    protocol != IPPROTO_FRAGMENT) {
+		    protocol != IPPROTO_AH && protocol != IPPROTO_FRAGMENT) {
+			if (HOST16(ip->payload_len) - left > MAX_EXTENSIONS_LEN)
+				return OUTCOME_PASS_MALFORMED;
 			outcome = judge_transport(&packet, protocol, next, left);
 			*room = packet.room;
 			return outcome;
@@ -483,7 +489,7 @@ INLINE enum outcome judge_ipv6(void *network, void *end, __u32 *room)
 		/* Source-routed and not there yet: this destination is a stop on the way, and routing is the kernel's. */
 		if (protocol == IPPROTO_ROUTING && extension->segments_left)
 			return OUTCOME_PASS_NOT_OURS;
-		len = (extension->len + 1) * 8;
+		len = protocol == IPPROTO_AH ? (extension->len + 2) * 4 : (extension->len + 1) * 8;
 		if (left < len)
 			return OUTCOME_PASS_MALFORMED;
 		protocol = extension->next;

@@ -95,9 +95,7 @@ pub fn samples(net: &Net) -> Vec<Sample> {
         ("TCP too short for its ports", ip(client, vip, TCP, &[0, 0, 80]), PassMalformed),
     ];
     samples.extend(icmp_samples(net));
-    if vip.is_ipv4() {
-        samples.extend(ipsec_samples(net));
-    }
+    samples.extend(ipsec_samples(net));
     samples.extend(match (client, vip) {
         (IpAddr::V4(client), IpAddr::V4(vip)) => ipv4_samples(client, vip),
         _ => ipv6_samples(client, vip),
@@ -105,21 +103,26 @@ pub fn samples(net: &Net) -> Vec<Sample> {
     samples
 }
 
-/// AH and ESP follow ISAKMP, in IPv4.
+/// ESP follows ISAKMP, and IPv4's AH does too.
 fn ipsec_samples(net: &Net) -> Vec<Sample> {
     use Outcome::{NatReturn, PassHost, PassNotOurs, Service};
     let Net { client, vip, whole, host, server, any_port_server, .. } = *net;
-    vec![
+    let mut samples = vec![
         ("ESP to a service of ISAKMP", ip(client, vip, ESP, &[7; 24]), Service),
-        ("AH to a service of ISAKMP", ip(client, vip, AH, &[7; 24]), Service),
         ("ESP from a NAT server of ISAKMP", ip(server, client, ESP, &[7; 24]), NatReturn),
         ("ESP to the host", ip(client, host, ESP, &[7; 24]), PassNotOurs),
         ("ESP to a VIP without ISAKMP", ip(client, whole, ESP, &[7; 24]), PassNotOurs),
         ("ESP from a NAT server to the host", ip(server, host, ESP, &[7; 24]), PassHost),
         ("ESP from a NAT server of another service", ip(any_port_server, client, ESP, &[7; 24]), PassNotOurs),
-        ("the last fragment of ESP", fragment(client, vip, ESP, 185, false), Service),
-        ("the first fragment of AH", fragment(client, vip, AH, 0, true), Service),
-    ]
+    ];
+    if vip.is_ipv4() {
+        samples.extend([
+            ("AH to a service of ISAKMP", ip(client, vip, AH, &[7; 24]), Service),
+            ("the last fragment of ESP", fragment(client, vip, ESP, 185, false), Service),
+            ("the first fragment of AH", fragment(client, vip, AH, 0, true), Service),
+        ]);
+    }
+    samples
 }
 
 fn icmp_samples(net: &Net) -> Vec<Sample> {
@@ -252,6 +255,8 @@ fn ipv6_samples(client: IpAddr, vip: IpAddr) -> Vec<Sample> {
     let on_its_way: &[u8] = &edited(at_its_end, 3, 1);
     let around_a_whole: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 1];
     let too_long: &[u8] = &[0, 200, 0, 0, 0, 0, 0, 0];
+    let authentication: &[u8] = &edited(&[7; 24], 1, 4);
+    let half: &[u8] = &edited(&[0; 1024], 1, 127);
     let padded = with_extensions(&plain, &[(HOP_BY_HOP, &edited(&[0; 24], 1, 2))]);
     let labelled = Ipv6Header {
         traffic_class: 0xff,
@@ -295,7 +300,23 @@ fn ipv6_samples(client: IpAddr, vip: IpAddr) -> Vec<Sample> {
         // The transport header that would be found is outside the packet, but inside the frame.
         ("options into what follows the packet", edited(&padded, NETWORK + 5, 16), Outcome::PassMalformed),
         ("no next header", edited(&plain, NETWORK + 6, 59), Outcome::PassNotOurs),
-        ("an authentication header", edited(&plain, NETWORK + 6, 51), Outcome::PassNotOurs),
+        ("an authentication header", behind(&[(AH, authentication)]), Outcome::Service),
+        (
+            "one behind options and before them",
+            behind(&[(HOP_BY_HOP, options), (AH, authentication), (DESTINATION_OPTIONS, options)]),
+            Outcome::Service,
+        ),
+        (
+            "one that is cut short",
+            edited(&behind(&[(AH, authentication)]), NETWORK + 5, 23),
+            Outcome::PassMalformed,
+        ),
+        ("as many bytes as are looked through", behind(&[(DESTINATION_OPTIONS, half)]), Outcome::Service),
+        (
+            "more bytes than are looked through",
+            behind(&[(DESTINATION_OPTIONS, half), (HOP_BY_HOP, options)]),
+            Outcome::PassMalformed,
+        ),
         ("class and flow label all ones", ethernet(&labelled, &plain[NETWORK + 40..]), Outcome::Service),
         ("padding behind the packet", [&plain[..], &[0; 18]].concat(), Outcome::Service),
         ("version 4", edited(&plain, NETWORK, 0x45), Outcome::PassMalformed),
