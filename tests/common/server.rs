@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -34,17 +34,16 @@ pub struct Server {
 
 impl Server {
     /// Starts a server in `netns`; it listens when this returns.
-    pub fn spawn<A: Into<SocketAddr> + Copy>(
-        netns: &str,
-        manners: impl Manners,
-        tcp: &[A],
-        udp: &[A],
-    ) -> Self {
+    pub fn spawn(netns: &str, manners: impl Manners, tcp: &[SocketAddrV4], udp: &[SocketAddrV4]) -> Self {
+        let any = |addresses: &[SocketAddrV4]| addresses.iter().copied().map(SocketAddr::from).collect();
+        Self::spawn_at(netns, manners, any(tcp), any(udp))
+    }
+
+    /// As [`spawn`](Self::spawn), at addresses of either version.
+    pub fn spawn_at(netns: &str, manners: impl Manners, tcp: Vec<SocketAddr>, udp: Vec<SocketAddr>) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = mpsc::channel();
         let (there, manners) = (netns.to_owned(), Arc::new(manners));
-        let tcp: Vec<SocketAddr> = tcp.iter().map(|&address| address.into()).collect();
-        let udp: Vec<SocketAddr> = udp.iter().map(|&address| address.into()).collect();
         let thread = thread::spawn(move || {
             netns::enter(&there);
             let runtime =

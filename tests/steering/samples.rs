@@ -265,6 +265,7 @@ fn ipv6_samples(client: IpAddr, vip: IpAddr) -> Vec<Sample> {
     let about = |extensions: &[(u8, &[u8])]| error(&with_extensions(&reply, extensions));
     let cut_off = with_extensions(&reply, &[(DESTINATION_OPTIONS, long_options)]);
     let cut_off = error(&cut_off[..NETWORK + 40 + 63]);
+    let all: &[u8] = &edited(&[0; 1024], 1, 127);
     let padded = with_extensions(&plain, &[(HOP_BY_HOP, &edited(&[0; 24], 1, 2))]);
     let labelled = Ipv6Header {
         traffic_class: 0xff,
@@ -346,6 +347,22 @@ fn ipv6_samples(client: IpAddr, vip: IpAddr) -> Vec<Sample> {
         ("options into what follows the packet", edited(&padded, NETWORK + 5, 16), Outcome::PassMalformed),
         ("no next header", edited(&plain, NETWORK + 6, 59), Outcome::PassNotOurs),
         ("an authentication header cut short", edited(&plain, NETWORK + 6, AH), Outcome::PassMalformed),
+        (
+            "one behind options and before them",
+            behind(&[(HOP_BY_HOP, options), (AH, authentication), (DESTINATION_OPTIONS, options)]),
+            Outcome::Service,
+        ),
+        (
+            "one that is cut short",
+            edited(&behind(&[(AH, authentication)]), NETWORK + 5, 23),
+            Outcome::PassMalformed,
+        ),
+        ("as many bytes as are looked through", behind(&[(DESTINATION_OPTIONS, all)]), Outcome::Service),
+        (
+            "more bytes than are looked through",
+            behind(&[(DESTINATION_OPTIONS, all), (HOP_BY_HOP, options)]),
+            Outcome::PassMalformed,
+        ),
         ("class and flow label all ones", ethernet(&labelled, &plain[NETWORK + 40..]), Outcome::Service),
         ("padding behind the packet", [&plain[..], &[0; 18]].concat(), Outcome::Service),
         ("version 4", edited(&plain, NETWORK, 0x45), Outcome::PassMalformed),

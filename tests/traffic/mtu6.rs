@@ -87,9 +87,9 @@ fn six(lab: &Lab) -> Vec<Server> {
         // A batch has no place for the family.
         let rule = format!("-6 rule add from {DR_VIP} lookup 100");
         succeed(lab.command(name, "ip").args(rule.split(' ')));
-        let tcp = [end(rip(number), 8080), end(DR_VIP, 80)];
+        let tcp = vec![end(rip(number), 8080), end(DR_VIP, 80)];
         let udp = [rip(number), DR_VIP].map(|ip| end(ip, UDP_PORT));
-        Server::start(&lab.netns(name), name, &tcp, &udp, lab.dir())
+        Server::start_at(&lab.netns(name), name, tcp, udp.into(), lab.dir())
     };
     SERVERS.into_iter().enumerate().map(start).collect()
 }
@@ -356,7 +356,7 @@ fn by_nat_a_narrow_link_behind_the_director_is_learnt_by_client_and_server() {
     lab.ip("d", &[address(BEHIND, 64, "eth0"), "route add default via fd00:2::1".into()]);
     lab.ip("director", &["route add fd00:2::/64 via fd00:1::99", "route add fd00:3::/64 via fd00:1::99"]);
     let at = end(BEHIND, 8080);
-    let _server = Server::start(&lab.netns("d"), "d", &[at], &[], lab.dir());
+    let _server = Server::start_at(&lab.netns("d"), "d", vec![at], Vec::new(), lab.dir());
     let xvs = Xvs::start(&lab, &config(&[one(NAT_VIP, "nat", at)]));
 
     assert_eq!(transfer(&lab, &lab.netns("clients"), CLIENT, end(NAT_VIP, 80)), "d");
