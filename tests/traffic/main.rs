@@ -33,6 +33,7 @@ mod refusals;
 mod reload;
 mod server;
 mod shown;
+mod six;
 mod switches;
 mod transfer;
 mod tunnels;

@@ -120,7 +120,7 @@ pub fn start_with(lab: &Lab, file: &std::path::Path) -> Xvs {
 
 /// The five numbers of an `ipvsadm -Ln --stats` row of a report: Conns, InPkts, OutPkts, InBytes, OutBytes.
 /// `label` is `TCP`, `UDP` or `->`.
-pub fn stats(report: &str, label: &str, address: SocketAddrV4) -> [u64; 5] {
+pub fn stats(report: &str, label: &str, address: impl ToString) -> [u64; 5] {
     let address = address.to_string();
     report
         .lines()
