@@ -160,7 +160,8 @@ fn a_server_on_the_director_serves_by_dr() {
     let lab = Lab::new();
     let (tcp, udp) = (at(DR_VIP, 80), at(DR_VIP, UDP_PORT));
     let _host = host(&lab, &[tcp], &[udp]);
-    let dr = |protocol, vip| service((protocol, vip), ("rr", "dr"), &[(at(OWN, vip.port()), 1)]);
+    let dr =
+        |protocol, vip: SocketAddrV4| service((protocol, vip), ("rr", "dr"), &[(at(OWN, vip.port()), 1)]);
     let xvs = Xvs::start(&lab, &config(&[dr("tcp", tcp), dr("udp", udp)]));
     for (n, port) in (0..3).zip(30_000..) {
         assert_eq!(name(&lab, n, tcp).expect("answered"), "host");
@@ -194,7 +195,9 @@ fn serves_by_nat(address: Ipv4Addr) {
     let (tcp, udp) = (at(NAT_VIP, 80), at(NAT_VIP, UDP_PORT));
     let (own_tcp, own_udp) = (at(address, 8081), at(address, 5353));
     let _host = host(&lab, &[own_tcp], &[own_udp]);
-    let nat = |protocol, vip, server| service((protocol, vip), ("rr", "nat"), &[(server, 1)]);
+    let nat = |protocol, vip: SocketAddrV4, server: SocketAddrV4| {
+        service((protocol, vip), ("rr", "nat"), &[(server, 1)])
+    };
     let xvs = Xvs::start(&lab, &config(&[nat("tcp", tcp, own_tcp), nat("udp", udp, own_udp)]));
     until("both servers have their rules, and the host for them", || {
         rules(&lab).matches("lookup 7894643").count() == 3
