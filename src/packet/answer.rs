@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::checksum;
 use super::flow::FlowKey;
-use super::ipv6::{self, ICMPV6};
+use super::ipv6::{self, ICMPV6, Over};
 use super::parse::{Parsed, TcpFlags};
 
 /// Bytes of an IP header without options.
@@ -113,7 +113,7 @@ pub fn icmp_error(
 fn number_at(frame: &[u8], parsed: &Parsed) -> u32 {
     let behind = frame.get(parsed.l3 + IPV6_LEN..parsed.l4).unwrap_or_default();
     let next = frame.get(parsed.l3 + ipv6::NEXT_HEADER).copied().unwrap_or_default();
-    let chain = ipv6::walk(behind, next).map_or(ipv6::NEXT_HEADER, |chain| chain.number_at);
+    let chain = ipv6::walk(behind, next, Over::Whole).map_or(ipv6::NEXT_HEADER, |chain| chain.number_at);
     u32::try_from(chain).unwrap_or_default()
 }
 

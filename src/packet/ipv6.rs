@@ -2,7 +2,8 @@
 //!
 //! The walk is the kernel's (`ipv6_find_hdr` in net/ipv6/exthdrs_core.c, as `ip_vs_fill_iph_skb_off` calls it): it goes
 //! over AH too, so that a packet with one is of the protocol behind it, and ESP ends it. Other than there it is bounded,
-//! and a packet that is source-routed further is none of ours: its destination is a stop on the way.
+//! and a packet that is source-routed further is none of ours: its destination is a stop on the way. A Fragment header
+//! on a whole packet is but another extension header (RFC 6946).
 
 use super::flow::FlowKey;
 use super::parse::{self, Parsed, Reject, TcpFlags};
@@ -23,11 +24,35 @@ const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 /// The number of the Fragment header.
 pub const FRAGMENT: u8 = 44;
-const ESP: u8 = 50;
-const AH: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
+pub(super) const ESP: u8 = 50;
+pub(super) const AH: u8 = 51;
+pub(super) const DESTINATION_OPTIONS: u8 = 60;
 /// The number of ICMPv6.
 pub const ICMPV6: u8 = 58;
+
+/// Bytes of a Fragment header.
+pub(super) const FRAGMENT_LEN: usize = 8;
+/// What of a Fragment header's second two bytes is an offset, in bytes, and the bit that says that others follow.
+pub(super) const OFFSET_MASK: u16 = 0xfff8;
+pub(super) const MORE: u16 = 1;
+
+/// Which Fragment headers are walked over like any other header; a walk ends at others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Those of whole packets: what RFC 6946 calls atomic fragments.
+    Whole,
+    /// Those of first fragments too: there is more behind them, to be told which packet it was.
+    First,
+}
+
+impl Over {
+    const fn is_over(self, field: u16) -> bool {
+        match self {
+            Over::Whole => field & (OFFSET_MASK | MORE) == 0,
+            Over::First => field & OFFSET_MASK == 0,
+        }
+    }
+}
 
 /// What a chain of extension headers leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,21 +66,23 @@ pub(super) struct Chain {
 }
 
 /// Walks the extension headers in `bytes`, which are those behind a fixed header that calls the next one `next`.
-pub(super) fn walk(bytes: &[u8], next: u8) -> Result<Chain, Reject> {
+pub(super) fn walk(bytes: &[u8], next: u8, over: Over) -> Result<Chain, Reject> {
     let mut chain = Chain { protocol: next, len: 0, number_at: NEXT_HEADER };
     for _ in 0..=MAX_EXTENSIONS {
-        // In units of 8 bytes without the first, and AH's in units of 4 without the first two (RFC 4302, 2.2).
-        let (unit, more) = match chain.protocol {
-            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => (8, 1),
-            AH => (4, 2),
-            _ => return Ok(chain),
-        };
-        let rest = bytes.get(chain.len..).unwrap_or_default();
-        let &[next, len, _, segments_left, ..] = rest.first_chunk::<8>().ok_or(Reject::Truncated)?;
-        if chain.protocol == ROUTING && segments_left > 0 {
-            return Err(Reject::Extension);
+        if !matches!(chain.protocol, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT | AH) {
+            return Ok(chain);
         }
-        let len = (usize::from(len) + more) * unit;
+        let rest = bytes.get(chain.len..).unwrap_or_default();
+        let &[next, len, third, fourth, ..] = rest.first_chunk::<8>().ok_or(Reject::Truncated)?;
+        let len = match chain.protocol {
+            FRAGMENT if !over.is_over(u16::from_be_bytes([third, fourth])) => return Ok(chain),
+            FRAGMENT => FRAGMENT_LEN,
+            // Segments are left.
+            ROUTING if fourth > 0 => return Err(Reject::Extension),
+            // In units of 4 bytes without the first two, all others in units of 8 without the first (RFC 4302, 2.2).
+            AH => (usize::from(len) + 2) * 4,
+            _ => (usize::from(len) + 1) * 8,
+        };
         if len > rest.len() {
             return Err(Reject::Truncated);
         }
@@ -101,7 +128,7 @@ impl Ipv6<'_> {
         if ip_len > usize::from(u16::MAX) {
             return Err(Reject::BadHeader);
         }
-        let chain = walk(behind, header[NEXT_HEADER])?;
+        let chain = walk(behind, header[NEXT_HEADER], Over::Whole)?;
         let payload = behind.get(chain.len..).ok_or(Reject::Truncated)?;
         Ok(Ipv6 { header, chain, payload, l3, vlan })
     }
@@ -285,9 +312,18 @@ mod tests {
 
     #[test]
     fn a_fragment_header_is_left_to_who_knows_fragments() {
-        for bytes in [[0, 0, 1, 0, 0, 0, 9], [0, 0x10, 0, 0, 0, 0, 9], [0; 7]] {
-            let headers = [options(HOP_BY_HOP, 1), (FRAGMENT, bytes.to_vec())];
-            assert_eq!(parse(&extended(tcp(), &headers)).err(), Some(Reject::Fragment));
+        let behind = |bytes: [u8; 7]| {
+            let headers =
+                [options(HOP_BY_HOP, 1), (FRAGMENT, bytes.to_vec()), options(DESTINATION_OPTIONS, 1)];
+            parse(&extended(tcp(), &headers))
+        };
+        for bytes in [[0, 0, 1, 0, 0, 0, 9], [0, 0x10, 0, 0, 0, 0, 9], [0, 0, 8, 0, 0, 0, 9]] {
+            assert_eq!(behind(bytes).err(), Some(Reject::Fragment));
+        }
+        // Its length and the two bits in front of the last are reserved.
+        for bytes in [[0; 7], [0xff, 0, 6, 0, 0, 0, 9]] {
+            let p = behind(bytes).unwrap();
+            assert_eq!((p.key, p.l4), (parse(&tcp()).unwrap().key, 54 + 24), "a whole packet");
         }
     }
 

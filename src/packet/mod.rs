@@ -12,6 +12,7 @@ pub mod fragment;
 pub mod icmp;
 pub mod ipv6;
 pub mod parse;
+pub mod pieces;
 pub mod room;
 pub mod sctp;
 pub mod segment;

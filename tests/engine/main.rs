@@ -4,9 +4,11 @@
 mod answers;
 mod defence;
 mod fragments;
+mod fragments6;
 mod ftp;
 mod hostile;
 mod icmp;
+mod icmp6;
 mod ipsec;
 mod ipv6;
 mod leaving;

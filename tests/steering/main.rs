@@ -2,6 +2,7 @@
 //!
 //! Every test needs root (CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW) and fails without.
 
+mod agreement;
 mod figures;
 mod frames;
 mod ranges;
