@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -34,13 +34,7 @@ pub struct Server {
 
 impl Server {
     /// Starts a server in `netns`; it listens when this returns.
-    pub fn spawn(netns: &str, manners: impl Manners, tcp: &[SocketAddrV4], udp: &[SocketAddrV4]) -> Self {
-        let any = |addresses: &[SocketAddrV4]| addresses.iter().copied().map(SocketAddr::from).collect();
-        Self::spawn_at(netns, manners, any(tcp), any(udp))
-    }
-
-    /// As [`spawn`](Self::spawn), at addresses of either version.
-    pub fn spawn_at(netns: &str, manners: impl Manners, tcp: Vec<SocketAddr>, udp: Vec<SocketAddr>) -> Self {
+    pub fn spawn(netns: &str, manners: impl Manners, tcp: Vec<SocketAddr>, udp: Vec<SocketAddr>) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = mpsc::channel();
         let (there, manners) = (netns.to_owned(), Arc::new(manners));
@@ -79,6 +73,9 @@ impl Drop for Server {
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if address.is_ipv6() {
+        socket2::SockRef::from(&socket).set_only_v6(true)?;
+    }
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)

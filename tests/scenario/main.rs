@@ -159,6 +159,10 @@ scenarios! {
         service_made_again "50-service-made-again.txt",
         nat_to_dr_with_connections "51-nat-to-dr-with-connections.txt",
         no_service_left "52-no-service-left.txt",
+        ipv6_schedulers "60-ipv6-schedulers.txt",
+        ipv6_persistence "61-ipv6-persistence.txt",
+        ipv6_states "62-ipv6-states.txt",
+        ipv6_rules "63-ipv6-rules.txt",
 }
 
 fn play_against_xvs(file: &str) {
