@@ -163,6 +163,7 @@ scenarios! {
         ipv6_persistence "61-ipv6-persistence.txt",
         ipv6_states "62-ipv6-states.txt",
         ipv6_rules "63-ipv6-rules.txt",
+        ipv6_ftp "64-ipv6-ftp.txt",
 }
 
 fn play_against_xvs(file: &str) {
