@@ -34,7 +34,7 @@ mod refusals;
 mod reload;
 mod server;
 mod shown;
-
+mod six;
 mod switches;
 mod transfer;
 mod tunnels;
