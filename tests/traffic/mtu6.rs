@@ -18,7 +18,7 @@ use crate::lab::{Lab, SERVERS, UDP_PORT};
 use crate::netns::{inside, succeed};
 use crate::server::{Server, answer};
 use crate::wire::Wire;
-use crate::xvs::{Xvs, config, service, stats, until};
+use crate::xvs::{Xvs, config, say, service, stats, until};
 
 const CLIENT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 /// Of the same host: what is learnt for one address is not for the other.
@@ -192,7 +192,10 @@ fn fragments_in_any_order_arrive_as_the_datagram_they_are_of() {
                     raw.send_to(fragment, &SockAddr::from(end(vip, 0))).expect("sent");
                 }
                 let mut buffer = vec![0; 65_536];
-                let (len, _) = patiently(socket.recv_from(&mut buffer)).await.expect("an answer");
+                let answer = patiently(socket.recv_from(&mut buffer)).await;
+                let drops = || say(&lab, &["show", "drops"]);
+                let (len, _) =
+                    answer.unwrap_or_else(|error| panic!("datagram {id} to {vip}: {error}\n{}", drops()));
                 buffer.truncate(len);
                 buffer
             });
