@@ -11,6 +11,7 @@ pub mod flow;
 pub mod fragment;
 pub mod icmp;
 pub mod parse;
+pub mod reset;
 pub mod room;
 pub mod sctp;
 pub mod segment;

@@ -10,7 +10,7 @@ use xvs::control::view::{
     TimeoutsView, TrafficView, TunableView,
 };
 use xvs::director::conn::state::{State, Status};
-use xvs::director::conn::{NewConnection, Shard};
+use xvs::director::conn::{NewConnection, Replies, Shard};
 use xvs::director::forward::hops::Route;
 use xvs::director::forward::recipe::{Recipe, Rewrite, Way};
 use xvs::director::marks::MarkRule;
@@ -60,7 +60,7 @@ impl FakePlane {
             let new = NewConnection {
                 client: (FlowKey::v4(protocol, base + n, vip, 4711 << 16 | port), recipe, way),
                 server: (FlowKey::v4(protocol, rip, base + n, 8080 << 16 | 4711), recipe, way),
-                replies: true,
+                replies: Replies::Newest,
                 status: Status { state, inactive: false, no_output: false, removed: false },
                 server_id: 0,
                 learned: ([0; 6], 0),

@@ -5,6 +5,7 @@ mod answers;
 mod defence;
 mod fragments;
 mod ftp;
+mod fullnat;
 mod hostile;
 mod icmp;
 mod ipsec;

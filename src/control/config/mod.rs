@@ -24,6 +24,7 @@ mod cross;
 mod director;
 mod escape;
 mod flags;
+mod locals;
 mod mark;
 mod reader;
 mod report;

@@ -100,7 +100,7 @@ fn addresses(services: &Services) -> BTreeSet<std::net::IpAddr> {
 fn room(servers: &[Destination]) -> Option<u16> {
     let needs = |server: &Destination| match server.method {
         Method::Tun(tunnel) => Some(tunnel.overhead(server.address.is_ipv4())),
-        Method::Nat | Method::Dr => None,
+        Method::Nat | Method::Dr | Method::FullNat => None,
     };
     let first = needs(servers.first()?)?;
     let same = servers.iter().all(|server| needs(server) == Some(first));

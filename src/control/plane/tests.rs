@@ -108,6 +108,8 @@ fn spec(scheduler: &str) -> ServiceSpec {
         persistence_engine: None,
         one_packet: false,
         switches: None,
+        local_addresses: None,
+        local_ports: None,
     }
 }
 

@@ -42,8 +42,8 @@ pub struct NewConnection {
     pub client: (FlowKey, Recipe, Way),
     /// The server's packets, likewise.
     pub server: (FlowKey, Recipe, Way),
-    /// True if the server's packets come through the director and are looked up by their key.
-    pub replies: bool,
+    /// Whether the server's packets come through the director and are looked up by their key.
+    pub replies: Replies,
     /// The state after the first packet.
     pub status: Status,
     /// The server it was given to.
@@ -58,6 +58,17 @@ pub struct NewConnection {
     pub tick: u32,
     /// How long it lives after the first packet, in seconds.
     pub timeout_s: u32,
+}
+
+/// What becomes of the packets of a connection's server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replies {
+    /// They do not come through the director.
+    None,
+    /// They are this connection's, even if they were another one's before: the newest has them, as in the kernel.
+    Newest,
+    /// They are this connection's alone: it is not entered if they are another one's.
+    Unique,
 }
 
 /// Where a packet belongs.
@@ -84,7 +95,8 @@ pub enum Refused {
     TableFull,
     /// Both buckets of a key are full.
     BucketFull,
-    /// Another worker has just entered it.
+    /// Another worker has just entered it; of direction [`Out`](Direction::Out) if the server's packets are another
+    /// connection's and have to be this one's alone.
     Exists(Found),
 }
 
@@ -293,7 +305,7 @@ mod tests {
         NewConnection {
             client: (FlowKey::v4(6, client, 1, 4711 << 16 | 80), recipe, way),
             server: (FlowKey::v4(6, server, client, 80 << 16 | 4711), recipe, way),
-            replies: true,
+            replies: Replies::Newest,
             status: STATUS,
             server_id: 0,
             template: None,
