@@ -219,6 +219,8 @@ fn view((spec, servers): &(ServiceSpec, Vec<(ServerSpec, bool)>)) -> ServiceView
         persistence_engine: spec.persistence_engine.clone(),
         one_packet: spec.one_packet,
         switches: spec.switches.unwrap_or_default(),
+        local_addresses: spec.local_addresses.clone().unwrap_or_default(),
+        local_ports: spec.local_ports.clone(),
         statistics: TrafficView::default(),
         rates: TrafficView::default(),
         servers: servers.iter().map(server_view).collect(),

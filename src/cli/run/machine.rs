@@ -119,6 +119,14 @@ impl Machine {
                 "VIP {vip} is not on this host: `ip addr add {vip}/32 dev INTERFACE` if clients are to find it"
             );
         }
+        let is_new = |local: &&IpAddr| {
+            !self.steered.local_addresses.contains_key(local) && !self.host_addresses.contains(local)
+        };
+        for local in wanted.local_addresses.keys().filter(is_new) {
+            tracing::warn!(
+                "local address {local} is not on this host: `ip addr add {local} dev INTERFACE` if servers are to find it"
+            );
+        }
     }
 }
 

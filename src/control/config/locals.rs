@@ -57,8 +57,9 @@ pub(super) fn check(
             .error(one_packet.span(), "one_packet = true cannot be had with forward = \"fullnat\"")
             .cure("replies find their way back by a connection: leave it out, or set forward = \"nat\"");
     }
-    for key in ["local_addresses", "local_ports"] {
+    for (key, is_default) in [("local_addresses", false), ("local_ports", locals.ports == LOCAL_PORTS)] {
         if full_nat.is_empty()
+            && !is_default
             && let Some(field) = table.ask(key)
         {
             let message = format!("{key} has no effect: no server of this service has FULLNAT");

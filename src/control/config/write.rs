@@ -317,6 +317,13 @@ tunnel_port = 6080
                 }),
                 engine: Some(crate::director::pe::Engine::Sip),
                 one_packet: true,
+                locals: crate::director::local::Locals::new(
+                    &(1..=16)
+                        .map(|n| [2001, 0xdb8, 0xaaaa, 0xbbbb, 0xcccc, 0xdddd, 0xeeee, 0xff00 + n].into())
+                        .collect::<Vec<_>>(),
+                    crate::director::local::Ports { first: 10_000, last: 65_534 },
+                )
+                .unwrap(),
                 switches: switches::Switches {
                     timeout_tcp_s: 2_678_400,
                     timeout_tcp_fin_s: 2_678_400,
