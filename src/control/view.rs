@@ -223,6 +223,9 @@ pub struct InterfaceView {
     pub name: String,
     /// Where the steering program runs: `native` or `generic`.
     pub xdp: String,
+    /// Whether it tells how it distributes packets, so that FULLNAT has replies come to the queue of their connection.
+    #[serde(default)]
+    pub rss: bool,
     /// Its receive queues, each served by the worker of its number.
     pub queues: Vec<QueueView>,
 }

@@ -189,7 +189,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         destination: &Destination,
         template: Option<SlotId>,
     ) -> Result<Begun<'a>, Refusal> {
-        let (plan, ahead) =
+        let (plan, mut over) =
             self.plan(service, parsed, destination).inspect_err(|_| self.director.leave(template))?;
         if service.service.one_packet && parsed.key.protocol() == Protocol::Udp as u8 {
             self.director.leave(template);
@@ -197,19 +197,24 @@ impl<'a, H: NextHops> Work<'a, H> {
         }
         let mut new = self.connection(packet, parsed, plan, destination.id, template);
         new.aside = self.helper(&parsed.key, destination).inspect_err(|_| self.director.leave(template))?;
-        let mut ahead = ahead;
         for _ in 0..PORT_RACES {
+            if let Some(over) = over {
+                new.replies = over.replies();
+            }
             match self.enter(&new, true) {
                 // Another worker was quicker.
                 Err(DropReason::LocalPorts) => {
                     let Ok((plan, next)) = self.plan(service, parsed, destination) else { break };
                     let again = self.connection(packet, parsed, plan, destination.id, template);
-                    (new, ahead) = (NewConnection { aside: new.aside, ..again }, next);
+                    (new, over) = (NewConnection { aside: new.aside, ..again }, next);
                 }
                 entered => {
                     let found = entered?;
                     let connection = (self.director.table.slot(found.slot), found);
-                    return match ahead {
+                    if let Some(over) = over {
+                        self.remove(over.slot);
+                    }
+                    return match over.and_then(|over| over.ahead) {
                         Some(number) => self.open_behind_reset(packet, parsed, connection, number),
                         None => Ok(Begun::Connection(connection.0, found)),
                     };

@@ -64,7 +64,7 @@ impl<H: NextHops> Work<'_, H> {
             self.director.leave(template);
             refusal.reason
         };
-        let (plan, _) = self.plan(service, parsed, &destination).map_err(leave)?;
+        let (plan, over) = self.plan(service, parsed, &destination).map_err(leave)?;
         if service.service.one_packet && parsed.key.protocol() == Protocol::Udp as u8 {
             self.director.leave(template);
             self.stats.connection(destination.id);
@@ -72,17 +72,23 @@ impl<H: NextHops> Work<'_, H> {
             // Seen a tick ago: the next packet, if it comes within this tick, is to count as the first of one.
             let aside =
                 self.helper(&parsed.key, &destination).inspect_err(|_| self.director.leave(template))?;
-            let new = NewConnection {
+            let mut new = NewConnection {
                 aside,
                 timeout_s: BEGUN_S,
                 tick: self.tick.wrapping_sub(1),
                 ..self.connection(packet, parsed, plan, destination.id, template)
             };
+            if let Some(over) = over {
+                new.replies = over.replies();
+            }
             self.enter(&new, true).inspect_err(|reason| {
                 if *reason == DropReason::LocalPorts {
                     self.director.give_up(&new);
                 }
             })?;
+            if let Some(over) = over {
+                self.remove(over.slot);
+            }
         }
         self.count(destination.id, Direction::In, parsed);
         let server = plan.reply_key.source().ip().to_canonical();

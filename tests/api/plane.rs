@@ -279,7 +279,7 @@ impl Plane for FakePlane {
 
     fn interfaces(&self) -> Vec<InterfaceView> {
         let queues = vec![QueueView { zero_copy: true, ..QueueView::default() }];
-        vec![InterfaceView { name: "eth0".into(), xdp: "native".into(), queues }]
+        vec![InterfaceView { name: "eth0".into(), xdp: "native".into(), rss: false, queues }]
     }
 
     fn tunables(&self) -> Vec<TunableView> {

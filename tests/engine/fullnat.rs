@@ -10,6 +10,7 @@ use xvs::director::engine::Verdict;
 use xvs::director::local::{LOCAL_PORTS, Locals, Ports};
 use xvs::director::server::ServerId;
 use xvs::director::service::{Method, Pool, Protocol, Server};
+use xvs::net::rss::{Hashed, Rss};
 
 use crate::table::*;
 
@@ -177,6 +178,44 @@ fn a_client_that_uses_its_port_again_gets_another_local_port() {
     let second = t.tcp(C, VIP, "S").unwrap().from;
     assert_ne!(first, second);
     assert_eq!((t.director.table.len(), t.tcp(S, &first, "A")), (1, Err(DropReason::NoService)));
+}
+
+/// A card with this key, whose table leads to four queues, and what it hashes.
+fn card(hashed: Hashed) -> Rss {
+    let key: Vec<u8> = (0..40u8).map(|n| n.wrapping_mul(151) ^ 0x6d).collect();
+    let queues: Vec<u32> = (0..128).map(|n| (n * 7 + n / 5) % 4).collect();
+    Rss::new(&key, &queues, [[hashed; 3]; 2]).unwrap()
+}
+
+#[test]
+fn replies_come_to_the_queue_of_the_worker_that_opened_the_connection() {
+    let servers = [(S, 1), ("10.1.0.12:8080", 1)];
+    let pool = pool(Protocol::Tcp, &servers, locals(&["10.1.0.2", "10.1.0.3"], "1024-65535"));
+    let mut t = Table::sized(&[pool], 4096, 4);
+    t.hops.rss = Some(card(Hashed::Ports));
+    for n in 0..1000 {
+        let worker = n % 4;
+        let syn = tcp(&format!("192.0.2.{}:{}", n % 200 + 1, 1000 + n), VIP, "S");
+        let sent = t.one(worker, syn, OUTSIDE).unwrap();
+        let queue =
+            t.hops.rss.as_ref().unwrap().queue(6, sent.to.parse().unwrap(), sent.from.parse().unwrap());
+        assert_eq!(queue, u32::try_from(worker).ok(), "{} -> {}", sent.to, sent.from);
+    }
+}
+
+#[test]
+fn where_the_card_leaves_no_choice_replies_come_across_queues_and_no_port_is_lost() {
+    for hashed in [Hashed::Ports, Hashed::Addresses, Hashed::Unknown] {
+        let mut t =
+            Table::sized(&[pool(Protocol::Tcp, &[(S, 1)], locals(&["10.1.0.2"], "5000-5039"))], 64, 4);
+        t.hops.rss = Some(card(hashed));
+        for n in 0..40 {
+            let sent = t.one(3, tcp(&format!("192.0.2.1:{}", 1000 + n), VIP, "S"), OUTSIDE).unwrap();
+            let answer = t.one(n % 4, tcp(S, &sent.from, "SA"), INSIDE).unwrap();
+            assert_eq!((answer.from.as_str(), answer.to), (VIP, format!("192.0.2.1:{}", 1000 + n)));
+        }
+        assert_eq!(t.one(3, tcp(C, VIP, "S"), OUTSIDE), Err(DropReason::LocalPorts));
+    }
 }
 
 #[test]

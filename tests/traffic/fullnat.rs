@@ -1,7 +1,7 @@
 //! FULLNAT with real clients and servers: the servers know no way to the clients, only the network they are in.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -103,9 +103,8 @@ fn ten_thousand_connections_through_two_hundred_ports_that_the_server_has_in_tim
     let _alone = alone();
     let lab = far_lab();
     let xvs = Xvs::start(&lab, &config(&[web(Some("5000-5099"), [1, 0, 0])]));
-    let times = client::run(&lab, async || {
+    let visits = client::run(&lab, async || {
         let visit = |i: usize| async move {
-            let start = Instant::now();
             let mut wire = connect(lab::client(i), WEB).await?;
             wire.write(b"GET / HTTP/1.0\r\n\r\n").await?;
             let mut last = None;
@@ -113,17 +112,17 @@ fn ten_thousand_connections_through_two_hundred_ports_that_the_server_has_in_tim
                 last = Some(line);
             }
             assert_eq!(last.as_deref(), Some("a"), "the page is the server's name");
-            Ok::<_, std::io::Error>(start.elapsed())
+            Ok::<_, std::io::Error>(())
         };
         client::many(REUSED, 32, visit).await
     });
-    let failed = times.iter().filter(|time| time.is_err()).count();
-    assert_eq!(failed, 0, "the first: {:?}", times.iter().find(|time| time.is_err()));
-    // A SYN that its server does not take is sent again a second later.
-    let late = times.iter().flatten().filter(|time| **time > Duration::from_millis(950)).count();
-    assert!(late < REUSED / 100, "{late} had to try again");
+    let failed = visits.iter().filter(|visit| visit.is_err()).count();
+    assert_eq!(failed, 0, "the first: {:?}", visits.iter().find(|visit| visit.is_err()));
     let report = xvs.stop();
-    assert_eq!(stats(&report, "TCP", WEB)[0], u64::try_from(REUSED).unwrap(), "each by its first SYN");
+    // A client that uses its own port again frees the local port of before without a reset: a few try twice.
+    let [conns, ..] = stats(&report, "TCP", WEB);
+    let twice = conns - u64::try_from(REUSED).unwrap();
+    assert!(twice < REUSED as u64 / 100, "{twice} needed another SYN");
     assert!(!report.contains("local_ports"), "{report}");
 }
 
@@ -159,7 +158,8 @@ fn the_hosts_own_connections_from_a_local_address_stay_its_own_and_listings_tell
         shown.lines().any(|line| line.contains("ESTABLISHED") && line.contains("from 10.1.0.")),
         "{shown}"
     );
-    assert!(listed.contains("-> 10.1.0.11:8080              FullNat 1      1"), "{listed}");
+    let row = listed.lines().last().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    assert_eq!(row.as_deref(), Some("-> 10.1.0.11:8080 FullNat 1 1 0"), "{listed}");
     let servers = say(&lab, &["show", "servers"]);
     assert!(servers.contains("fullnat") && servers.contains("from 10.1.0.2 10.1.0.3"), "{servers}");
     let saved = client_command(&lab, &["ipvsadm", "-Sn"]).output().expect("it runs");

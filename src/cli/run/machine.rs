@@ -177,6 +177,7 @@ impl Host for Shared {
     fn interfaces(&self) -> Vec<InterfaceView> {
         let machine = self.lock();
         let tallies = machine.tallies();
+        let snapshot = machine.mirror.snapshots().load_full();
         let queue = |(queue, ports): (usize, &Vec<PortTally>), port: usize, interface: &Interface| {
             let t = ports.get(port).copied().unwrap_or_default();
             QueueView {
@@ -195,6 +196,7 @@ impl Host for Shared {
         let view = |(port, interface): (usize, &Interface)| InterfaceView {
             name: interface.name.clone(),
             xdp: interface.xdp.clone(),
+            rss: u16::try_from(port).is_ok_and(|port| snapshot.rss(port).is_some()),
             queues: tallies.iter().enumerate().map(|q| queue(q, port, interface)).collect(),
         };
         machine.interfaces.iter().enumerate().map(view).collect()

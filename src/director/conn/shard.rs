@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::free::Reserve;
+use super::index::{Entry, NotInserted};
 use super::slot::{Direction, Slot, SlotId};
 use super::state::Status;
 use super::table::{NewConnection, Refused, Replies, Table};
@@ -87,6 +88,11 @@ impl Shard {
             Replies::Unique => {
                 table.index.insert(reply_hash, id, true, is_reply).and_then(|()| enter_client())
             }
+            // Of several workers one: the entry that is replaced is there once.
+            Replies::InsteadOf(old) => match table.index.pass_on(reply_hash, old, id) {
+                true => enter_client(),
+                false => Err(NotInserted::Exists(Entry::of_reply(reply_hash, old))),
+            },
         };
         if let Err(refused) = entered {
             let status = table.unlink(id);

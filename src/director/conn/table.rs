@@ -69,6 +69,8 @@ pub enum Replies {
     Newest,
     /// They are this connection's alone: it is not entered if they are another one's.
     Unique,
+    /// They were those of this connection, and of no other by now, and are taken from it.
+    InsteadOf(SlotId),
 }
 
 /// Where a packet belongs.
@@ -349,6 +351,31 @@ mod tests {
         assert_eq!(find(&table, &first.server.0).map(|f| f.slot), Some(newer));
         table.unlink(older).unwrap();
         assert_eq!(find(&table, &first.server.0).map(|f| f.slot), Some(newer), "not the older one's to take");
+        table.unlink(newer).unwrap();
+        assert_eq!((find(&table, &first.server.0), table.len()), (None, 0));
+    }
+
+    #[test]
+    fn replies_that_are_one_connections_alone_are_passed_on_once() {
+        let table = Table::new(16, 1, (1, 2), false).unwrap();
+        let mut shard = Shard::new(&table, 0);
+        let first = NewConnection { replies: Replies::Unique, ..new(7, 9) };
+        let with = |client: u32, replies| NewConnection {
+            client: (new(client, 9).client.0, first.client.1, first.client.2),
+            replies,
+            ..first
+        };
+        let older = shard.insert(&table, &first, 10).unwrap();
+        let refused = shard.insert(&table, &with(8, Replies::Unique), 10);
+        let taken = Found { slot: older, direction: Direction::Out };
+        assert_eq!(refused, Err((Refused::Exists(taken), Some(STATUS))));
+        assert_eq!(find(&table, &with(8, Replies::Unique).client.0), None, "nothing is left behind");
+        let newer = shard.insert(&table, &with(8, Replies::InsteadOf(older)), 10).unwrap();
+        assert_eq!(find(&table, &first.server.0), Some(Found { slot: newer, direction: Direction::Out }));
+        let late = shard.insert(&table, &with(10, Replies::InsteadOf(older)), 10);
+        assert!(matches!(late, Err((Refused::Exists(Found { direction: Direction::Out, .. }), Some(_)))));
+        table.unlink(older).unwrap();
+        assert_eq!(find(&table, &first.server.0).map(|f| f.slot), Some(newer));
         table.unlink(newer).unwrap();
         assert_eq!((find(&table, &first.server.0), table.len()), (None, 0));
     }

@@ -5,9 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use arrayvec::ArrayVec;
 
 use super::{MAX_LOCAL_ADDRESSES, cursors};
-use crate::director::conn::Slot;
-use crate::director::conn::SlotId;
 use crate::director::conn::state::State;
+use crate::director::conn::{Replies, Slot, SlotId};
 use crate::director::drops::DropReason;
 use crate::director::engine::Work;
 use crate::director::forward::Plan;
@@ -23,41 +22,50 @@ use crate::packet::parse::Parsed;
 /// Ports that are looked at for one connection: all of a small range, and some 10 us of work where none is free.
 const LOOKS: u32 = 256;
 
-/// What is in the way of a connection: one that is over.
+/// A connection that is over, whose port another one gets.
 #[derive(Clone, Copy, Debug)]
-struct Over {
-    local: SocketAddr,
-    slot: SlotId,
+pub(in crate::director) struct Over {
+    /// The connection, to be removed once the other one is there: its port is never free in between, so that it is one
+    /// worker's who gets it.
+    pub slot: SlotId,
+    /// The sequence number of the reset that has to go ahead of the other one's SYN, if any.
+    pub ahead: Option<u32>,
+}
+
+impl Over {
+    /// Whose the packets of a connection's server have been.
+    pub const fn replies(self) -> Replies {
+        Replies::InsteadOf(self.slot)
+    }
 }
 
 impl<H: NextHops> Work<'_, H> {
     /// What the connection of a packet to this server will do to its packets; with FULLNAT from a local port of its
-    /// own. Besides, the sequence number of a reset that has to go ahead of it, if any.
+    /// own. Besides, the connection that gives it its port, if one has to.
     pub(in crate::director) fn plan(
         &mut self,
         service: &VirtualService,
         parsed: &Parsed,
         destination: &Destination,
-    ) -> Result<(Plan, Option<u32>), Refusal> {
+    ) -> Result<(Plan, Option<Over>), Refusal> {
         if destination.method != Method::FullNat {
             return Ok((Plan::new(&parsed.key, destination).ok_or(DropReason::NoTunnel)?, None));
         }
         let server = destination.address_for(&parsed.key);
-        let (local, ahead) = self.local(service, parsed, server).ok_or_else(|| {
+        let (local, over) = self.local(service, parsed, server).ok_or_else(|| {
             // As without a server.
             DropReason::LocalPorts.answered(Answer::Error(IcmpError::PortUnreachable))
         })?;
-        Ok((Plan::full_nat(&parsed.key, server, local), ahead))
+        Ok((Plan::full_nat(&parsed.key, server, local), over))
     }
 
-    /// A local address and port from which nothing is sent to this server; a connection that is over is ended for it
-    /// if there is none, and what its reset has to be numbered comes along.
+    /// A local address and port from which nothing is sent to this server, or only by a connection that is over.
     fn local(
         &mut self,
         service: &VirtualService,
         parsed: &Parsed,
         server: SocketAddr,
-    ) -> Option<(SocketAddr, Option<u32>)> {
+    ) -> Option<(SocketAddr, Option<Over>)> {
         let (director, hops, worker) = (self.director, self.hops, self.shard.worker());
         let (table, protocol) = (&director.table, parsed.key.protocol());
         let locals = &service.service.locals;
@@ -92,7 +100,7 @@ impl<H: NextHops> Work<'_, H> {
                 }
                 None => elsewhere = Some((step, local)),
                 Some(found) if over.is_none() && is_over(table.slot(found.slot)) => {
-                    over = Some((step, Over { local, slot: found.slot }));
+                    over = Some((step, local, found.slot));
                 }
                 Some(_) => {}
             }
@@ -101,7 +109,7 @@ impl<H: NextHops> Work<'_, H> {
             cursors::skip(cursor, step);
             return Some((local, None));
         }
-        let Some((step, Over { local, slot })) = over else {
+        let Some((step, local, slot)) = over else {
             // The next one looks at others.
             cursors::skip(cursor, count.min(LOOKS) - 1);
             return None;
@@ -109,8 +117,7 @@ impl<H: NextHops> Work<'_, H> {
         cursors::skip(cursor, step);
         let ended = table.slot(slot);
         let ahead = (ended.status().state == State::TimeWait).then(|| ended.closing()).flatten();
-        self.remove(slot);
-        Some((local, ahead))
+        Some((local, Some(Over { slot, ahead })))
     }
 }
 
