@@ -87,6 +87,27 @@ fn udp_and_sctp_too() {
 }
 
 #[test]
+fn of_ipv6_too_and_its_reset_goes_ahead() {
+    let (client, vip, server, local) =
+        ("[2001:db8:7::7]:40000", "[2001:db8::100]:80", "[fd00:1::11]:8080", "[fd00:1::2]:5000");
+    let mut pool = service(Protocol::Tcp, vip, Method::FullNat, &[(server, 1)]);
+    pool.service.locals = locals(&["10.1.0.2", "fd00:1::2"], "5000");
+    let mut t = Table::new(&[pool]);
+    assert_eq!(t.tcp(client, vip, "S"), sent(INSIDE, SERVER_MAC, local, server));
+    assert_eq!(t.tcp(server, local, "SA"), sent(OUTSIDE, ROUTER_MAC, vip, client));
+    t.tcp(client, vip, "A").unwrap();
+    t.tcp(server, local, "FA").unwrap();
+    t.tcp(client, vip, "FA").unwrap();
+    let (verdict, reset) = t.batch(0, &[tcp("[2001:db8:7::8]:1", vip, "S")], OUTSIDE).remove(0);
+    assert_eq!((verdict, reset[14 + 40 + 13]), (Verdict::Transmit(INSIDE), 4));
+    let (port, syn) = t.made.pop().unwrap();
+    for frame in [&reset, &syn] {
+        let sent = read(frame, port);
+        assert_eq!((sent.from.as_str(), sent.to.as_str()), (local, server));
+    }
+}
+
+#[test]
 fn one_address_carries_all_its_ports_to_each_server_and_not_one_more() {
     let servers = [(S, 1), ("10.1.0.12:8080", 1), ("10.1.0.12:8081", 1)];
     let mut t = Table::new(&[pool(Protocol::Tcp, &servers, locals(&["10.1.0.2"], "5000-5099"))]);

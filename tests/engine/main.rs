@@ -4,11 +4,14 @@
 mod answers;
 mod defence;
 mod fragments;
+mod fragments6;
 mod ftp;
 mod fullnat;
 mod hostile;
 mod icmp;
+mod icmp6;
 mod ipsec;
+mod ipv6;
 mod leaving;
 mod listing;
 mod lookup;
