@@ -10,6 +10,7 @@
 //! | [`defence`], `drop_entry` | what is done against floods |
 //! | [`conn`] | the connection table, states, timers |
 //! | [`forward`] | rewrite recipes, next hops |
+//! | [`local`] | local addresses of FULLNAT, and whose their ports are |
 //! | [`pe`] | persistence engines: what besides its address tells a client's server |
 //! | [`app`] | helpers of applications that announce connections in their text: FTP |
 //! | `fragments`, [`outbox`] | datagrams in fragments; frames made besides those lent |
@@ -30,6 +31,7 @@ pub mod forward;
 mod fragmented;
 mod fragments;
 mod gone;
+pub mod local;
 pub mod marks;
 pub mod name;
 mod open;
@@ -64,6 +66,7 @@ use self::conn::{SlotId, Table};
 use self::defence::{Defence, Level, Room};
 use self::draft::Draft;
 use self::fragments::Fragments;
+use self::local::Cursors;
 use self::pass::Pass;
 use self::pe::Names;
 use self::roster::Roster;
@@ -106,6 +109,8 @@ pub struct Director {
     pub pass: Pass,
     /// Datagrams that come in fragments.
     fragments: Fragments,
+    /// Which local ports are next.
+    cursors: Cursors,
     /// To the owner of a timer that has to come up earlier.
     mail: Box<[Sender<SlotId>]>,
 }
@@ -136,6 +141,7 @@ impl Director {
             defence: Defence::default(),
             pass: Pass::default(),
             fragments: Fragments::default(),
+            cursors: Cursors::default(),
             mail: mail.into(),
         });
         let seat = |(worker, mail)| Seat { director: director.clone(), worker, mail };

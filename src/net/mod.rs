@@ -26,6 +26,7 @@ pub mod offloads;
 pub mod pass;
 pub mod queues;
 mod routes;
+pub mod rss;
 pub mod snapshot;
 mod tables;
 pub mod xdp_features;

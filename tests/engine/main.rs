@@ -6,6 +6,7 @@ mod defence;
 mod fragments;
 mod fragments6;
 mod ftp;
+mod fullnat;
 mod hostile;
 mod icmp;
 mod icmp6;
