@@ -121,6 +121,7 @@ fn main() -> anyhow::Result<()> {
             core: cores::choose(queue, &arguments.cores, &allowed)?,
             umem,
             ports,
+            pass: None,
             processor: Bare { macs: port_macs },
             hops: Arc::new(ArcSwap::from_pointee(NoHops)),
             clock,

@@ -13,6 +13,7 @@ mod api;
 mod holder;
 mod host;
 mod machine;
+mod pass;
 mod report;
 mod rules;
 mod running;

@@ -47,6 +47,8 @@ fn write(out: &mut String, director: &Director, services: &Services, now: Time) 
     writeln!(out, "{answered:>12} of them answered with a reset or an ICMP error")?;
     writeln!(out)?;
     writeln!(out, "{strays:>12} packets of NAT servers belonged to no connection and were routed on")?;
+    let passed: u64 = director.stats.iter().map(Stats::passed).sum();
+    writeln!(out, "{passed:>12} packets were nobody's here and went to the kernel")?;
     Ok(())
 }
 

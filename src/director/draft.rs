@@ -45,6 +45,14 @@ pub enum Refused {
     Port { service: ServiceKey, server: SocketAddr },
     #[error("server {server} and service {service} have different address families: only tunnels may")]
     Family { service: ServiceKey, server: SocketAddr },
+    #[error(
+        "server {server} is to have FULLNAT, and service {service} has no local address of its IP version: give it local_addresses"
+    )]
+    NoLocalAddress { service: ServiceKey, server: SocketAddr },
+    #[error(
+        "service {0} schedules packets one by one, and the replies of servers with FULLNAT find their way by a connection: use NAT, or do without one_packet"
+    )]
+    OnePacketFullNat(ServiceKey),
     #[error("service {0} has port 0, which stands for all ports and needs persistence")]
     ZeroPort(ServiceKey),
     #[error(
@@ -127,6 +135,13 @@ impl Draft {
     /// # Errors
     /// It is not there, or its values contradict each other.
     pub fn edit_service(&mut self, service: Service) -> Result<(), Refused> {
+        let there = self.service(&service.key)?;
+        there.destinations.iter().try_for_each(|d| check_local(&service, &d.server()))?;
+        self.change_service(service)
+    }
+
+    /// The same, whatever its servers need.
+    fn change_service(&mut self, service: Service) -> Result<(), Refused> {
         let old = self.service(&service.key)?;
         check_service(&service)?;
         // A server that is added to so many is taken, and gets nothing; only beginning with them is refused.
@@ -176,6 +191,7 @@ impl Draft {
     pub fn add_server(&mut self, key: ServiceKey, server: Server) -> Result<(), Refused> {
         let service = self.service(&key)?;
         check_server(&key, &server)?;
+        check_local(&service.service, &server)?;
         if service.position(server.address).is_some() {
             return Err(Refused::ServerExists { service: key, server: server.address });
         }
@@ -206,6 +222,7 @@ impl Draft {
         check_server(&key, &server)?;
         let there = service.position(server.address);
         let index = there.ok_or(Refused::NoServer { service: key, server: server.address })?;
+        check_local(&service.service, &server)?;
         let mut list = service.destinations.to_vec();
         let old = list[index];
         let new = old.edited(&server, self.tick);
@@ -265,10 +282,12 @@ impl Draft {
         for pool in wanted {
             match self.services.get(&pool.service.key).map(|s| s.service) {
                 None => self.add_service(pool.service)?,
-                Some(old) if old != pool.service => self.edit_service(pool.service)?,
+                Some(old) if old != pool.service => self.change_service(pool.service)?,
                 Some(_) => {}
             }
             self.replace_servers(pool)?;
+            let service = self.service(&pool.service.key)?;
+            service.destinations.iter().try_for_each(|d| check_local(&service.service, &d.server()))?;
         }
         Ok(())
     }
@@ -332,6 +351,17 @@ fn check_service(service: &Service) -> Result<(), Refused> {
         }
         _ => Ok(()),
     }
+}
+
+/// What FULLNAT needs of a service.
+fn check_local(service: &Service, server: &Server) -> Result<(), Refused> {
+    if server.method != Method::FullNat {
+        return Ok(());
+    }
+    if !service.locals.has_family(server.address.is_ipv4()) {
+        return Err(Refused::NoLocalAddress { service: service.key, server: server.address });
+    }
+    if service.one_packet { Err(Refused::OnePacketFullNat(service.key)) } else { Ok(()) }
 }
 
 fn check_server(key: &ServiceKey, server: &Server) -> Result<(), Refused> {

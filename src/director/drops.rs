@@ -73,6 +73,8 @@ drop_reasons! {
     NoConnection = "no_connection",
     /// The scheduler found no server that may take the connection.
     NoServer = "no_server",
+    /// Every local port is taken by connections to the server (FULLNAT): give the service more local addresses.
+    LocalPorts = "local_ports",
     /// No tunnel to the server: no address of the director to send from, or an MTU below 68 (IPv6: 1280) bytes.
     NoTunnel = "no_tunnel",
     /// It would have opened a connection, and drop_packet drops some of those.
@@ -98,6 +100,10 @@ drop_reasons! {
     Unresolved = "unresolved",
     /// The transmit ring of the outgoing interface is full.
     TransmitFull = "transmit_full",
+    /// Nobody's here, and as many as may have been passed to the kernel already (`pass_limit`).
+    PassLimit = "pass_limit",
+    /// The kernel refused a packet that was passed to it.
+    PassFailed = "pass_failed",
     /// The packet had to be split, or waited as a fragment, and its batch made too many frames, or no frame was free.
     OutboxFull = "outbox_full",
 }

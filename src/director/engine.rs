@@ -65,7 +65,7 @@ pub type Batch<'f> = ArrayVec<Packet<'f>, BATCH>;
 /// What to do with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Send it, as it now is, from this interface.
+    /// Send it, as it now is, from this interface; [`PASS`](super::forward::hops::PASS): give it to the kernel.
     Transmit(PortId),
     /// Recycle it; the reason has been counted.
     Drop(DropReason),
@@ -249,7 +249,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     ) -> Result<PortId, Refusal> {
         let (slot, found, is_counted) = match self.find(parsed, hash, likely) {
             Some((slot, found)) if self.goes_on(slot, found, parsed) => (slot, found, true),
-            known => match self.begin(packet, parsed, known)? {
+            known => match self.begin_or_pass(packet, parsed, known)? {
                 Begun::Connection(slot, found) => (slot, found, self.is_counted(slot)),
                 Begun::Sent(port, _) => return Ok(port),
             },
@@ -267,7 +267,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         is_counted: bool,
     ) -> Result<PortId, Refusal> {
         let direction = found.direction;
-        let new_tick = self.note(slot, found, parsed, is_counted);
+        let new_tick = self.note(slot, found, parsed, packet, is_counted);
         let hop = self.next_hop(slot, direction, parsed, packet, new_tick);
         let (recipe, aside) = slot.recipe_and_aside(direction);
         if aside != 0 {
@@ -333,7 +333,14 @@ impl<'a, H: NextHops> Work<'a, H> {
 
     /// Counts the packet and steps the connection's state. True if it is the first packet of its tick.
     #[inline(always)]
-    fn note(&mut self, slot: &Slot, found: Found, parsed: &Parsed, is_counted: bool) -> bool {
+    fn note(
+        &mut self,
+        slot: &Slot,
+        found: Found,
+        parsed: &Parsed,
+        packet: &Packet<'_>,
+        is_counted: bool,
+    ) -> bool {
         let id = ServerId(slot.server_id());
         match found.direction {
             Direction::In => self.stats.packet_in(id, parsed.ip_len),
@@ -344,11 +351,13 @@ impl<'a, H: NextHops> Work<'a, H> {
         let new_tick = slot.seen(found.direction, self.tick);
         if parsed.key.protocol() == Protocol::Tcp as u8 {
             let old = slot.status();
-            if old.after_tcp(self.tables, found.direction, parsed.flags) != old {
-                self.step(slot, found, parsed.flags);
+            if !old.stays_established(found.direction, parsed.flags)
+                && old.after_tcp(self.tables, found.direction, parsed.flags) != old
+            {
+                self.step(slot, found, parsed, packet);
             }
         } else if parsed.key.protocol() == Protocol::Sctp as u8 {
-            self.step(slot, found, parsed.flags);
+            self.step(slot, found, parsed, packet);
         } else if found.direction == Direction::Out
             && let Some(template) = slot.template()
         {
@@ -393,6 +402,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             Route::Via(id) => self.hops.hop(id),
             Route::Unknown => None,
             Route::Unreachable => return Err(DropReason::NoRoute),
+            Route::Local => return self.way_up(),
         };
         match (hop, direction) {
             (Some(hop), _) => Ok(hop),

@@ -75,15 +75,17 @@ impl<H: NextHops> Work<'_, H> {
         let hash = self.director.table.hash(&parsed.key);
         let (slot, found, is_counted) = match self.find(parsed, hash, None) {
             Some((slot, found)) if self.goes_on(slot, found, parsed) => (slot, found, true),
-            known => match self.begin(packet, parsed, known) {
+            known => match self.begin_or_pass(packet, parsed, known) {
                 Ok(Begun::Connection(slot, found)) => (slot, found, self.is_counted(slot)),
-                Ok(Begun::Sent(port, fate)) => return Ok((port, fate)),
                 // Fragments come up by the server's address alone, so this may be any traffic of its.
-                Err(Refusal { reason: DropReason::NoService, .. })
-                    if self.services.is_nat_address(parsed.key.source().ip()) =>
+                Ok(Begun::Sent(_, Fate::Passed))
+                | Err(Refusal { reason: DropReason::NoService | DropReason::PassLimit, .. })
+                    if self.services.is_nat_address(parsed.key.source().ip())
+                        && !self.is_up(parsed.key.destination().ip(), parsed) =>
                 {
-                    return self.route(packet, parsed).map(|port| (port, Fate::Routed(parsed.key)));
+                    return self.route(packet, parsed).map(|port| (port, Fate::routed(port, parsed.key)));
                 }
+                Ok(Begun::Sent(port, fate)) => return Ok((port, fate)),
                 Err(refusal) => return Err(refusal),
             },
         };
@@ -160,6 +162,7 @@ impl<H: NextHops> Work<'_, H> {
                 let hop = self.hop_to(key.destination().ip(), parsed);
                 self.send_later(packet, parsed, Direction::Out, hop, ROUTE, key)
             }
+            Fate::Passed => Ok(self.pass()?),
             Fate::Refused(reason) => Err(reason.into()),
             Fate::Open => Err(DropReason::Fragment.into()),
         }

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use arrayvec::ArrayVec;
 
 use super::drops::DropReason;
-use super::forward::hops::PortId;
+use super::forward::hops::{PASS, PortId};
 use super::forward::recipe::Recipe;
 use super::outbox::FRAME_MAX;
 use super::server::ServerId;
@@ -59,8 +59,17 @@ pub(super) enum Fate {
     },
     /// They are a NAT server's, with this key, and nobody's connection.
     Routed(FlowKey),
+    /// They are nobody's here: the kernel's.
+    Passed,
     /// The first was dropped, or one of them was refused such that all are.
     Refused(DropReason),
+}
+
+impl Fate {
+    /// Of a packet with this key that was routed on by `port`.
+    pub(super) fn routed(port: PortId, key: FlowKey) -> Self {
+        if port == PASS { Self::Passed } else { Self::Routed(key) }
+    }
 }
 
 /// What a fragment is when it arrives.

@@ -10,10 +10,11 @@
 //! | [`defence`], `drop_entry` | what is done against floods |
 //! | [`conn`] | the connection table, states, timers |
 //! | [`forward`] | rewrite recipes, next hops |
+//! | [`local`] | local addresses of FULLNAT, and whose their ports are |
 //! | [`pe`] | persistence engines: what besides its address tells a client's server |
 //! | [`app`] | helpers of applications that announce connections in their text: FTP |
 //! | `fragments`, [`outbox`] | datagrams in fragments; frames made besides those lent |
-//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing |
+//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing, [`pass`] which of them the director's own kernel gets |
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
@@ -30,10 +31,12 @@ pub mod forward;
 mod fragmented;
 mod fragments;
 mod gone;
+pub mod local;
 pub mod marks;
 pub mod name;
 mod open;
 pub mod outbox;
+pub mod pass;
 pub mod pe;
 mod persistence;
 mod refusal;
@@ -63,6 +66,8 @@ use self::conn::{SlotId, Table};
 use self::defence::{Defence, Level, Room};
 use self::draft::Draft;
 use self::fragments::Fragments;
+use self::local::Cursors;
+use self::pass::Pass;
 use self::pe::Names;
 use self::roster::Roster;
 use self::server::{Counts, MAX_IDS, ServerId};
@@ -100,8 +105,12 @@ pub struct Director {
     pub services: Arc<ArcSwap<Services>>,
     /// What is done against floods.
     pub defence: Defence,
+    /// The way up to the kernel: none at first.
+    pub pass: Pass,
     /// Datagrams that come in fragments.
     fragments: Fragments,
+    /// Which local ports are next.
+    cursors: Cursors,
     /// To the owner of a timer that has to come up earlier.
     mail: Box<[Sender<SlotId>]>,
 }
@@ -130,7 +139,9 @@ impl Director {
             stats: (0..workers).map(|_| Stats::new(MAX_IDS)).collect(),
             services: Arc::new(ArcSwap::from_pointee(services)),
             defence: Defence::default(),
+            pass: Pass::default(),
             fragments: Fragments::default(),
+            cursors: Cursors::default(),
             mail: mail.into(),
         });
         let seat = |(worker, mail)| Seat { director: director.clone(), worker, mail };

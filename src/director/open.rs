@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::close::first_look;
 use super::conn::state::{State, Status};
-use super::conn::{Direction, Found, NewConnection, Refused, Slot, SlotId};
+use super::conn::{Direction, Found, NewConnection, Refused, Replies, Slot, SlotId};
 use super::drops::DropReason;
 use super::engine::{Packet, Work, flow_hash};
 use super::forward::Plan;
@@ -29,6 +29,9 @@ use crate::packet::sctp::Event;
 
 /// Attempts to enter a connection that another worker is just removing, which takes it some 100 ns.
 pub(super) const REMOVAL_SPINS: u32 = 1000;
+
+/// Attempts to enter a connection with a local port that another worker takes at the same moment.
+const PORT_RACES: u32 = 8;
 
 /// What became of a packet that did not simply go on in a connection.
 #[derive(Debug)]
@@ -91,7 +94,7 @@ impl<'a, H: NextHops> Work<'a, H> {
                 Some(begun) => begun,
                 None => self
                     .route_on(packet, parsed)
-                    .map(|port| Begun::Sent(port, fragments::Fate::Routed(parsed.key))),
+                    .map(|port| Begun::Sent(port, fragments::Fate::routed(port, parsed.key))),
             },
         }
     }
@@ -136,18 +139,20 @@ impl<'a, H: NextHops> Work<'a, H> {
             Some(Protocol::Sctp) => opens(parsed.flags, self.services.tunables.sloppy_sctp > 0),
             Some(Protocol::Udp) | None => true,
         };
+        let is_own_port = key.destination().port() == service.service.key.port();
+        let by_mark = matches!(service.service.key, ServiceKey::Mark { .. });
+        // The other ports that FTP may use are the service's only as far as it uses them.
+        let refused = if is_own_port || by_mark { DropReason::NoConnection } else { DropReason::NoService };
         if !opens {
-            return Err(DropReason::NoConnection.as_by_the_host(parsed));
+            return Err(refused.as_by_the_host(parsed));
         }
         if self.level.drops_packets() && self.director.defence.drops(self.level) {
             return Err(DropReason::DropPacket.into());
         }
         // Active FTP's data connection is the server's answer to a client: never scheduled.
         if key.source().port() == FTP_DATA {
-            return Err(DropReason::NoConnection.as_by_the_host(parsed));
+            return Err(refused.as_by_the_host(parsed));
         }
-        let is_own_port = key.destination().port() == service.service.key.port();
-        let by_mark = matches!(service.service.key, ServiceKey::Mark { .. });
         match service.service.persistence {
             Some(persistence) => {
                 let (mut destination, template) =
@@ -159,7 +164,7 @@ impl<'a, H: NextHops> Work<'a, H> {
                 Ok((destination, Some(template)))
             }
             // Only persistence keeps FTP's data connections with the one they belong to.
-            None if !is_own_port && !by_mark => Err(DropReason::NoConnection.as_by_the_host(parsed)),
+            None if !is_own_port && !by_mark => Err(refused.as_by_the_host(parsed)),
             None => Ok((self.schedule(service, key)?, None)),
         }
     }
@@ -186,18 +191,40 @@ impl<'a, H: NextHops> Work<'a, H> {
         destination: &Destination,
         template: Option<SlotId>,
     ) -> Result<Begun<'a>, Refusal> {
-        let Some(plan) = Plan::new(&parsed.key, destination) else {
-            self.director.leave(template);
-            return Err(DropReason::NoTunnel.into());
-        };
+        let (plan, mut over) =
+            self.plan(service, parsed, destination).inspect_err(|_| self.director.leave(template))?;
         if service.service.one_packet && parsed.key.protocol() == Protocol::Udp as u8 {
             self.director.leave(template);
             return self.send_alone(packet, parsed, &plan, destination.id);
         }
         let mut new = self.connection(packet, parsed, plan, destination.id, template);
         new.aside = self.helper(&parsed.key, destination).inspect_err(|_| self.director.leave(template))?;
-        let found = self.enter(&new, true)?;
-        Ok(Begun::Connection(self.director.table.slot(found.slot), found))
+        for _ in 0..PORT_RACES {
+            if let Some(over) = over {
+                new.replies = over.replies();
+            }
+            match self.enter(&new, true) {
+                // Another worker was quicker.
+                Err(DropReason::LocalPorts) => {
+                    let Ok((plan, next)) = self.plan(service, parsed, destination) else { break };
+                    let again = self.connection(packet, parsed, plan, destination.id, template);
+                    (new, over) = (NewConnection { aside: new.aside, ..again }, next);
+                }
+                entered => {
+                    let found = entered?;
+                    let connection = (self.director.table.slot(found.slot), found);
+                    if let Some(over) = over {
+                        self.remove(over.slot);
+                    }
+                    return match over.and_then(|over| over.ahead) {
+                        Some(number) => self.open_behind_reset(packet, parsed, connection, number),
+                        None => Ok(Begun::Connection(connection.0, found)),
+                    };
+                }
+            }
+        }
+        self.director.give_up(&new);
+        Err(DropReason::LocalPorts.into())
     }
 
     /// Forwards a packet that is a connection of its own: counted, and forgotten.
@@ -228,6 +255,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             Route::Via(hop) => self.hops.hop(hop).ok_or(DropReason::Unresolved),
             Route::Unknown => Err(DropReason::Unresolved),
             Route::Unreachable => Err(DropReason::NoRoute),
+            Route::Local => self.way_up(),
         }
     }
 
@@ -240,7 +268,11 @@ impl<'a, H: NextHops> Work<'a, H> {
         id: ServerId,
         template: Option<SlotId>,
     ) -> NewConnection {
-        let replies = plan.server.is_some();
+        let replies = match (&plan.server, plan.local(&parsed.key)) {
+            (None, _) => Replies::None,
+            (Some(_), None) => Replies::Newest,
+            (Some(_), Some(_)) => Replies::Unique,
+        };
         let mut to_server = self.way(plan.reply_key.source().ip().to_canonical(), parsed);
         // Of another generation: looked up by the first reply. Many floods never get one.
         let generation = self.hops.generation().wrapping_sub(1);
@@ -252,7 +284,12 @@ impl<'a, H: NextHops> Work<'a, H> {
             (replies_get, to_client) = (Recipe::from_word(0), Way::from_word(0));
         }
         // Inactive until its first packet has been counted, like the kernel's.
-        let status = Status { state: State::None, inactive: true, no_output: !replies, removed: false };
+        let status = Status {
+            state: State::None,
+            inactive: true,
+            no_output: replies == Replies::None,
+            removed: false,
+        };
         // Armed for the state that the packet will bring about in a moment.
         let state = status.after(self.tables, parsed.key.protocol(), Direction::In, parsed.flags).state;
         NewConnection {
@@ -270,15 +307,15 @@ impl<'a, H: NextHops> Work<'a, H> {
     }
 
     /// Enters a connection into the table, counted before anybody can find it, and among the scheduled ones if it
-    /// `is_scheduled`. If it is not entered, it does not follow its template any more.
+    /// `is_scheduled`. If it is not entered, it does not follow its template any more, unless [`DropReason::LocalPorts`] says
+    /// that it might be with another port.
     pub(super) fn enter(&mut self, new: &NewConnection, is_scheduled: bool) -> Result<Found, DropReason> {
         let id = ServerId(new.server_id);
         let deadline = first_look(self.tick, new.timeout_s);
         let (director, counts) = (self.director, &self.director.counts);
         let table = &director.table;
         let leave = |outcome| {
-            director.leave(new.template);
-            director.apps.forget(new.aside, || table.stamp());
+            director.give_up(new);
             outcome
         };
         for _ in 0..REMOVAL_SPINS {
@@ -300,6 +337,10 @@ impl<'a, H: NextHops> Work<'a, H> {
             match refused {
                 Refused::TableFull => return leave(Err(DropReason::TableFull)),
                 Refused::BucketFull => return leave(Err(DropReason::BucketFull)),
+                // Its local port is taken.
+                Refused::Exists(Found { direction: Direction::Out, .. }) => {
+                    return Err(DropReason::LocalPorts);
+                }
                 // Another worker had a packet of the same flow at the same moment: or is just removing it.
                 Refused::Exists(found) if !table.slot(found.slot).status().removed => {
                     return leave(Ok(found));

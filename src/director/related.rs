@@ -8,9 +8,10 @@
 use super::conn::{Direction, NewConnection};
 use super::drops::DropReason;
 use super::engine::{Packet, Work, flow_hash};
-use super::forward::hops::{Hop, NextHops, PortId, Route};
+use super::forward;
+use super::forward::hops::{Hop, NextHops, PASS, PortId};
 use super::forward::recipe::{Recipe, Rewrite};
-use super::forward::{self, Plan};
+use super::refusal::Refusal;
 use super::server::ServerId;
 use super::service::Protocol;
 use crate::packet::checksum::Delta;
@@ -41,7 +42,7 @@ impl<H: NextHops> Work<'_, H> {
         if recipe.rewrite == Rewrite::Wrap {
             return self.send_wrapped(packet, parsed, Ok(hop), slot).map_err(|refusal| refusal.reason);
         }
-        forward::check(parsed, &hop)?;
+        check(parsed, &hop)?;
         let quoted = slot.key(direction.opposite());
         Ok(send(packet, &error, direction, recipe, &quoted, &hop))
     }
@@ -59,10 +60,11 @@ impl<H: NextHops> Work<'_, H> {
         let opening = Parsed { flags: TcpFlags(TcpFlags::SYN), ..*parsed };
         let (destination, template) =
             self.choose(service, packet, &opening).map_err(|refusal| refusal.reason)?;
-        let Some(plan) = Plan::new(&parsed.key, &destination) else {
+        let leave = |refusal: Refusal| {
             self.director.leave(template);
-            return Err(DropReason::NoTunnel);
+            refusal.reason
         };
+        let (plan, over) = self.plan(service, parsed, &destination).map_err(leave)?;
         if service.service.one_packet && parsed.key.protocol() == Protocol::Udp as u8 {
             self.director.leave(template);
             self.stats.connection(destination.id);
@@ -70,21 +72,27 @@ impl<H: NextHops> Work<'_, H> {
             // Seen a tick ago: the next packet, if it comes within this tick, is to count as the first of one.
             let aside =
                 self.helper(&parsed.key, &destination).inspect_err(|_| self.director.leave(template))?;
-            let new = NewConnection {
+            let mut new = NewConnection {
                 aside,
                 timeout_s: BEGUN_S,
                 tick: self.tick.wrapping_sub(1),
                 ..self.connection(packet, parsed, plan, destination.id, template)
             };
-            self.enter(&new, true)?;
+            if let Some(over) = over {
+                new.replies = over.replies();
+            }
+            self.enter(&new, true).inspect_err(|reason| {
+                if *reason == DropReason::LocalPorts {
+                    self.director.give_up(&new);
+                }
+            })?;
+            if let Some(over) = over {
+                self.remove(over.slot);
+            }
         }
         self.count(destination.id, Direction::In, parsed);
         let server = plan.reply_key.source().ip().to_canonical();
-        let hop = match self.way(server, parsed).route {
-            Route::Via(hop) => self.hops.hop(hop).ok_or(DropReason::Unresolved)?,
-            Route::Unknown => return Err(DropReason::Unresolved),
-            Route::Unreachable => return Err(DropReason::NoRoute),
-        };
+        let hop = self.hop_to(server, parsed)?;
         if plan.client.rewrite == Rewrite::Wrap {
             let source = self.hops.source(server, flow_hash(parsed));
             let ends = source.map(|source| (source, server));
@@ -92,15 +100,16 @@ impl<H: NextHops> Work<'_, H> {
                 .wrap(packet, parsed, Ok(hop), destination.id, ends)
                 .map_err(|refusal| refusal.reason);
         }
-        forward::check(parsed, &hop)?;
+        check(parsed, &hop)?;
         Ok(send(packet, error, Direction::In, plan.client, &plan.reply_key, &hop))
     }
 
-    /// An error about what somebody sent to a NAT server itself is routed on, as that was; any other is the host's.
+    /// An error about what somebody sent to a NAT server itself is routed on, as that was; any other is the director's
+    /// own kernel's.
     fn relay_no_further(&mut self, packet: &mut Packet<'_>, error: &Related) -> Result<PortId, DropReason> {
         let key = &error.parsed.key;
-        if !self.services.is_nat_server(key.protocol(), key.source()) {
-            return Err(DropReason::IcmpUnrelated);
+        if packet.port != PASS && !self.services.is_nat_server(key.protocol(), key.source()) {
+            return if self.director.pass.is_open() { self.pass() } else { Err(DropReason::IcmpUnrelated) };
         }
         self.stats.stray();
         // It goes to who sent the packet, as the answer to that would.
@@ -119,6 +128,11 @@ impl<H: NextHops> Work<'_, H> {
     }
 }
 
+/// Whether an error may go on to `hop`; to a server on the director itself it always may.
+fn check(parsed: &Parsed, hop: &Hop) -> Result<(), DropReason> {
+    if hop.port == PASS { Ok(()) } else { forward::check(parsed, hop) }
+}
+
 /// Sends the error on. To who has its packets rewritten it is about `quoted`, the packet as it was sent.
 fn send(
     packet: &mut Packet<'_>,
@@ -131,12 +145,19 @@ fn send(
     let frame = packet.frame();
     let addresses = match (recipe.rewrite, direction) {
         (Rewrite::None | Rewrite::Wrap, _) => Delta::default(),
-        (Rewrite::Tuple, Direction::In) => icmp::translate(frame, error, None, quoted),
+        (Rewrite::Tuple, Direction::In) => {
+            // With FULLNAT the server need not know a way to who says it, nor believe one: the local address does.
+            let local = quoted.local(&error.parsed.key).map(|local| local.ip());
+            icmp::translate(frame, error, local, quoted)
+        }
         (Rewrite::Tuple, Direction::Out) => {
             icmp::translate(frame, error, Some(quoted.destination().ip()), quoted)
         }
     };
     edit::decrement_ttl(frame, &error.parsed, addresses.and(Delta::TTL_MINUS_ONE));
+    if hop.port == PASS {
+        edit::restore_ttl(frame, &error.parsed);
+    }
     edit::set_macs(frame, hop.dst_mac, hop.src_mac);
     hop.port
 }

@@ -97,6 +97,7 @@ pub struct Stats {
     drops: [Counter; DropReason::ALL.len()],
     answers: Counter,
     strays: Counter,
+    passes: Counter,
     shed: Counter,
 }
 
@@ -112,6 +113,7 @@ impl Stats {
             drops: std::array::from_fn(|_| Counter::default()),
             answers: Counter::default(),
             strays: Counter::default(),
+            passes: Counter::default(),
             shed: Counter::default(),
         }
     }
@@ -184,6 +186,16 @@ impl Stats {
     /// Packets of NAT servers that belong to no connection: routed on, or dropped for a reason of their own.
     pub fn strays(&self) -> u64 {
         self.strays.get()
+    }
+
+    /// Counts a packet that is nobody's here and goes to the kernel.
+    pub fn pass(&self) {
+        self.passes.add(1);
+    }
+
+    /// Packets that were nobody's here and went to the kernel.
+    pub fn passed(&self) -> u64 {
+        self.passes.get()
     }
 
     /// Dropped packets whose senders were told.

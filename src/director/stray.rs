@@ -8,7 +8,7 @@
 use super::conn::Direction;
 use super::drops::DropReason;
 use super::engine::{Packet, Work};
-use super::forward::hops::{NextHops, PortId};
+use super::forward::hops::{Hop, NextHops, PASS, PortId};
 use super::forward::recipe::{Recipe, Rewrite};
 use super::refusal::Refusal;
 use crate::packet::answer::IcmpError;
@@ -23,7 +23,8 @@ impl<H: NextHops> Work<'_, H> {
     #[cold]
     pub(super) fn route_on(&mut self, packet: &mut Packet<'_>, parsed: &Parsed) -> Result<PortId, Refusal> {
         let key = &parsed.key;
-        if !self.services.is_nat_server(key.protocol(), key.source()) {
+        // What the host itself has sent it is not to get back.
+        if packet.port != PASS && !self.services.is_nat_server(key.protocol(), key.source()) {
             return Err(DropReason::NoService.as_by_the_host(parsed));
         }
         self.route(packet, parsed)
@@ -45,6 +46,9 @@ impl<H: NextHops> Work<'_, H> {
     pub(super) fn pass_on(&mut self, packet: &mut Packet<'_>, parsed: &Parsed) -> Result<PortId, Refusal> {
         let key = &parsed.key;
         let hop = self.hop_to(key.destination().ip(), parsed);
+        if hop == Ok(Hop::UP) {
+            return Ok(self.pass()?);
+        }
         self.send(packet, parsed, Direction::Out, hop, ROUTE, || *key)
     }
 }

@@ -23,8 +23,10 @@ use tracing::{debug, error, info, warn};
 use super::error::NetError;
 use super::keep::{Keeper, Keeping, Request};
 use super::mirror::{MirrorCounters, Resolver};
-use super::netlink::{Ask, Requests, neighbour_change};
+use super::netlink::{Ask, Requests, is_default_rule, neighbour_change};
+use super::pass;
 use super::routes::concerns_network;
+use super::rss;
 use super::snapshot::Snapshot;
 use super::tables::{Network, Tables};
 
@@ -79,7 +81,9 @@ pub(crate) struct Follower {
     snapshots: Arc<ArcSwap<Snapshot>>,
     resolver: Resolver,
     counters: Arc<MirrorCounters>,
-    other_rules: bool,
+    /// There have been IPv4 rules besides those of the start.
+    ipv4_rules_changed: bool,
+    warned_of_rules: bool,
     /// Readings that failed, in a row.
     failures: u32,
 }
@@ -126,11 +130,13 @@ impl Follower {
             snapshots,
             resolver,
             counters,
-            other_rules: false,
+            ipv4_rules_changed: false,
+            warned_of_rules: false,
             failures: 0,
         };
         follower.read_network().await?;
         follower.read_neighbours().await?;
+        follower.read_rss().await;
         follower.publish();
         follower.keep().await;
         Ok(follower)
@@ -173,7 +179,10 @@ impl Follower {
                     self.send(&requests).await;
                 }
                 _ = keep.tick() => self.keep().await,
-                _ = resync.tick() => (dirty.network, dirty.neighbours) = (true, true),
+                _ = resync.tick() => {
+                    (dirty.network, dirty.neighbours) = (true, true);
+                    self.read_rss().await;
+                }
             }
             if was_clean && dirty.any() {
                 due = not_before.max(Instant::now() + COALESCE);
@@ -234,11 +243,14 @@ impl Follower {
         let links = self.requests.links().await?;
         let addresses = self.requests.addresses().await?;
         let routes = self.requests.routes().await?;
-        if self.requests.has_other_rules().await? && !self.other_rules {
-            self.other_rules = true;
+        let others: Vec<_> =
+            self.requests.rules().await?.into_iter().filter(|r| !is_default_rule(r)).collect();
+        self.ipv4_rules_changed |= !others.is_empty();
+        if !self.warned_of_rules && !others.iter().all(pass::is_ours) {
+            self.warned_of_rules = true;
             warn!("there are extra `ip rule`s: xvs does not follow policy routing, only main and default");
         }
-        let ipv4_rules_changed = self.other_rules;
+        let ipv4_rules_changed = self.ipv4_rules_changed;
         self.tables.set_network(Network { links, addresses, routes, ipv4_rules_changed });
         Ok(())
     }
@@ -247,6 +259,22 @@ impl Follower {
         let neighbours = self.requests.neighbours().await?;
         self.tables.set_neighbours(neighbours);
         Ok(())
+    }
+
+    /// Where a card puts packets is set seldom (`ethtool -X`) and announced to nobody.
+    async fn read_rss(&mut self) {
+        let mut all = Vec::new();
+        for name in self.tables.port_names() {
+            let rss = match name {
+                Some(name) => rss::of(&name).await.unwrap_or_else(|error| {
+                    debug!("{error}");
+                    None
+                }),
+                None => None,
+            };
+            all.push(rss);
+        }
+        self.tables.set_rss(all);
     }
 
     fn publish(&mut self) {

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
+    NetlinkMessage, NetlinkPayload,
+};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::neighbour::{
@@ -31,7 +34,7 @@ const DISTURBED_MAX: u32 = 3;
 
 /// Marks neighbour entries that xvs has the kernel keep (`NDA_PROTOCOL`, numbers as of routes' `RTPROT_`): 'X'.
 /// By it the next run knows what one that was killed has left.
-const PROTOCOL_XVS: u8 = 0x58;
+pub(super) const PROTOCOL_XVS: u8 = 0x58;
 
 /// A neighbour entry of the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,7 +73,7 @@ struct Answer<T> {
 /// A netlink socket for requests in the network namespace of the thread that opened it.
 #[derive(Clone, Debug)]
 pub(crate) struct Requests {
-    handle: Handle,
+    pub(super) handle: Handle,
 }
 
 impl Requests {
@@ -124,18 +127,46 @@ impl Requests {
         self.dump("list neighbours", request, neighbour_change).await
     }
 
-    /// Whether there are IPv4 rules besides the three that every namespace starts with.
-    pub(crate) async fn has_other_rules(&self) -> Result<bool, NetError> {
+    /// All IPv4 rules.
+    pub(crate) async fn rules(&self) -> Result<Vec<RuleMessage>, NetError> {
         let mut rule = RuleMessage::default();
         rule.header.family = AddressFamily::Inet;
         let request = RouteNetlinkMessage::GetRule(rule);
-        let rules = self
-            .dump("list rules", request, |answer| match answer {
-                RouteNetlinkMessage::NewRule(rule) => Some(rule),
-                _ => None,
-            })
-            .await?;
-        Ok(rules.iter().any(|rule| !is_default_rule(rule)))
+        self.dump("list rules", request, |answer| match answer {
+            RouteNetlinkMessage::NewRule(rule) => Some(rule),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Adds a rule or takes it away. One that is there already, or gone, is as it should be.
+    pub(crate) async fn change_rule(&self, rule: RuleMessage, add: bool) -> Result<(), NetError> {
+        let (request, flags, done) = if add {
+            (RouteNetlinkMessage::NewRule(rule), NLM_F_CREATE | NLM_F_EXCL, libc::EEXIST)
+        } else {
+            (RouteNetlinkMessage::DelRule(rule), 0, libc::ENOENT)
+        };
+        self.change("change a rule", request, flags, done).await
+    }
+
+    /// Adds a route.
+    pub(crate) async fn add_route(&self, route: RouteMessage) -> Result<(), NetError> {
+        let request = RouteNetlinkMessage::NewRoute(route);
+        self.change("add a route", request, NLM_F_CREATE | NLM_F_REPLACE, libc::EEXIST).await
+    }
+
+    async fn change(
+        &self,
+        what: &'static str,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        done: i32,
+    ) -> Result<(), NetError> {
+        let none = |_| None::<()>;
+        match self.request(what, message, NLM_F_REQUEST | NLM_F_ACK | flags, none).await {
+            Err(NetError::Refused { errno, .. }) if errno == done => Ok(()),
+            outcome => outcome.map(drop),
+        }
     }
 
     /// Asks the kernel to resolve `key`. Not for static entries: the kernel would forget their address.
@@ -284,7 +315,8 @@ fn own_address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
-fn is_default_rule(rule: &RuleMessage) -> bool {
+/// Whether it is one of the three that every namespace starts with.
+pub(super) fn is_default_rule(rule: &RuleMessage) -> bool {
     let plain = rule.header.dst_len == 0 && rule.header.src_len == 0 && rule.header.tos == 0;
     let to_table = rule.header.action == RuleAction::ToTable;
     let mut table = u32::from(rule.header.table);
@@ -304,7 +336,7 @@ fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-fn refused(what: &'static str, error: &Error) -> NetError {
+pub(super) fn refused(what: &'static str, error: &Error) -> NetError {
     let errno = match error {
         Error::NetlinkError(message) => message.raw_code().abs(),
         _ => 0,
@@ -312,7 +344,7 @@ fn refused(what: &'static str, error: &Error) -> NetError {
     NetError::Refused { what, reason: error.to_string(), errno }
 }
 
-async fn limited<T>(
+pub(super) async fn limited<T>(
     what: &'static str,
     request: impl Future<Output = Result<T, NetError>>,
 ) -> Result<T, NetError> {

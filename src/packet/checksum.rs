@@ -14,6 +14,8 @@ impl Delta {
     /// The difference a TTL makes when it is counted down by one: the TTL is the high byte of its word,
     /// so `~m + m'` is `0xffff - 0x0100` whatever the TTL was.
     pub const TTL_MINUS_ONE: Delta = Delta(0xfeff);
+    /// Takes [`TTL_MINUS_ONE`](Self::TTL_MINUS_ONE) back.
+    pub const TTL_PLUS_ONE: Delta = Delta(0x0100);
 
     /// The difference between `old` and `new`, of equal and even length.
     pub fn between(old: &[u8], new: &[u8]) -> Self {

@@ -62,6 +62,19 @@ pub fn decrement_ttl(frame: &mut [u8], parsed: &Parsed, delta: Delta) {
     }
 }
 
+/// Counts the TTL or hop limit up again, after [`decrement_ttl`] or [`decrement_hop_limit`]: for a packet that is not
+/// routed after all.
+pub fn restore_ttl(frame: &mut [u8], parsed: &Parsed) {
+    if !parsed.key.is_v4() {
+        if let Some(hop_limit) = frame.get_mut(parsed.l3 + ipv6::HOP_LIMIT) {
+            *hop_limit = hop_limit.wrapping_add(1);
+        }
+    } else if let Some(ip) = frame.get_mut(parsed.l3..).and_then(|p| p.first_chunk_mut::<20>()) {
+        ip[TTL] = ip[TTL].wrapping_add(1);
+        update(ip, IP_CHECKSUM, |c| Delta::TTL_PLUS_ONE.apply(c));
+    }
+}
+
 /// Counts the hop limit of an IPv6 packet down by one.
 pub fn decrement_hop_limit(frame: &mut [u8], parsed: &Parsed) {
     if let Some(hop_limit) = frame.get_mut(parsed.l3 + ipv6::HOP_LIMIT) {

@@ -106,7 +106,7 @@ const fn unknown(protocol: u8) -> Malformed {
 
 /// Ports and flags of the transport header that a first fragment begins with.
 fn transport(protocol: u8, payload: &[u8]) -> Result<(u32, TcpFlags), Malformed> {
-    let least = header_len_min(protocol).ok_or(unknown(protocol))?;
+    let least = header_len_min(protocol).ok_or_else(|| unknown(protocol))?;
     if payload.len() < least {
         return Err(Malformed::Tiny);
     }

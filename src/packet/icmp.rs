@@ -172,7 +172,7 @@ fn readdress(packet: &mut [u8], source: Option<IpAddr>, destination: IpAddr) -> 
         IpAddr::V4(ip) => replace(packet, at, &ip.octets()),
         IpAddr::V6(ip) => replace(packet, at, &ip.octets()),
     };
-    let source = source.map_or(Delta::default(), |source| put(at, source));
+    let source = source.map_or_else(Delta::default, |source| put(at, source));
     source.and(put(at + len, destination))
 }
 
@@ -189,7 +189,7 @@ fn replace<const N: usize>(bytes: &mut [u8], at: usize, new: &[u8; N]) -> Delta 
 /// As [`replace`], with what `edit` makes of the two bytes there.
 fn update(bytes: &mut [u8], at: usize, edit: impl FnOnce(u16) -> u16) -> Delta {
     let field = bytes.get(at..).and_then(|b| b.first_chunk::<2>()).map(|field| u16::from_be_bytes(*field));
-    field.map_or(Delta::default(), |field| replace(bytes, at, &edit(field).to_be_bytes()))
+    field.map_or_else(Delta::default, |field| replace(bytes, at, &edit(field).to_be_bytes()))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod icmp;
 pub mod ipv6;
 pub mod parse;
 pub mod pieces;
+pub mod reset;
 pub mod room;
 pub mod sctp;
 pub mod segment;

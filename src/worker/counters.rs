@@ -45,7 +45,7 @@ counters! {
         tx_packets,
         /// Bytes accepted for transmission, without FCS.
         tx_bytes,
-        /// Frames of those transmitted that the engine has made besides those received.
+        /// Frames of those transmitted that no interface has received: made by the engine, or read from the kernel.
         tx_made,
         /// Batches received.
         batches,

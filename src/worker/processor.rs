@@ -22,6 +22,9 @@ pub trait Processor {
     /// A frame that was to be transmitted was dropped, since the transmit ring was full.
     fn unsent(&mut self) {}
 
+    /// A frame that was to be given to the kernel was not taken.
+    fn unpassed(&mut self) {}
+
     /// Frames made besides those of the last batch, if any are ever made; asked after each batch.
     fn outbox(&mut self) -> Option<&mut Outbox> {
         None
@@ -46,6 +49,10 @@ impl Processor for Engine {
 
     fn unsent(&mut self) {
         self.count_unsent(DropReason::TransmitFull);
+    }
+
+    fn unpassed(&mut self) {
+        self.count_unsent(DropReason::PassFailed);
     }
 
     fn outbox(&mut self) -> Option<&mut Outbox> {

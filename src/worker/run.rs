@@ -13,13 +13,14 @@ use arrayvec::ArrayVec;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::director::engine::{self, Batch, Packet, Verdict, Verdicts};
-use crate::director::forward::hops::{NextHops, PortId};
+use crate::director::forward::hops::{NextHops, PASS, PortId};
 use crate::director::outbox::FRAME_MAX;
 use crate::director::time::Time;
 use crate::xdp::error::XdpError;
 use crate::xdp::frame::{self, Frames};
 use crate::xdp::options::CHUNK_LENS;
 use crate::xdp::socket::PortSocket;
+use crate::xdp::tap::Tap;
 use crate::xdp::umem::Umem;
 
 use super::clock::{Clock, time_of};
@@ -36,12 +37,15 @@ const _: () = assert!(engine::BATCH == frame::BATCH, "a batch received is a batc
 const STATISTICS_EVERY: Duration = Duration::from_secs(1);
 /// How long a worker that was told to stop forwards what has arrived and waits for its completions.
 const DRAIN_MAX: Duration = Duration::from_millis(200);
+/// Turns with work after which it is seen, at the latest, what the kernel has sent: that costs a system call.
+const HEAR_EVERY: u64 = 8;
 
 pub(super) struct Loop<P, H> {
     queue: u32,
     core: Option<usize>,
     umem: Umem,
     ports: Vec<PortSocket>,
+    pass: Option<Tap>,
     processor: P,
     hops: Cache<Arc<ArcSwap<H>>, Arc<H>>,
     clock: Clock,
@@ -63,6 +67,7 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
             tallies: vec![PortTally::default(); setup.ports.len()],
             umem: setup.umem,
             ports: setup.ports,
+            pass: setup.pass,
             processor: setup.processor,
             hops: Cache::new(setup.hops),
             clock: setup.clock,
@@ -112,10 +117,16 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
         for port in 0..self.ports.len() {
             if self.receive(port) {
                 work = true;
-                self.process(port, time);
-                self.hand_on(port);
+                self.process(PortId::try_from(port).expect("fewer interfaces than port ids"), time);
+                self.hand_on(Some(port));
                 self.send_outbox();
             }
+        }
+        if (!work || self.turns.turns.is_multiple_of(HEAR_EVERY)) && self.hear() {
+            work = true;
+            self.process(PASS, time);
+            self.hand_on(None);
+            self.send_outbox();
         }
         for (port, tally) in self.ports.iter_mut().zip(&mut self.tallies) {
             tally.tx_kicks += port.flush()? as u64;
@@ -149,8 +160,7 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
     }
 
     /// Lends the frames in hand to the processor; they come back with verdicts and lengths.
-    fn process(&mut self, port: usize, now: Time) {
-        let port = PortId::try_from(port).expect("fewer interfaces than port ids");
+    fn process(&mut self, port: PortId, now: Time) {
         let mut batch = Batch::new();
         for frame in &mut self.frames {
             let len = frame.len();
@@ -165,13 +175,42 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
         }
     }
 
-    /// Transmits or recycles each frame in hand as its verdict says.
-    fn hand_on(&mut self, received_at: usize) {
+    /// Takes into the hands what the kernel has sent by the device that leads up to it; whether there was anything
+    /// comes back.
+    fn hear(&mut self) -> bool {
+        let Some(tap) = self.pass.as_ref().filter(|tap| tap.is_heard()) else { return false };
+        while !self.frames.is_full()
+            && let Some(mut frame) = self.umem.take()
+        {
+            match tap.read(self.umem.room(&mut frame)) {
+                Some(len) => {
+                    frame.set_len(len);
+                    self.frames.push(frame);
+                }
+                None => {
+                    self.umem.recycle(frame);
+                    break;
+                }
+            }
+        }
+        !self.frames.is_empty()
+    }
+
+    /// Transmits or recycles each frame in hand as its verdict says. They were received at this interface, or read
+    /// from the kernel.
+    fn hand_on(&mut self, received_at: Option<usize>) {
         assert_eq!(self.verdicts.len(), self.frames.len(), "one verdict for each packet");
         let mut recycled = 0;
         for (frame, verdict) in self.frames.drain(..).zip(self.verdicts.drain(..)) {
             let dropped = match verdict {
                 Verdict::Drop(_) | Verdict::Keep => frame,
+                Verdict::Transmit(PASS) | Verdict::Answer(PASS, _) => {
+                    let mut frame = frame;
+                    if !is_taken(self.pass.as_ref(), self.umem.packet(&mut frame)) {
+                        self.processor.unpassed();
+                    }
+                    frame
+                }
                 Verdict::Transmit(out) | Verdict::Answer(out, _) => {
                     let tally = &mut self.tallies[usize::from(out)];
                     let len = frame.len() as u64;
@@ -179,6 +218,7 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
                         Ok(()) => {
                             tally.tx_packets += 1;
                             tally.tx_bytes += len;
+                            tally.tx_made += u64::from(received_at.is_none());
                             continue;
                         }
                         Err(frame) => {
@@ -192,14 +232,20 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
             self.umem.recycle(dropped);
             recycled += 1;
         }
-        self.tallies[received_at].recycled += recycled;
+        if let Some(port) = received_at {
+            self.tallies[port].recycled += recycled;
+        }
     }
 
     /// Transmits what the processor has made besides the frames it was lent.
     fn send_outbox(&mut self) {
         let Some(outbox) = self.processor.outbox() else { return };
-        let (mut unsent, mut without_frame) = (0, 0);
+        let (mut unsent, mut without_frame, mut unpassed) = (0, 0, 0);
         for (out, bytes) in outbox.frames() {
+            if out == PASS {
+                unpassed += usize::from(!is_taken(self.pass.as_ref(), bytes));
+                continue;
+            }
             let out = usize::from(out);
             let Some(mut frame) = self.umem.take() else {
                 without_frame += 1;
@@ -230,6 +276,7 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
         }
         outbox.clear();
         (0..unsent).for_each(|_| self.processor.unsent());
+        (0..unpassed).for_each(|_| self.processor.unpassed());
         if without_frame > 0 {
             self.processor.without_frame(without_frame);
         }
@@ -242,6 +289,9 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
         let unsent = self.ports.iter().any(PortSocket::has_unsent);
         let mut fds: Vec<PollFd<'_>> =
             self.ports.iter().map(|port| PollFd::new(port.as_fd(), PollFlags::POLLIN)).collect();
+        if let Some(tap) = self.pass.as_ref().filter(|tap| tap.is_heard()) {
+            fds.push(PollFd::new(tap.as_fd(), PollFlags::POLLIN));
+        }
         let ready = poll(&mut fds, if unsent { RETRY_MS } else { SLEEP_MAX_MS }).unwrap_or(0);
         self.turns.sleeps += 1;
         self.turns.wakeups += u64::from(ready > 0);
@@ -282,4 +332,10 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
             counters.publish(tally);
         }
     }
+}
+
+/// Gives a frame to the kernel; false if there is no way, or it was not taken.
+#[cold]
+fn is_taken(pass: Option<&Tap>, frame: &[u8]) -> bool {
+    pass.is_some_and(|tap| tap.write(frame).is_ok())
 }

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 
 use crate::director::forward::hops::NextHops;
 use crate::xdp::socket::PortSocket;
+use crate::xdp::tap::Tap;
 use crate::xdp::umem::Umem;
 
 use super::clock::Clock;
@@ -46,6 +47,8 @@ pub struct WorkerSetup<P, H> {
     pub umem: Umem,
     /// Its sockets, in the order of their port ids: see [`xdp::open`](crate::xdp::open::open).
     pub ports: Vec<PortSocket>,
+    /// Its queue of the device that leads back up to the kernel, if there is one.
+    pub pass: Option<Tap>,
     /// The engine.
     pub processor: P,
     /// Where the newest view of the network is published.

@@ -28,7 +28,19 @@
 #define NET16(value) ((__be16)(value))
 #endif
 /* The swap is its own inverse; the second name says which way a value travels. */
-#define HOST16(value) ((__u16)NET16(value))
+#define HOST16(value) host16(value)
+
+/*
+ * Verifiers of kernels up to 6.12 at least take the outcome of a swap for any number, and refuse to add it to a pointer.
+ * The compiler knows better and would leave the mask out.
+ */
+INLINE __u32 host16(__be16 value)
+{
+	__u32 host = (__u16)NET16(value);
+
+	asm volatile("" : "+r"(host));
+	return host & 0xffff;
+}
 
 static void *(*const map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*const adjust_head)(struct xdp_md *ctx, int delta) = (void *)BPF_FUNC_xdp_adjust_head;

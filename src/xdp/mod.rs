@@ -1,4 +1,4 @@
-//! AF_XDP: UMEM and owned frames, sockets and rings, the steering program and its maps.
+//! AF_XDP: UMEM and owned frames, sockets and rings, the steering program and its maps; the TAP device back up.
 //!
 //! The only home of `unsafe` for I/O. Must not know what a service or a connection is: the steering
 //! program is told keys, the rings carry frames.
@@ -11,4 +11,5 @@ pub mod options;
 pub mod socket;
 mod sockopt;
 pub mod steer;
+pub mod tap;
 pub mod umem;

@@ -114,6 +114,7 @@ fn work(
         core: None,
         umem,
         ports,
+        pass: None,
         processor,
         hops: Arc::new(ArcSwap::from_pointee(NoHops)),
         clock: Clock::new(),

@@ -239,8 +239,8 @@ fn a_passive_data_connection_reaches_the_server_that_announced_it() {
     );
     assert_eq!(talk.table.counts(0), (1, 1));
     // Not for a segment that opens nothing, nor for another client.
-    assert_eq!(talk.table.tcp(data, port, "A"), Err(DropReason::NoConnection));
-    assert_eq!(talk.table.tcp("192.0.2.8:50001", port, "S"), Err(DropReason::NoConnection));
+    assert_eq!(talk.table.tcp(data, port, "A"), Err(DropReason::NoService));
+    assert_eq!(talk.table.tcp("192.0.2.8:50001", port, "S"), Err(DropReason::NoService));
     // At another worker.
     let syn = talk.pass_frame(tcp(data, port, "S"), 1).unwrap();
     assert_eq!(read(&syn, 0).to, "10.1.0.11:1025");
@@ -250,7 +250,7 @@ fn a_passive_data_connection_reaches_the_server_that_announced_it() {
     assert_eq!(talk.rows()[1], "TCP 15:00 ESTABLISHED 192.0.2.7:50001 10.0.0.100:1025 10.1.0.11:1025");
     assert_eq!(talk.table.counts(0), (2, 0));
     // Announced once, it is there once.
-    assert_eq!(talk.table.tcp("192.0.2.7:50002", port, "S"), Err(DropReason::NoConnection));
+    assert_eq!(talk.table.tcp("192.0.2.7:50002", port, "S"), Err(DropReason::NoService));
     let traffic = talk.table.director.traffic(xvs::director::server::ServerId(0));
     assert_eq!(traffic.connections, 1, "as in the kernel only what was scheduled");
 }
@@ -454,7 +454,7 @@ fn a_control_connection_that_is_replaced_leaves_its_data_connections_alone() {
     talk.table.pass(1000);
     assert!(talk.rows().is_empty(), "{:?}", talk.rows());
     assert_eq!(talk.table.counts(0), (0, 0));
-    assert_eq!(talk.table.tcp("192.0.2.7:50009", "10.0.0.100:1025", "S"), Err(DropReason::NoConnection));
+    assert_eq!(talk.table.tcp("192.0.2.7:50009", "10.0.0.100:1025", "S"), Err(DropReason::NoService));
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn a_mark_stands_for_many_addresses_ports_and_protocols() {
 fn ftp_without_persistence_leaves_other_ports_to_the_host() {
     let mut t = Table::new(&[service(TCP, "10.0.0.100:21", Method::Nat, &[("10.1.0.13:21", 1)])]);
     let (verdict, frame) = t.batch(0, &[tcp(C, "10.0.0.100:5000", "S")], OUTSIDE).remove(0);
-    assert_eq!(verdict, Verdict::Answer(OUTSIDE, DropReason::NoConnection));
+    assert_eq!(verdict, Verdict::Answer(OUTSIDE, DropReason::NoService));
     assert_eq!(read_answer(&frame), "10.0.0.100:5000 resets 192.0.2.7:40000");
     // Nor does a service of FTP without a server speak for what is not FTP.
     let mut t = Table::new(&[persistent(service(TCP, "10.0.0.100:21", Method::Nat, &[]), 60)]);

@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::lab;
 use crate::netns::inside;
 use crate::script::{Ask, Transfer};
-use crate::server::six_numbers;
+use crate::server::{ECHO, six_numbers};
 
 /// How long the last packets of a connection may take to the director: nobody waits for them.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -77,10 +77,10 @@ impl Client {
             }),
             Ask::Tcp { count, from, to } => joined(*count, || self.once(*from, *to)),
             Ask::Clients { count, to } => {
-                let mut clients = lab::clients();
+                let mut clients = lab::clients_to(to.ip());
                 joined(*count, || {
                     let from = clients.next().expect("no more clients than the lab has");
-                    self.once(SocketAddrV4::new(from, 0), *to)
+                    self.once(SocketAddr::new(from, 0), *to)
                 })
             }
             Ask::Segment { flags, from, to } => segment(flags, *from, *to),
@@ -94,6 +94,7 @@ impl Client {
                 self.ask_by_datagrams(1, *from, *to, request.as_bytes())
             }
             Ask::Udp { count, from, to } => self.datagrams(*count, *from, *to),
+            Ask::UdpBig { bytes, from, to } => self.big_datagram(*bytes, *from, *to),
             Ask::UdpLong { bytes, from, to } => self.long_datagram(*bytes, *from, *to),
             Ask::UdpEach { count, from, to } => joined(*count, || self.datagrams(1, *from, *to)),
         }
@@ -104,7 +105,7 @@ impl Client {
     }
 
     /// One connection from its start to its end.
-    fn once(&self, from: SocketAddrV4, to: SocketAddrV4) -> String {
+    fn once(&self, from: SocketAddr, to: SocketAddr) -> String {
         self.connect(from, to).map_or_else(
             |why| why,
             |(stream, name)| {
@@ -114,9 +115,9 @@ impl Client {
         )
     }
 
-    fn connect(&self, from: SocketAddrV4, to: SocketAddrV4) -> Connected {
+    fn connect(&self, from: SocketAddr, to: SocketAddr) -> Connected {
         let connected = || {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
             socket.set_reuse_address(true)?;
             socket.bind(&from.into())?;
             socket.connect_timeout(&to.into(), self.patience)?;
@@ -134,10 +135,10 @@ impl Client {
     }
 
     /// Sends it, and then waits for an answer or for what is said of it.
-    fn long_datagram(&self, bytes: usize, from: SocketAddrV4, to: SocketAddrV4) -> String {
+    fn long_datagram(&self, bytes: usize, from: SocketAddr, to: SocketAddr) -> String {
         let told = || {
-            let socket = UdpSocket::bind(SocketAddr::V4(from))?;
-            socket.connect(SocketAddr::V4(to))?;
+            let socket = UdpSocket::bind(from)?;
+            socket.connect(to)?;
             socket.set_read_timeout(Some(self.patience))?;
             socket.send(&vec![b'x'; bytes])?;
             let mut answer = [0; 64];
@@ -147,14 +148,37 @@ impl Client {
         told().unwrap_or_else(|error: io::Error| words(&error))
     }
 
-    fn datagrams(&self, count: usize, from: SocketAddrV4, to: SocketAddrV4) -> String {
+    /// Sends it in fragments, and wants it back as it was.
+    fn big_datagram(&self, bytes: usize, from: SocketAddr, to: SocketAddr) -> String {
+        let told = || {
+            let socket = UdpSocket::bind(from)?;
+            socket.connect(to)?;
+            socket.set_read_timeout(Some(self.patience))?;
+            // Not all alike, so that pieces in a wrong order are noticed.
+            let text = (0..).flat_map(|n: u32| format!("{n} ").into_bytes());
+            let query: Vec<u8> = ECHO.iter().copied().chain(text).take(bytes.max(ECHO.len())).collect();
+            socket.send(&query)?;
+            let mut answer = vec![0; 65_536];
+            let len = socket.recv(&mut answer)?;
+            let Some(name) = answer[..len].strip_suffix(&query[..]) else {
+                return Ok(format!("{len} other bytes"));
+            };
+            Ok(format!("{} and all of it", trimmed(name)))
+        };
+        told().unwrap_or_else(|error: io::Error| match error.kind() {
+            ErrorKind::ConnectionRefused => "refused".to_owned(),
+            _ => words(&error),
+        })
+    }
+
+    fn datagrams(&self, count: usize, from: SocketAddr, to: SocketAddr) -> String {
         self.ask_by_datagrams(count, from, to, b"who\n")
     }
 
-    fn ask_by_datagrams(&self, count: usize, from: SocketAddrV4, to: SocketAddrV4, query: &[u8]) -> String {
+    fn ask_by_datagrams(&self, count: usize, from: SocketAddr, to: SocketAddr, query: &[u8]) -> String {
         let open = || {
-            let socket = UdpSocket::bind(SocketAddr::V4(from))?;
-            socket.connect(SocketAddr::V4(to))?;
+            let socket = UdpSocket::bind(from)?;
+            socket.connect(to)?;
             socket.set_read_timeout(Some(self.patience))?;
             Ok(socket)
         };
@@ -211,7 +235,7 @@ fn send(stream: &mut TcpStream) -> String {
 
 /// Fetches the server's name over a data connection: where from, and the name.
 fn transfer(control: &mut TcpStream, how: Transfer, patience: Duration) -> io::Result<String> {
-    let SocketAddr::V4(own) = control.local_addr()? else { return Err(ErrorKind::Unsupported.into()) };
+    let own = control.local_addr()?.ip();
     let vip = control.peer_addr()?.ip();
     let mut command = |line: String| {
         control.write_all(line.as_bytes())?;
@@ -229,12 +253,12 @@ fn transfer(control: &mut TcpStream, how: Transfer, patience: Duration) -> io::R
             (SocketAddr::new(vip, port.ok_or_else(|| io::Error::other(answer.clone()))?), None)
         }
         Transfer::Port | Transfer::Eprt => {
-            let listener = TcpListener::bind(SocketAddrV4::new(*own.ip(), 0))?;
+            let listener = TcpListener::bind(SocketAddr::new(own, 0))?;
             let port = listener.local_addr()?.port();
             let [high, low] = port.to_be_bytes();
             let line = match how {
-                Transfer::Eprt => format!("EPRT |1|{}|{port}|\r\n", own.ip()),
-                _ => format!("PORT {},{high},{low}\r\n", own.ip().to_string().replace('.', ",")),
+                Transfer::Eprt => format!("EPRT |{}|{own}|{port}|\r\n", if own.is_ipv4() { 1 } else { 2 }),
+                _ => format!("PORT {},{high},{low}\r\n", own.to_string().replace('.', ",")),
             };
             command(line)?;
             (SocketAddr::new(vip, 0), Some(listener))
@@ -244,8 +268,8 @@ fn transfer(control: &mut TcpStream, how: Transfer, patience: Duration) -> io::R
     let mut data = match is_waiting {
         _ if how == Transfer::Offer => return Ok(format!("offered {}", by(told.ip()))),
         None => {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            socket.bind(&SocketAddrV4::new(*own.ip(), 0).into())?;
+            let socket = Socket::new(Domain::for_address(told), Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(own, 0).into())?;
             socket.connect_timeout(&told.into(), patience)?;
             TcpStream::from(socket)
         }

@@ -1,6 +1,6 @@
 //! What a scenario can be played against: how the director that stands in lb is spoken to.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A director that runs in a lab. It ends when dropped.
@@ -18,7 +18,7 @@ pub trait Director {
     fn helper(&self, name: &str) -> String;
 
     /// The shell's command line that marks packets of `protocol` to an address; the first mark a packet gets stays.
-    fn mark(&self, mark: u32, protocol: &str, to: SocketAddrV4) -> String;
+    fn mark(&self, mark: u32, protocol: &str, to: SocketAddr) -> String;
 
     /// How far its counters may be behind its traffic.
     fn counters_lag(&self) -> Duration;

@@ -1,6 +1,6 @@
 //! The kernel's IPVS, as the director's namespace has it, with the ipvsadm that is installed.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::director::Director;
@@ -37,11 +37,12 @@ impl Director for Ipvs {
         format!("modprobe ip_vs_{name}")
     }
 
-    fn mark(&self, mark: u32, protocol: &str, to: SocketAddrV4) -> String {
+    fn mark(&self, mark: u32, protocol: &str, to: SocketAddr) -> String {
+        let ip = if to.is_ipv4() { "ip" } else { "ip6" };
         format!(
-            "nft 'add table ip marks; \
-             add chain ip marks arriving {{ type filter hook prerouting priority mangle; }}; \
-             add rule ip marks arriving ip daddr {} {protocol} dport {} meta mark set {mark} accept'",
+            "nft 'add table {ip} marks; \
+             add chain {ip} marks arriving {{ type filter hook prerouting priority mangle; }}; \
+             add rule {ip} marks arriving {ip} daddr {} {protocol} dport {} meta mark set {mark} accept'",
             to.ip(),
             to.port()
         )

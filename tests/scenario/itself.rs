@@ -1,6 +1,6 @@
 //! The player and its lab by themselves: what a scenario says when nothing, or only a pretender, is the director.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::director::Director;
@@ -29,7 +29,7 @@ impl Director for Pretender {
         format!("echo there is no {name} >&2; false")
     }
 
-    fn mark(&self, mark: u32, protocol: &str, to: SocketAddrV4) -> String {
+    fn mark(&self, mark: u32, protocol: &str, to: SocketAddr) -> String {
         format!("echo {mark} {protocol} {to} cannot be marked >&2; false")
     }
 

@@ -9,11 +9,14 @@
 //!     └──────────────── sw: a bridge that joins them ───────────────┘
 //! ```
 //!
+//! Scenarios that name addresses of IPv6 have those besides: fd00::/64 for 10.0.0.0/16 (clients fd00::1:1-40, VIPs
+//! fd00::100-107), fd00:1::/64 for 10.1.0.0/24 (servers fd00:1::11-14), all with the same ends.
+//!
 //! A server's default route is the director for replies from its own address (NAT), and cl for replies from
 //! a VIP (DR, TUN). The addresses are part of the scenarios. Must not know which director is in lb.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -21,8 +24,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::decapsulator::{Decapsulator, GUE_PORT};
 use crate::netns::{Namespaces, inside, run};
 use crate::real_server::Server;
+use crate::script::Tunnel;
 use crate::server::Named;
 
 /// The real servers, by the name they answer with.
@@ -32,12 +37,56 @@ const SERVERS: [(&str, Ipv4Addr); 4] = [
     ("r3", Ipv4Addr::new(10, 1, 0, 13)),
     ("r4", Ipv4Addr::new(10, 1, 0, 14)),
 ];
+/// The addresses of the director itself that a program there answers at, besides the VIPs.
+const OWN: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 1, 0, 1)];
 /// The ports every server answers on, TCP and UDP, at all of its addresses.
 const PORTS: [u16; 9] = [21, 53, 80, 81, 443, 500, 5060, 8080, 9999];
 /// How long a command in the lab may take, in seconds; then it is ended, and its exit status is 124.
 const COMMAND_LIMIT_S: &str = "30";
 /// How long the neighbours may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Whether the kernel has the devices of all kinds of tunnels.
+fn has_tunnels() -> bool {
+    // `modprobe` succeeds for what is built in, too.
+    let modules = ["ipip", "ip_gre", "fou"];
+    Command::new("modprobe").arg("-aq").args(modules).status().is_ok_and(|status| status.success())
+}
+
+/// The name and address of a real server.
+fn real_server(name: &str) -> (&'static str, Ipv4Addr) {
+    *SERVERS.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no server {name}"))
+}
+
+/// The clients' addresses of the version of this one, in order.
+pub fn clients_to(vip: IpAddr) -> Box<dyn Iterator<Item = IpAddr>> {
+    if vip.is_ipv4() {
+        Box::new(clients().map(IpAddr::from))
+    } else {
+        Box::new(clients_v6().map(IpAddr::from))
+    }
+}
+
+fn clients_v6() -> impl Iterator<Item = Ipv6Addr> {
+    (1..=64).map(|last| outside(1, last))
+}
+
+fn vips_v6() -> impl Iterator<Item = Ipv6Addr> {
+    (0x100..=0x107).map(|last| outside(0, last))
+}
+
+const fn outside(group: u16, last: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, group, last)
+}
+
+const fn inside_v6(last: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, last)
+}
+
+/// The IPv6 address of a server, by its place.
+const fn rip_v6(place: u16) -> Ipv6Addr {
+    inside_v6(0x11 + place)
+}
 
 /// The clients' addresses, in order.
 pub fn clients() -> impl Iterator<Item = Ipv4Addr> {
@@ -53,6 +102,8 @@ fn vips() -> impl Iterator<Item = Ipv4Addr> {
 pub struct Lab {
     // Dropped in this order: the servers leave their namespaces first.
     servers: BTreeMap<&'static str, Server>,
+    ends: BTreeMap<&'static str, Decapsulator>,
+    has_ipv6: bool,
     namespaces: Namespaces,
     dir: TempDir,
 }
@@ -62,7 +113,13 @@ impl Lab {
     pub fn new() -> Self {
         let namespaces = Namespaces::new();
         let dir = tempfile::Builder::new().prefix(namespaces.prefix()).tempdir();
-        let mut lab = Self { servers: BTreeMap::new(), namespaces, dir: dir.expect("temporary directory") };
+        let mut lab = Self {
+            servers: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            has_ipv6: false,
+            namespaces,
+            dir: dir.expect("temporary directory"),
+        };
         lab.hosts_and_cables();
         lab.clients();
         lab.director();
@@ -77,6 +134,43 @@ impl Lab {
             lab.resolve(name, "eth0", [Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 1, 0, 254)]);
         }
         lab
+    }
+
+    /// Gives everybody addresses of IPv6 besides, and has all servers listen there; every neighbour is known.
+    pub fn add_ipv6(&mut self) {
+        self.has_ipv6 = true;
+        let hosts = [("cl", &["cl0", "cl1"][..]), ("lb", &["lb0", "lb1"])];
+        for (who, devices) in hosts.into_iter().chain(SERVERS.map(|(name, _)| (name, &["eth0"][..]))) {
+            // Without waiting for somebody else who has the address.
+            for device in devices {
+                self.namespaces.sysctl(who, &format!("ipv6/conf/{device}/accept_dad"), 0);
+            }
+            self.namespaces.sysctl(who, "ipv6/conf/all/disable_ipv6", 0);
+        }
+        self.namespaces.sysctl("lb", "ipv6/conf/all/forwarding", 1);
+        let add = |ip: Ipv6Addr, bits, device| format!("address add {ip}/{bits} dev {device} nodad");
+        let mut lines: Vec<_> = clients_v6().map(|ip| add(ip, 64, "cl0")).collect();
+        lines.push(add(inside_v6(0xfe), 64, "cl1"));
+        self.namespaces.ip("cl", &lines);
+        let mut lines: Vec<_> = vips_v6().map(|vip| add(vip, 128, "lb0")).collect();
+        lines.extend([add(outside(0, 1), 64, "lb0"), add(inside_v6(1), 64, "lb1")]);
+        self.namespaces.ip("lb", &lines);
+        for (place, (name, _)) in (0..).zip(SERVERS) {
+            let mut lines: Vec<_> = vips_v6().map(|vip| add(vip, 128, "lo")).collect();
+            lines.push(add(rip_v6(place), 64, "eth0"));
+            lines.push(format!("route add default via {}", inside_v6(1)));
+            lines.push(format!("route add default via {} dev eth0 table 100", inside_v6(0xfe)));
+            self.namespaces.ip(name, &lines);
+            let rule = format!("-6 rule add from {}/120 lookup 100", outside(0, 0x100));
+            run(&format!("ip -n {} {rule}", self.netns(name)));
+            self.server(name, true);
+        }
+        self.resolve("lb", "lb0", clients_v6());
+        self.resolve("lb", "lb1", (0..4).map(rip_v6));
+        self.resolve("cl", "cl0", vips_v6());
+        for (name, _) in SERVERS {
+            self.resolve(name, "eth0", [inside_v6(1), inside_v6(0xfe)]);
+        }
     }
 
     fn hosts_and_cables(&self) {
@@ -141,18 +235,56 @@ impl Lab {
         self.namespaces.ip(name, &lines);
     }
 
-    /// Starts or stops the program on real server `name`; its address stays.
+    /// Starts or stops the program on real server `name`, or on the director itself, `lb`, where it is off at first; its
+    /// address stays.
     pub fn server(&mut self, name: &str, up: bool) {
-        let (name, rip) =
-            *SERVERS.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no server {name}"));
+        let place = SERVERS.iter().position(|(n, _)| *n == name);
+        let (name, own) = match name {
+            "lb" => ("lb", OWN.to_vec()),
+            _ => {
+                let (name, rip) = real_server(name);
+                (name, vec![rip])
+            }
+        };
+        let rip_v6 = place.and_then(|place| u16::try_from(place).ok()).map(rip_v6);
         // Before a new one starts, the old one has let go of the ports.
         drop(self.servers.remove(name));
         if up {
-            let tcp = PORTS.map(|port| SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
-            let addresses = || vips().chain([rip]);
-            let udp: Vec<_> =
-                PORTS.iter().flat_map(|port| addresses().map(|it| SocketAddrV4::new(it, *port))).collect();
-            self.servers.insert(name, Server::spawn(&self.netns(name), Named(name), &tcp, &udp));
+            let mut any = vec![IpAddr::from(Ipv4Addr::UNSPECIFIED)];
+            let mut each: Vec<_> = vips().chain(own).map(IpAddr::from).collect();
+            if self.has_ipv6 {
+                any.push(Ipv6Addr::UNSPECIFIED.into());
+                each.extend(vips_v6().chain(rip_v6).map(IpAddr::from));
+            }
+            let at = |addresses: &[IpAddr]| {
+                let ports = |ip: &IpAddr| PORTS.map(|port| SocketAddr::new(*ip, port));
+                addresses.iter().flat_map(ports).collect()
+            };
+            self.servers.insert(name, Server::spawn(&self.netns(name), Named(name), at(&any), at(&each)));
+        }
+    }
+
+    /// Makes real server `name` the end of tunnels: by its kernel's own devices, or, where that has none, by a program
+    /// that knows all kinds.
+    pub fn tunnel(&mut self, name: &str, kind: Tunnel) {
+        let (name, rip) = real_server(name);
+        let device = |what: &str| format!("link add tunnel-{what} type {what} local {rip} remote any");
+        let lines = match kind {
+            Tunnel::Ipip => vec![device("ipip"), "link set tunnel-ipip up".to_owned()],
+            // What comes out of UDP is IP in IP.
+            Tunnel::Gue => {
+                let open = format!("fou add port {GUE_PORT} gue");
+                vec![device("ipip"), "link set tunnel-ipip up".to_owned(), open]
+            }
+            Tunnel::Gre => vec![device("gre"), "link set tunnel-gre up".to_owned()],
+            Tunnel::GreSummed => {
+                vec![format!("{} icsum", device("gre")), "link set tunnel-gre up".to_owned()]
+            }
+        };
+        if has_tunnels() {
+            self.namespaces.ip(name, &lines);
+        } else if !self.ends.contains_key(name) {
+            self.ends.insert(name, Decapsulator::start(&self.netns(name), OWN[1]));
         }
     }
 
@@ -163,7 +295,7 @@ impl Lab {
 
     /// Makes the kernel of `who` look for its neighbours on `device`, and waits until it knows them all. A packet
     /// would do that too, but its answer would count: a kernel limits the ICMP errors it sends to an address.
-    fn resolve(&self, who: &str, device: &str, neighbours: impl IntoIterator<Item = Ipv4Addr>) {
+    fn resolve(&self, who: &str, device: &str, neighbours: impl IntoIterator<Item = impl ToString>) {
         let neighbours: Vec<_> = neighbours.into_iter().map(|it| it.to_string()).collect();
         let lines: Vec<_> =
             neighbours.iter().map(|it| format!("neighbour replace {it} dev {device} use")).collect();

@@ -5,6 +5,9 @@
 
 mod bare;
 mod client;
+#[allow(dead_code, reason = "shared: nobody counts here")]
+#[path = "../traffic/decapsulator.rs"]
+mod decapsulator;
 mod director;
 mod icmp;
 mod itself;
@@ -144,9 +147,23 @@ scenarios! {
         ftp_persistent "32-ftp-persistent.txt",
         sip "33-sip.txt",
         sip_one_packet "34-sip-one-packet.txt",
+        tun_ipip "40-tun-ipip.txt",
+        tun_gue "41-tun-gue.txt",
+        tun_gre "42-tun-gre.txt",
+        fragments_nat "43-fragments-nat.txt",
+        fragments_dr "44-fragments-dr.txt",
+        fragments_tun "45-fragments-tun.txt",
+        tun_mtu "46-tun-mtu.txt",
+        local_server "47-local-server.txt",
+        host_at_a_vip "48-host-at-a-vip.txt",
         service_made_again "50-service-made-again.txt",
         nat_to_dr_with_connections "51-nat-to-dr-with-connections.txt",
         no_service_left "52-no-service-left.txt",
+        ipv6_schedulers "60-ipv6-schedulers.txt",
+        ipv6_persistence "61-ipv6-persistence.txt",
+        ipv6_states "62-ipv6-states.txt",
+        ipv6_rules "63-ipv6-rules.txt",
+        ipv6_ftp "64-ipv6-ftp.txt",
 }
 
 fn play_against_xvs(file: &str) {

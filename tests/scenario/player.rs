@@ -22,6 +22,9 @@ const STATS: &str = "-Ln --nosort --stats --exact";
 
 /// Plays `script` against a director that runs in `lab`; the transcript.
 pub fn play(lab: &mut Lab, director: &dyn Director, script: &[Line], patience: Duration) -> String {
+    if script.iter().any(|line| line.text.contains("fd00:")) {
+        lab.add_ipv6();
+    }
     let client = Client::new(&lab.netns("cl"), patience);
     let ears = Ears::new(lab.ends());
     let mut player = Player { lab, director, client, ears, patience };
@@ -70,6 +73,7 @@ impl Player<'_> {
             Verb::Wait(time) => thread::sleep(*time),
             Verb::Server { name, up } => self.lab.server(name, *up),
             Verb::Mtu { host, device, bytes } => self.lab.mtu(host, device, *bytes),
+            Verb::Tunnel { host, kind } => self.lab.tunnel(host, *kind),
             Verb::Errors => return self.ears.heard(),
             Verb::Forge { host, what } => {
                 if let Err(error) = forge(&self.lab.netns(host), what) {

@@ -4,6 +4,9 @@
 
 mod bare;
 mod client;
+#[allow(dead_code, reason = "shared: nobody counts here")]
+#[path = "../traffic/decapsulator.rs"]
+mod decapsulator;
 mod director;
 mod icmp;
 mod ipvs;

@@ -8,7 +8,8 @@
 //!  tcp COUNT CLIENT[:PORT] VIP:PORT    clients COUNT VIP:PORT
 //!  udp COUNT CLIENT[:PORT] VIP:PORT    udpeach COUNT CLIENT[:PORT] VIP:PORT
 //!  sctp HOST CHUNK[+CHUNK...] FROM:PORT TO:PORT    esp HOST FROM TO | ah HOST FROM TO
-//!  udplong BYTES CLIENT[:PORT] VIP:PORT
+//!  udplong BYTES CLIENT[:PORT] VIP:PORT    udpbig BYTES CLIENT[:PORT] VIP:PORT
+//!  tunnel HOST ipip|gue|gre|gre-csum
 //!  mtu HOST DEVICE BYTES               errors
 //!  forge HOST udp|long|tcp|syn|rst FROM:PORT TO:PORT
 //!  forge HOST error TYPE/CODE ROUTER udp|tcp FROM:PORT TO:PORT
@@ -16,9 +17,11 @@
 //!  ftp ID pasv|epsv|port|eprt|offer    sip CALL-ID|- CLIENT[:PORT] VIP:PORT
 //! ```
 //!
+//! Addresses are of IPv4, or of IPv6 with brackets around them where a port follows; packets made by hand have IPv4's.
+//!
 //! What each means is said at [`Verb`] and [`Ask`]. Must not know how anything is done.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::str::{FromStr, SplitWhitespace};
 use std::time::Duration;
 
@@ -49,7 +52,7 @@ pub enum Verb {
         /// `tcp` or `udp`.
         protocol: String,
         /// Where they go.
-        to: SocketAddrV4,
+        to: SocketAddr,
     },
     /// The services with these further arguments, servers in the director's own order.
     List(String),
@@ -94,6 +97,13 @@ pub enum Verb {
         /// In bytes, without the Ethernet header.
         bytes: u16,
     },
+    /// A server is the end of tunnels of this kind from now on.
+    Tunnel {
+        /// Which.
+        host: String,
+        /// The kind.
+        kind: Tunnel,
+    },
     /// The ICMP errors that clients and servers have got since they were asked last.
     Errors,
     /// A host sends a packet that none of its programs has made.
@@ -103,6 +113,19 @@ pub enum Verb {
         /// Which packet.
         what: Forged,
     },
+}
+
+/// What wraps the packets to a server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Tunnel {
+    /// IPv4 in IPv4.
+    Ipip,
+    /// Generic UDP encapsulation, at port 6080, with a checksum or without.
+    Gue,
+    /// GRE without a checksum.
+    Gre,
+    /// GRE with a checksum.
+    GreSummed,
 }
 
 /// A packet made by hand.
@@ -147,7 +170,7 @@ pub enum Transport {
 #[derive(Debug, PartialEq)]
 pub enum Ask {
     /// Connects, reads the server's name and keeps the connection as `id`.
-    Open { id: String, from: SocketAddrV4, to: SocketAddrV4 },
+    Open { id: String, from: SocketAddr, to: SocketAddr },
     /// A line there and back.
     Send(String),
     /// The client closes.
@@ -157,21 +180,23 @@ pub enum Ask {
     /// The server closes first.
     ServerClose(String),
     /// Connections in a row, each closed by the client.
-    Tcp { count: usize, from: SocketAddrV4, to: SocketAddrV4 },
+    Tcp { count: usize, from: SocketAddr, to: SocketAddr },
     /// Datagrams in a row from one socket.
-    Udp { count: usize, from: SocketAddrV4, to: SocketAddrV4 },
+    Udp { count: usize, from: SocketAddr, to: SocketAddr },
     /// Datagrams, each from a new socket.
-    UdpEach { count: usize, from: SocketAddrV4, to: SocketAddrV4 },
+    UdpEach { count: usize, from: SocketAddr, to: SocketAddr },
     /// A datagram of this many bytes, which the client's kernel does not let be fragmented.
-    UdpLong { bytes: usize, from: SocketAddrV4, to: SocketAddrV4 },
+    UdpLong { bytes: usize, from: SocketAddr, to: SocketAddr },
+    /// A datagram of this many bytes, which may go in fragments, and the same back.
+    UdpBig { bytes: usize, from: SocketAddr, to: SocketAddr },
     /// One TCP segment with these flags (of `SAFRP`), whoever the address belongs to: nobody waits for an answer.
     Segment { flags: String, from: SocketAddrV4, to: SocketAddrV4 },
     /// A transfer over a data connection of FTP, asked for on connection `id`.
     Ftp { id: String, how: Transfer },
     /// A request of SIP with this Call-ID, if any, from a new socket.
-    Sip { call: Option<String>, from: SocketAddrV4, to: SocketAddrV4 },
+    Sip { call: Option<String>, from: SocketAddr, to: SocketAddr },
     /// A connection from each of the first client addresses.
-    Clients { count: usize, to: SocketAddrV4 },
+    Clients { count: usize, to: SocketAddr },
 }
 
 /// How a data connection of FTP comes about.
@@ -251,7 +276,7 @@ fn verb(line: &str) -> Result<Verb, String> {
         "sctp" => {
             let host = words.text("a host")?;
             let (chunks, damaged) = words.value("chunks", Bare::chunks)?;
-            let packet = Bare::Sctp { chunks, damaged, from: words.service()?, to: words.service()? };
+            let packet = Bare::Sctp { chunks, damaged, from: words.service_v4()?, to: words.service_v4()? };
             Verb::Bare { host, packet }
         }
         "esp" | "ah" => {
@@ -263,6 +288,14 @@ fn verb(line: &str) -> Result<Verb, String> {
             let bytes = words.count()?;
             Verb::Client(Ask::UdpLong { bytes, from: words.client()?, to: words.service()? })
         }
+        "udpbig" => {
+            let bytes = words.count()?;
+            Verb::Client(Ask::UdpBig { bytes, from: words.client()?, to: words.service()? })
+        }
+        "tunnel" => Verb::Tunnel {
+            host: words.text("a host")?,
+            kind: words.value("ipip, gue, gre or gre-csum", tunnel)?,
+        },
         "mtu" => Verb::Mtu {
             host: words.text("a host")?,
             device: words.text("a device")?,
@@ -272,8 +305,8 @@ fn verb(line: &str) -> Result<Verb, String> {
         "forge" => Verb::Forge { host: words.text("a host")?, what: forged(&mut words)? },
         "segment" => Verb::Client(Ask::Segment {
             flags: words.value("some of SAFRP", flags)?,
-            from: words.value("ADDRESS:PORT", |word| word.parse().ok())?,
-            to: words.service()?,
+            from: words.service_v4()?,
+            to: words.service_v4()?,
         }),
         "ftp" => Verb::Client(Ask::Ftp {
             id: words.text("an id")?,
@@ -296,7 +329,7 @@ fn verb(line: &str) -> Result<Verb, String> {
 fn forged(words: &mut Words<'_>) -> Result<Forged, String> {
     if words.0.clone().next() != Some("error") {
         let transport = words.value("udp, long, tcp, syn, rst or error", transport)?;
-        return Ok(Forged::Packet(transport, words.service()?, words.service()?));
+        return Ok(Forged::Packet(transport, words.service_v4()?, words.service_v4()?));
     }
     words.text("error")?;
     let kind = |word: &str| {
@@ -307,8 +340,8 @@ fn forged(words: &mut Words<'_>) -> Result<Forged, String> {
         kind: words.value("TYPE/CODE", kind)?,
         router: words.value("an address", |word| word.parse().ok())?,
         transport: words.value("udp, long, tcp, syn or rst", transport)?,
-        from: words.service()?,
-        to: words.service()?,
+        from: words.service_v4()?,
+        to: words.service_v4()?,
     })
 }
 
@@ -339,8 +372,8 @@ impl Words<'_> {
         self.value("a number", |word| word.parse().ok())
     }
 
-    fn client(&mut self) -> Result<SocketAddrV4, String> {
-        let port_0 = |word: &str| Ipv4Addr::from_str(word).ok().map(|address| SocketAddrV4::new(address, 0));
+    fn client(&mut self) -> Result<SocketAddr, String> {
+        let port_0 = |word: &str| IpAddr::from_str(word).ok().map(|address| SocketAddr::new(address, 0));
         self.value("ADDRESS or ADDRESS:PORT", |word| word.parse().ok().or_else(|| port_0(word)))
     }
 
@@ -348,7 +381,11 @@ impl Words<'_> {
         self.value("an address", |word| word.parse().ok())
     }
 
-    fn service(&mut self) -> Result<SocketAddrV4, String> {
+    fn service(&mut self) -> Result<SocketAddr, String> {
+        self.value("ADDRESS:PORT", |word| word.parse().ok())
+    }
+
+    fn service_v4(&mut self) -> Result<SocketAddrV4, String> {
         self.value("ADDRESS:PORT", |word| word.parse().ok())
     }
 }
@@ -364,6 +401,16 @@ fn transfer(word: &str) -> Option<Transfer> {
         "port" => Transfer::Port,
         "eprt" => Transfer::Eprt,
         "offer" => Transfer::Offer,
+        _ => return None,
+    })
+}
+
+fn tunnel(word: &str) -> Option<Tunnel> {
+    Some(match word {
+        "ipip" => Tunnel::Ipip,
+        "gue" => Tunnel::Gue,
+        "gre" => Tunnel::Gre,
+        "gre-csum" => Tunnel::GreSummed,
         _ => return None,
     })
 }
@@ -391,7 +438,8 @@ mod tests {
     #[test]
     fn every_verb_is_understood() {
         let at = |text: &str| text.parse::<SocketAddrV4>().expect("address and port");
-        let (from, to) = (at("10.0.1.1:0"), at("10.0.0.100:80"));
+        let (from_v4, to_v4) = (at("10.0.1.1:0"), at("10.0.0.100:80"));
+        let (from, to) = (SocketAddr::from(from_v4), SocketAddr::from(to_v4));
         assert_eq!(one("ipvsadm -Sn | wc -l"), Verb::Ipvsadm("-Sn | wc -l".into()));
         assert_eq!(one("tune a=1"), Verb::Tune("a=1".into()));
         assert_eq!(one("tuned a"), Verb::Tuned("a".into()));
@@ -404,7 +452,7 @@ mod tests {
         assert_eq!(one("wait 2.5"), Verb::Wait(Duration::from_millis(2500)));
         assert_eq!(one("server r2 down"), Verb::Server { name: "r2".into(), up: false });
         assert_eq!(one("server r2 up"), Verb::Server { name: "r2".into(), up: true });
-        let open = Ask::Open { id: "a".into(), from: at("10.0.1.1:5001"), to };
+        let open = Ask::Open { id: "a".into(), from: at("10.0.1.1:5001").into(), to };
         assert_eq!(one("open a 10.0.1.1:5001 10.0.0.100:80"), Verb::Client(open));
         assert_eq!(one("send a"), Verb::Client(Ask::Send("a".into())));
         assert_eq!(one("close a"), Verb::Client(Ask::Close("a".into())));
@@ -417,9 +465,9 @@ mod tests {
             Verb::Client(Ask::UdpEach { count: 3, from, to })
         );
         let (host, damaged) = ("cl".to_owned(), false);
-        let packet = Bare::Sctp { chunks: vec![10, 6], damaged, from: at("10.0.1.1:7"), to };
+        let packet = Bare::Sctp { chunks: vec![10, 6], damaged, from: at("10.0.1.1:7"), to: to_v4 };
         assert_eq!(one("sctp cl cookie-echo+abort 10.0.1.1:7 10.0.0.100:80"), Verb::Bare { host, packet });
-        let packet = Bare::ipsec("ah", *from.ip(), *to.ip());
+        let packet = Bare::ipsec("ah", *from_v4.ip(), *to_v4.ip());
         assert_eq!(one("ah r1 10.0.1.1 10.0.0.100"), Verb::Bare { host: "r1".to_owned(), packet });
         let (bytes, long) = (1400, "udplong 1400 10.0.1.1 10.0.0.100:80");
         assert_eq!(one(long), Verb::Client(Ask::UdpLong { bytes, from, to }));
@@ -427,15 +475,19 @@ mod tests {
             one("mtu lb lb1 1400"),
             Verb::Mtu { host: "lb".into(), device: "lb1".into(), bytes: 1400 }
         );
+        let big = "udpbig 8192 10.0.1.1 10.0.0.100:80";
+        assert_eq!(one(big), Verb::Client(Ask::UdpBig { bytes: 8192, from, to }));
+        let (host, kind) = ("r1".into(), Tunnel::GreSummed);
+        assert_eq!(one("tunnel r1 gre-csum"), Verb::Tunnel { host, kind });
         assert_eq!(one("errors"), Verb::Errors);
         let (rip, rst) = (at("10.1.0.11:80"), Transport::Tcp { syn: false, ack: false, rst: true });
-        let what = Forged::Packet(rst, rip, to);
+        let what = Forged::Packet(rst, rip, to_v4);
         assert_eq!(one("forge r1 rst 10.1.0.11:80 10.0.0.100:80"), Verb::Forge { host: "r1".into(), what });
         let router = Ipv4Addr::new(10, 9, 9, 9);
-        let what = Forged::Error { kind: (3, 4), router, transport: Transport::Udp, from: rip, to };
+        let what = Forged::Error { kind: (3, 4), router, transport: Transport::Udp, from: rip, to: to_v4 };
         let line = "forge r1 error 3/4 10.9.9.9 udp 10.1.0.11:80 10.0.0.100:80";
         assert_eq!(one(line), Verb::Forge { host: "r1".into(), what });
-        let segment = Ask::Segment { flags: "SA".into(), from: at("10.0.2.1:7"), to };
+        let segment = Ask::Segment { flags: "SA".into(), from: at("10.0.2.1:7"), to: to_v4 };
         assert_eq!(one("segment SA 10.0.2.1:7 10.0.0.100:80"), Verb::Client(segment));
         assert_eq!([one("engines"), one("helper ftp")], [Verb::Engines, Verb::Helper("ftp".into())]);
         let transfer = Ask::Ftp { id: "a".into(), how: Transfer::Eprt };
@@ -444,6 +496,9 @@ mod tests {
         assert_eq!(one("sip x@y 10.0.1.1 10.0.0.100:80"), sip(Some("x@y")));
         assert_eq!(one("sip - 10.0.1.1 10.0.0.100:80"), sip(None));
         assert_eq!(one("clients 24 10.0.0.100:80"), Verb::Client(Ask::Clients { count: 24, to }));
+        let (from, to) =
+            ("[fd00::1:1]:0".parse().expect("an address"), "[fd00::100]:80".parse().expect("an address"));
+        assert_eq!(one("tcp 3 fd00::1:1 [fd00::100]:80"), Verb::Client(Ask::Tcp { count: 3, from, to }));
     }
 
     #[test]
@@ -467,6 +522,7 @@ mod tests {
             ("conns all", "`all` is one word too many"),
             ("segment SX 10.0.2.1:7 10.0.0.100:80", "`SX` is not some of SAFRP"),
             ("mark 7 sctp 10.0.0.100:80", "`sctp` is not tcp or udp"),
+            ("tunnel r1 sit", "`sit` is not ipip, gue, gre or gre-csum"),
             ("wait -1", "`-1` is not a number of seconds"),
         ] {
             assert_eq!(parse(&format!("list\n{line}")), Err(format!("line 2: `{line}`: {error}")));

@@ -2,10 +2,11 @@
 //!
 //! A connection is greeted with the name, and `ping` is answered with it again. The commands of FTP that
 //! lead to a data connection are answered as FTP does, and all the data is the name. At anything else, the end of the
-//! stream included, the server closes. Every datagram is answered with the name, and with the Call-ID it has.
+//! stream included, the server closes. Every datagram is answered with the name, and with the Call-ID it has; one
+//! that begins with [`ECHO`] with the name and all that it was.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -14,6 +15,9 @@ use crate::wire::Wire;
 
 /// Where a server of FTP connects from: the port below that of its control connection.
 const DATA_PORT: u16 = 20;
+
+/// What a datagram begins with that is wanted back.
+pub const ECHO: &[u8] = b"echo ";
 
 /// A server of this name.
 #[derive(Debug)]
@@ -25,19 +29,19 @@ impl Named {
     }
 
     /// Waits for the client to connect to `own` and sends the data.
-    async fn passive(&self, wire: &Wire, own: Ipv4Addr, told: impl Fn(u16) -> String) -> io::Result<()> {
-        let listener = TcpListener::bind(SocketAddrV4::new(own, 0)).await?;
+    async fn passive(&self, wire: &Wire, own: IpAddr, told: impl Fn(u16) -> String) -> io::Result<()> {
+        let listener = TcpListener::bind(SocketAddr::new(own, 0)).await?;
         wire.write(told(listener.local_addr()?.port()).as_bytes()).await?;
         self.send(listener.accept().await?.0).await
     }
 
     /// Connects to the client and sends the data.
-    async fn active(&self, wire: &Wire, own: Ipv4Addr, client: Option<SocketAddr>) -> io::Result<()> {
+    async fn active(&self, wire: &Wire, own: IpAddr, client: Option<SocketAddr>) -> io::Result<()> {
         let Some(client) = client else { return wire.write(b"501 where to?\r\n").await };
         wire.write(b"200 connecting\r\n").await?;
-        let socket = TcpSocket::new_v4()?;
+        let socket = if own.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
-        socket.bind(SocketAddrV4::new(own, DATA_PORT).into())?;
+        socket.bind(SocketAddr::new(own, DATA_PORT))?;
         self.send(socket.connect(client).await?).await
     }
 
@@ -49,8 +53,7 @@ impl Named {
 
 impl Manners for Named {
     async fn converse(&self, stream: TcpStream) -> io::Result<()> {
-        let SocketAddr::V4(own) = stream.local_addr()? else { return Ok(()) };
-        let own = *own.ip();
+        let own = stream.local_addr()?.ip();
         let mut wire = Wire::new(stream);
         wire.write(&self.line()).await?;
         while let Some(line) = wire.line().await? {
@@ -59,8 +62,9 @@ impl Manners for Named {
             match command {
                 "ping" => wire.write(&self.line()).await?,
                 "PASV" => {
+                    let IpAddr::V4(own_v4) = own else { return Ok(()) };
                     let told = |port: u16| {
-                        let [a, b, c, d] = own.octets();
+                        let [a, b, c, d] = own_v4.octets();
                         let [high, low] = port.to_be_bytes();
                         format!("227 Entering Passive Mode ({a},{b},{c},{d},{high},{low}).\r\n")
                     };
@@ -79,6 +83,9 @@ impl Manners for Named {
     }
 
     fn answer(&self, query: &[u8]) -> Vec<u8> {
+        if query.starts_with(ECHO) {
+            return [&self.line(), query].concat();
+        }
         let query = String::from_utf8_lossy(query);
         let call = query.lines().find(|line| line.starts_with("Call-ID:"));
         let headers = call.map(|call| format!("{call}\r\n\r\n")).unwrap_or_default();
@@ -93,9 +100,11 @@ pub fn six_numbers(text: &str) -> Option<SocketAddr> {
     Some((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])).into())
 }
 
-/// An address as RFC 2428 writes it: `|1|10.0.1.1|1025|`.
+/// An address as RFC 2428 writes it: `|1|10.0.1.1|1025|`, or `|2|fd00::1:1|1025|`.
 fn between_bars(text: &str) -> Option<SocketAddr> {
     let parts: Vec<_> = text.split('|').collect();
-    let ["", "1", address, port, ""] = parts[..] else { return None };
-    Some((address.parse::<Ipv4Addr>().ok()?, port.parse().ok()?).into())
+    let ["", version, address, port, ""] = parts[..] else { return None };
+    let address =
+        address.parse::<IpAddr>().ok().filter(|ip| version == if ip.is_ipv4() { "1" } else { "2" })?;
+    Some((address, port.parse().ok()?).into())
 }

@@ -1,6 +1,6 @@
 //! xvs, started without a service, everything else told it by its own command line.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl crate::director::Director for Director {
         self.tune(&format!("{name}_helper=1"))
     }
 
-    fn mark(&self, mark: u32, protocol: &str, to: SocketAddrV4) -> String {
+    fn mark(&self, mark: u32, protocol: &str, to: SocketAddr) -> String {
         let add = self.client("mark add");
         format!("{add} --protocol {protocol} --to {} --ports {} {mark}", to.ip(), to.port())
     }

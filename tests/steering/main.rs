@@ -2,6 +2,7 @@
 //!
 //! Every test needs root (CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW) and fails without.
 
+mod agreement;
 mod figures;
 mod frames;
 mod ranges;
@@ -12,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use frames::{ICMP, MAC_TO, NETWORK, SCTP, SERVICE_VLAN, TCP, UDP, VLAN, fragment, tagged, tcp, to_mac};
 use samples::{BACKEND, CLIENT_PORT, DNS, HTTP, ISAKMP, Net, nets, samples};
+use xvs::packet::ipv6;
 use xvs::xdp::steer::{
     Endpoint, MAX_PORTS, MAX_QUEUES, MAX_SERVICES, Outcome, Rules, SteerError, Steering, Verdict, bare_socket,
 };
@@ -26,7 +28,8 @@ fn endpoint(protocol: u8, address: IpAddr, port: u16) -> Endpoint {
 /// What the samples are judged by.
 fn rules() -> Rules {
     let mut rules = Rules::default();
-    for Net { vip, whole, host, server, any_port_server, .. } in nets() {
+    for net in nets() {
+        let Net { vip, whole, host, server, any_port_server, full_nat_server, local, extra_local, .. } = net;
         rules.services.extend([
             endpoint(TCP, vip, HTTP),
             endpoint(UDP, vip, DNS),
@@ -40,8 +43,14 @@ fn rules() -> Rules {
             endpoint(UDP, server, ISAKMP),
             endpoint(TCP, any_port_server, 0),
         ]);
+        rules.full_nat_servers.extend([
+            endpoint(TCP, full_nat_server, BACKEND),
+            endpoint(UDP, full_nat_server, DNS),
+            endpoint(TCP, server, HTTP),
+        ]);
+        rules.local_addresses.extend([(local, (5000, 5999)), (extra_local, (5000, 5999))]);
         rules.vips.extend([vip, whole]);
-        rules.host_addresses.extend([vip, whole, host]);
+        rules.host_addresses.extend([vip, whole, host, local]);
     }
     rules
 }
@@ -77,6 +86,17 @@ fn outcome(steering: &mut Steering, name: &str, frame: &[u8]) -> Outcome {
     let expected = if outcome.is_redirected() { Verdict::Redirect } else { Verdict::Pass };
     assert_eq!(verdict, expected, "{name}: counted as {outcome}");
     outcome
+}
+
+/// What the program leaves to the kernel and what the director drops must not part.
+#[test]
+fn the_director_walks_over_as_many_extension_headers() {
+    let source = include_str!("../../src/xdp/steer.bpf.c");
+    for (name, limit) in
+        [("MAX_EXTENSIONS", ipv6::MAX_EXTENSIONS), ("MAX_EXTENSIONS_LEN", ipv6::MAX_EXTENSIONS_LEN)]
+    {
+        assert!(source.contains(&format!("#define {name} {limit}\n")), "{name} is not {limit}");
+    }
 }
 
 #[test]

@@ -12,13 +12,16 @@ mod decapsulator;
 mod doctor;
 mod drain;
 mod fragments;
+mod fullnat;
 mod hostile;
 mod how_tos;
 mod itself;
 mod lab;
 mod lifecycle;
 mod load;
+mod local;
 mod marks;
+mod mtu6;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
 #[path = "../common/netns.rs"]
 mod netns;
@@ -33,6 +36,7 @@ mod refusals;
 mod reload;
 mod server;
 mod shown;
+mod six;
 mod switches;
 mod transfer;
 mod tunnels;

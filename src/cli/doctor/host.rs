@@ -18,7 +18,10 @@ const CAP_IPC_LOCK: u32 = 14;
 const MEMLOCK_BYTES: u64 = 64 << 20;
 
 pub(super) fn judge(host: &HostFacts) -> Vec<Finding> {
-    [af_xdp(host), privileges(host), memlock(host), forwarding(host)].into_iter().flatten().collect()
+    [af_xdp(host), privileges(host), memlock(host), forwarding(host), reverse_path(host)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn af_xdp(host: &HostFacts) -> Option<Finding> {
@@ -86,6 +89,17 @@ fn forwarding(host: &HostFacts) -> Option<Finding> {
     })
 }
 
+/// Loose or strict: an interface without addresses, as `xvs-pass` is, gets nothing by either.
+fn reverse_path(host: &HostFacts) -> Option<Finding> {
+    (host.rp_filter_all? != 0).then(|| {
+        Finding::new(Severity::Warn, HOST, "rp_filter", "on for all interfaces")
+            .why(
+                "the kernel then drops what xvs gives back to it by `xvs-pass`, and servers here get nothing",
+            )
+            .cure("sysctl -w net.ipv4.conf.all.rp_filter=0    (and set it for interfaces one by one)")
+    })
+}
+
 pub(super) fn vip(vip: IpAddr, addresses: &[IpAddr], interface: &str) -> Finding {
     if addresses.contains(&vip) {
         return Finding::new(Severity::Ok, HOST, "VIP", format!("{vip} is on this host"));
@@ -114,6 +128,18 @@ mod tests {
             ..HostFacts::default()
         };
         assert!(judge(&host).iter().all(|finding| finding.severity == Severity::Ok), "{:?}", judge(&host));
+    }
+
+    #[test]
+    fn a_reverse_path_filter_on_all_interfaces_is_warned_of() {
+        for (value, expected) in
+            [(0, vec![]), (1, vec![("rp_filter", Severity::Warn)]), (2, vec![("rp_filter", Severity::Warn)])]
+        {
+            assert_eq!(
+                severities(&HostFacts { rp_filter_all: Some(value), ..HostFacts::default() }),
+                expected
+            );
+        }
     }
 
     #[test]

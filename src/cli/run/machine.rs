@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::pass::Up;
 use super::report::Interface;
 use super::rules;
 use crate::control::plane::{Host, Steered};
@@ -20,6 +21,8 @@ use crate::xdp::steer::{Outcome, Rules, SteerError, Steering};
 pub(super) struct Machine {
     pub(super) steering: Steering,
     pub(super) mirror: Mirror,
+    /// The device by which packets go back up to the kernel.
+    pub(super) up: Option<Up>,
     pub(super) interfaces: Vec<Interface>,
     /// Counters of each worker, in order of queue.
     pub(super) counters: Vec<Arc<WorkerCounters>>,
@@ -36,6 +39,7 @@ impl Machine {
     pub(super) fn new(
         steering: Steering,
         mirror: Mirror,
+        up: Option<Up>,
         interfaces: Vec<Interface>,
         counters: Vec<Arc<WorkerCounters>>,
         clock: Clock,
@@ -45,6 +49,7 @@ impl Machine {
         Self {
             steering,
             mirror,
+            up,
             interfaces,
             counters,
             clock,
@@ -66,6 +71,17 @@ impl Machine {
             tracing::warn!("the steering program works by old addresses of this host, trying again: {error}");
         }
         self.is_behind = told.is_err();
+        if let Some(up) = &self.up {
+            up.keep();
+        }
+        self.follow_local_servers();
+    }
+
+    /// Sees to the answers of servers that are this host.
+    fn follow_local_servers(&mut self) {
+        if let Some(up) = &mut self.up {
+            up.answer(&self.steered.nat_servers, &self.mirror.snapshots().load());
+        }
     }
 
     fn tell_addresses(&mut self, snapshot: &Snapshot) -> Result<(), SteerError> {
@@ -119,6 +135,14 @@ impl Machine {
                 "VIP {vip} is not on this host: `ip addr add {vip}/32 dev INTERFACE` if clients are to find it"
             );
         }
+        let is_new = |local: &&IpAddr| {
+            !self.steered.local_addresses.contains_key(local) && !self.host_addresses.contains(local)
+        };
+        for local in wanted.local_addresses.keys().filter(is_new) {
+            tracing::warn!(
+                "local address {local} is not on this host: `ip addr add {local} dev INTERFACE` if servers are to find it"
+            );
+        }
     }
 }
 
@@ -159,6 +183,7 @@ impl Host for Shared {
         }
         machine.warn_of_missing(wanted);
         machine.steered = wanted.clone();
+        machine.follow_local_servers();
         Ok(())
     }
 
@@ -169,6 +194,7 @@ impl Host for Shared {
     fn interfaces(&self) -> Vec<InterfaceView> {
         let machine = self.lock();
         let tallies = machine.tallies();
+        let snapshot = machine.mirror.snapshots().load_full();
         let queue = |(queue, ports): (usize, &Vec<PortTally>), port: usize, interface: &Interface| {
             let t = ports.get(port).copied().unwrap_or_default();
             QueueView {
@@ -187,6 +213,7 @@ impl Host for Shared {
         let view = |(port, interface): (usize, &Interface)| InterfaceView {
             name: interface.name.clone(),
             xdp: interface.xdp.clone(),
+            rss: u16::try_from(port).is_ok_and(|port| snapshot.rss(port).is_some()),
             queues: tallies.iter().enumerate().map(|q| queue(q, port, interface)).collect(),
         };
         machine.interfaces.iter().enumerate().map(view).collect()

@@ -110,8 +110,11 @@ impl Running {
         let failures =
             self.changed_queues.into_iter().chain(mirror).chain(reports.iter().filter_map(failure)).collect();
         drop(self.plane);
-        if let Some(Machine { steering, mirror, .. }) = self.machine.into_inner() {
+        if let Some(Machine { steering, mirror, up, .. }) = self.machine.into_inner() {
             drop(steering);
+            if let Some(up) = up {
+                up.stop().await;
+            }
             mirror.stop().await;
         }
         Stopped { report, failures }

@@ -14,7 +14,7 @@ use super::api::{self, Serving};
 use super::machine::{Machine, Shared};
 use super::report::Interface;
 use super::running::Running;
-use super::{holder, host};
+use super::{holder, host, pass};
 use crate::control::plane::ControlPlane;
 use crate::control::{config, config::Config};
 use crate::director::engine::Engine;
@@ -42,12 +42,18 @@ impl Running {
         let mirror = follow_network(config).await?;
         host::check_mtus(wanted, &mirror.snapshots().load())?;
 
+        let (taps, up) = pass::open(wanted, queues, &mirror.snapshots().load()).await?;
+
         let secret = (RandomState::new().hash_one(0), RandomState::new().hash_one(1));
         let size =
             Size { connections: wanted.connections, workers: queues as usize, huge_pages: wanted.huge_pages };
         let (director, seats) = Director::new(size, secret, Services::default()).with_context(|| {
             format!("no memory for a table of {} connections: lower `connections`", wanted.connections)
         })?;
+
+        if up.is_some() {
+            director.pass.open(wanted.pass_limit);
+        }
 
         let allowed = cores::allowed();
         let configured = wanted.cores.as_deref().unwrap_or_default();
@@ -74,13 +80,16 @@ impl Running {
             }
         }
         let mut workers = Vec::with_capacity(sockets.len());
-        for (((queue, (umem, ports)), seat), &core) in (0..).zip(sockets).zip(seats).zip(&cores) {
+        for ((((queue, (umem, ports)), seat), &core), pass) in
+            (0..).zip(sockets).zip(seats).zip(&cores).zip(taps)
+        {
             workers.push(
                 spawn(WorkerSetup {
                     queue,
                     core,
                     umem,
                     ports,
+                    pass,
                     processor: Engine::new(seat),
                     hops: mirror.snapshots(),
                     clock,
@@ -100,7 +109,7 @@ impl Running {
 
         await_servers(&config.wanted.pools, &mirror).await;
         let counters = workers.iter().map(Worker::counters).collect();
-        let machine = Shared::new(Machine::new(steering, mirror, interfaces, counters, clock));
+        let machine = Shared::new(Machine::new(steering, mirror, up, interfaces, counters, clock));
         let mut plane = ControlPlane::new(director.clone(), Box::new(machine.clone()));
         plane.begin(path, config)?;
         let plane = Arc::new(Mutex::new(plane));
@@ -185,7 +194,11 @@ async fn await_servers(services: &[Pool], mirror: &Mirror) {
     let unresolved = || -> Vec<(IpAddr, Route)> {
         let snapshot = mirror.snapshots().load_full();
         let ways = servers.iter().map(|server| (*server, snapshot.route(*server, 0)));
-        let known = |route| matches!(route, Route::Via(hop) if snapshot.hop(hop).is_some());
+        let known = |route| match route {
+            Route::Via(hop) => snapshot.hop(hop).is_some(),
+            Route::Local => true,
+            Route::Unknown | Route::Unreachable => false,
+        };
         ways.filter(|(_, route)| !known(*route)).collect()
     };
     let resolved = async {
@@ -196,8 +209,9 @@ async fn await_servers(services: &[Pool], mirror: &Mirror) {
     if tokio::time::timeout(RESOLVE_MAX, resolved).await.is_err() {
         for (server, route) in unresolved() {
             let why = match route {
-                Route::Via(_) | Route::Unknown => "nobody answers ARP for it or its gateway",
-                Route::Local => "it is an address of this host, which is not served yet",
+                Route::Via(_) | Route::Unknown | Route::Local => {
+                    "nobody answers ARP (IPv6: neighbour discovery) for it or its gateway"
+                }
                 Route::Unreachable => {
                     "no route by one of the configured `interfaces` (is the one that `ip route get` names among them?)"
                 }

@@ -48,6 +48,7 @@ pub(super) fn counters(client: &mut Client, json: bool) -> anyhow::Result<String
         "{} packets of NAT servers belonged to no connection and were routed on\n",
         counters.strays
     ));
+    text.push_str(&format!("{} packets were nobody's here and went to the kernel\n", counters.passed));
     text.push_str(&format!(
         "{} connections ended by drop_entry before their time\n",
         counters.dropped_entries
@@ -86,6 +87,7 @@ pub(super) fn interfaces(client: &mut Client, json: bool) -> anyhow::Result<Stri
         ">QUEUE",
         "XDP",
         "COPY",
+        "RSS",
         ">RECEIVED",
         ">/S",
         ">SENT",
@@ -101,6 +103,7 @@ pub(super) fn interfaces(client: &mut Client, json: bool) -> anyhow::Result<Stri
                 q.queue.to_string(),
                 interface.xdp.clone(),
                 if q.zero_copy { "zero".to_owned() } else { "copy".to_owned() },
+                if interface.rss { "known".to_owned() } else { "-".to_owned() },
                 q.rx_packets.to_string(),
                 q.rates.rx_packets.to_string(),
                 q.tx_packets.to_string(),

@@ -57,6 +57,24 @@ pub(super) fn server(field: &Field<'_>, problems: &mut Problems) -> Option<Serve
     Some(server)
 }
 
+/// A local address, without a port.
+pub(super) fn local(field: &Field<'_>, problems: &mut Problems) -> Option<IpAddr> {
+    let given = text(field, problems)?;
+    let address = match given.parse::<IpAddr>() {
+        Ok(ip) => match no_machine(ip).or_else(|| no_other_machine(ip)) {
+            Some(reason) => {
+                Err((reason, "give an address of this host that servers send back to".to_owned()))
+            }
+            None => Ok(ip),
+        },
+        Err(_) => Err((
+            "this is no address (names are not resolved)",
+            "write for example \"10.0.0.250\", without a port".to_owned(),
+        )),
+    };
+    refuse(field, given, address, problems)
+}
+
 /// `ADDRESS` or `ADDRESS/BITS`.
 pub(super) fn network(field: &Field<'_>, problems: &mut Problems) -> Option<IpNet> {
     let given = text(field, problems)?;
@@ -148,7 +166,7 @@ fn parse(given: &str) -> Result<(SocketAddr, bool), Refusal> {
 /// True for what may stand in front of a port: IPv4, or IPv6 in brackets.
 fn is_host(text: &str) -> bool {
     let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-    bracketed.map_or(text.parse::<Ipv4Addr>().is_ok(), |ip| ip.parse::<Ipv6Addr>().is_ok())
+    bracketed.map_or_else(|| text.parse::<Ipv4Addr>().is_ok(), |ip| ip.parse::<Ipv6Addr>().is_ok())
 }
 
 /// Why no server has this address (`__ip_vs_update_dest`).

@@ -25,6 +25,9 @@ pub const HUGE_PAGES: bool = false;
 /// Default of `watch`.
 pub const WATCH: bool = false;
 
+/// Limits of `pass_limit`, in packets per second.
+pub const PASS_LIMIT: RangeInclusive<u32> = 10..=1_000_000;
+
 /// Longest name of an interface in bytes: the kernel's `IFNAMSIZ` less the closing zero.
 const MAX_INTERFACE_NAME: usize = 15;
 
@@ -53,6 +56,10 @@ pub struct Director {
     pub huge_pages: bool,
     /// Whether the configuration is read again when its file changes.
     pub watch: bool,
+    /// Whether there is a device by which packets go back up to the kernel.
+    pub pass: Pass,
+    /// Most packets that are nobody's here and go there, 10..=1_000_000 in a second.
+    pub pass_limit: u32,
 }
 
 impl Director {
@@ -70,6 +77,8 @@ impl Director {
             ring_frames: 2048,
             huge_pages: HUGE_PAGES,
             watch: WATCH,
+            pass: Pass::Auto,
+            pass_limit: 10_000,
         }
     }
 }
@@ -126,6 +135,32 @@ impl ZeroCopy {
     }
 }
 
+/// Whether there is a device by which packets go back up to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pass {
+    /// If the kernel has TAP devices; if not, that is said aloud.
+    #[default]
+    Auto,
+    /// Yes, or xvs does not start.
+    On,
+    /// No.
+    Off,
+}
+
+impl Pass {
+    /// Every setting that a configuration may name.
+    pub const ALL: &[Self] = &[Self::Auto, Self::On, Self::Off];
+
+    /// The name in configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// Reads `[director]`.
 pub(super) fn director(mut table: Table<'_, '_>) -> Option<Director> {
     let default = Director::new(Vec::new());
@@ -141,6 +176,8 @@ pub(super) fn director(mut table: Table<'_, '_>) -> Option<Director> {
     let ring_frames = table.or("ring_frames", default.ring_frames, power_of_two(RING_FRAMES, " frames"));
     let huge_pages = table.or("huge_pages", default.huge_pages, boolean);
     let watch = table.or("watch", default.watch, boolean);
+    let pass = table.or("pass", default.pass, choice(Pass::ALL, Pass::name, &[]));
+    let pass_limit = table.or("pass_limit", default.pass_limit, number(PASS_LIMIT, " packets per second"));
 
     if let (Some(Some(mode)), Some(Some(copy))) = (&xdp_mode, &zero_copy)
         && (*mode.get_ref(), *copy.get_ref()) == (XdpMode::Generic, ZeroCopy::Require)
@@ -169,6 +206,8 @@ pub(super) fn director(mut table: Table<'_, '_>) -> Option<Director> {
         ring_frames: ring_frames?,
         huge_pages: huge_pages?,
         watch: watch?,
+        pass: pass?,
+        pass_limit: pass_limit?,
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{Api, Config, Director, Severity, Style, XdpMode, ZeroCopy, write};
+use super::{Api, Config, Director, Pass, Severity, Style, XdpMode, ZeroCopy, write};
 use crate::control::wanted::{Timeouts, Wanted};
 use crate::director::conn::state;
 use crate::director::marks::MarkRule;
@@ -93,7 +93,7 @@ fn every_commented_default_is_the_one_of_the_code() {
         assert_eq!(config, parsed(), "`{key}` is not the default");
         tried += 1;
     }
-    assert_eq!(tried, 49, "keys with a constant default");
+    assert_eq!(tried, 52, "keys with a constant default");
 }
 
 #[test]
@@ -115,7 +115,9 @@ fn every_line_of_the_example_can_be_taken_up() {
     assert_eq!(all.director.cores, Some(vec![2, 3]));
     assert_eq!(all.api.listen, Some("127.0.0.1:8080".parse().expect("an address")));
     let tunnels = all.wanted.pools.iter().flat_map(|pool| &pool.servers);
-    assert!(tunnels.into_iter().any(|server| matches!(server.method, Method::Tun(Tunnel::Gue { .. }))));
+    assert!(tunnels.clone().any(|server| matches!(server.method, Method::Tun(Tunnel::Gue { .. }))));
+    assert!(tunnels.clone().any(|server| server.method == Method::FullNat));
+    assert!(all.wanted.pools.iter().any(|pool| pool.service.locals.addresses().count() == 2));
 }
 
 #[test]
@@ -132,6 +134,8 @@ fn every_value_arrives_in_its_own_field() {
         ring_frames = 512
         huge_pages = true
         watch = true
+        pass = "on"
+        pass_limit = 11
         [api]
         socket = "/tmp/xvs.sock"
         mode = "0600"
@@ -203,6 +207,8 @@ fn every_value_arrives_in_its_own_field() {
             ring_frames: 512,
             huge_pages: true,
             watch: true,
+            pass: Pass::On,
+            pass_limit: 11,
         },
         api: Api {
             socket: "/tmp/xvs.sock".into(),

@@ -5,7 +5,7 @@
 //! that it does not say.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
 
 use arrayvec::ArrayVec;
@@ -16,19 +16,24 @@ use super::{Address, Helper, Meeting};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ftp;
 
+/// Bytes of the longest text of an IPv6 address.
+const MAX_IPV6_LEN: usize = 45;
+
 /// What the client asked for last: what an answer of the server's is read as.
 const PASSIVE: u32 = 1;
 const EXTENDED_PASSIVE: u32 = 2;
 
 impl Helper for Ftp {
-    fn client_says(&self, text: &[u8], asked: &mut u32) -> Option<SocketAddrV4> {
+    fn client_says(&self, text: &[u8], asked: &mut u32, is_v4: bool) -> Option<SocketAddr> {
+        // By its number in RFC 2428.
+        let epsv: &[u8] = if is_v4 { b"EPSV 1" } else { b"EPSV 2" };
         for line in lines(text) {
             let line = &text[line];
-            if line.eq_ignore_ascii_case(b"PASV") {
+            if is_v4 && line.eq_ignore_ascii_case(b"PASV") {
                 *asked = PASSIVE;
-            } else if line.eq_ignore_ascii_case(b"EPSV") || line.eq_ignore_ascii_case(b"EPSV 1") {
+            } else if line.eq_ignore_ascii_case(b"EPSV") || line.eq_ignore_ascii_case(epsv) {
                 *asked = EXTENDED_PASSIVE;
-            } else if let Some(address) = port_command(line) {
+            } else if let Some(address) = port_command(line).filter(|address| address.is_ipv4() == is_v4) {
                 *asked = 0;
                 return Some(address);
             }
@@ -36,7 +41,7 @@ impl Helper for Ftp {
         None
     }
 
-    fn server_says(&self, text: &[u8], asked: u32, server: Ipv4Addr) -> Option<Meeting> {
+    fn server_says(&self, text: &[u8], asked: u32, server: IpAddr) -> Option<Meeting> {
         lines(text).find_map(|line| {
             let mut rest = Reader { text: text.get(..line.end)?, at: line.start };
             match asked {
@@ -45,7 +50,7 @@ impl Helper for Ftp {
                     // The bracket before is usual, not required (RFC 1123, 4.1.2.6).
                     rest.skip_to(|byte| byte.is_ascii_digit());
                     let start = rest.at;
-                    let address = rest.six_numbers()?;
+                    let address = rest.six_numbers()?.into();
                     Some(Meeting { address, shown: Some(start..rest.at) })
                 }
                 EXTENDED_PASSIVE => {
@@ -56,7 +61,7 @@ impl Helper for Ftp {
                     rest.word(&[bar, bar])?;
                     let port = rest.port()?;
                     rest.word(&[bar])?;
-                    Some(Meeting { address: SocketAddrV4::new(server, port), shown: None })
+                    Some(Meeting { address: SocketAddr::new(server, port), shown: None })
                 }
                 _ => None,
             }
@@ -83,28 +88,31 @@ fn lines(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// `PORT 10,0,1,1,4,1` or `EPRT |1|10.0.1.1|1025|`.
-fn port_command(line: &[u8]) -> Option<SocketAddrV4> {
+/// `PORT 10,0,1,1,4,1`, or `EPRT |1|10.0.1.1|1025|` and `EPRT |2|fd00::1|1025|`.
+fn port_command(line: &[u8]) -> Option<SocketAddr> {
     let mut rest = Reader { text: line, at: 0 };
     let address = if rest.word(b"PORT ").is_some() {
         rest.skip_to(|byte| byte != b' ');
-        rest.six_numbers()?
+        rest.six_numbers()?.into()
     } else {
         rest.word(b"EPRT ")?;
         rest.skip_to(|byte| byte != b' ');
         let bar = rest.bar()?;
-        rest.word(&[b'1', bar])?;
-        let mut octets = [0; 4];
-        for (place, octet) in octets.iter_mut().enumerate() {
-            if place > 0 {
-                rest.word(b".")?;
+        let ip = match rest.byte()? {
+            1 => {
+                rest.word(&[bar])?;
+                rest.four_numbers()?.into()
             }
-            *octet = rest.byte()?;
-        }
+            2 => {
+                rest.word(&[bar])?;
+                rest.ipv6(bar)?.into()
+            }
+            _ => return None,
+        };
         rest.word(&[bar])?;
         let port = rest.port()?;
         rest.word(&[bar])?;
-        SocketAddrV4::new(octets.into(), port)
+        SocketAddr::new(ip, port)
     };
     rest.skip_to(|byte| byte != b' ');
     (rest.at == line.len()).then_some(address)
@@ -154,6 +162,25 @@ impl Reader<'_> {
         u16::try_from(self.number(5)?).ok().filter(|&port| port != 0)
     }
 
+    fn four_numbers(&mut self) -> Option<[u8; 4]> {
+        let mut octets = [0; 4];
+        for (place, octet) in octets.iter_mut().enumerate() {
+            if place > 0 {
+                self.word(b".")?;
+            }
+            *octet = self.byte()?;
+        }
+        Some(octets)
+    }
+
+    /// An address that ends where there is a bar.
+    fn ipv6(&mut self, bar: u8) -> Option<Ipv6Addr> {
+        let rest = self.text.get(self.at..)?;
+        let text = rest.get(..rest.iter().take(MAX_IPV6_LEN + 1).position(|&byte| byte == bar)?)?;
+        self.at += text.len();
+        std::str::from_utf8(text).ok()?.parse().ok()
+    }
+
     fn six_numbers(&mut self) -> Option<SocketAddrV4> {
         let mut numbers = [0; 6];
         for (place, number) in numbers.iter_mut().enumerate() {
@@ -174,11 +201,17 @@ mod tests {
 
     use super::*;
 
-    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
+    const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 0, 11));
 
     fn client(text: &str) -> (u32, Option<String>) {
         let mut asked = 9;
-        let found = Ftp.client_says(text.as_bytes(), &mut asked);
+        let found = Ftp.client_says(text.as_bytes(), &mut asked, true);
+        (asked, found.map(|address| address.to_string()))
+    }
+
+    fn client_v6(text: &str) -> (u32, Option<String>) {
+        let mut asked = 9;
+        let found = Ftp.client_says(text.as_bytes(), &mut asked, false);
         (asked, found.map(|address| address.to_string()))
     }
 
@@ -204,6 +237,22 @@ mod tests {
         assert_eq!(client("port  10,0,1,1,0,20 \n"), (0, address("10.0.1.1:20")));
         assert_eq!(client("EPRT |1|10.0.1.1|6275|\r\n"), (0, address("10.0.1.1:6275")));
         assert_eq!(client("EPRT !1!10.0.1.1!6275!\r\n"), (0, address("10.0.1.1:6275")));
+        assert_eq!(client_v6("EPRT |2|fd00::1:1|6275|\r\n"), (0, address("[fd00::1:1]:6275")));
+        let longest = "EPRT |2|0000:0000:0000:0000:0000:ffff:255.255.255.255|1025|\r\n";
+        assert_eq!(client_v6(longest), (0, address("[::ffff:255.255.255.255]:1025")));
+        for nothing in
+            ["2|10.0.1.1", "1|fd00::1", "1|10.0.1.1", "3|fd00::1", "2|fd00::1%3", "2|", "2|fd00::g"]
+        {
+            assert_eq!(client_v6(&format!("EPRT |{nothing}|6275|\r\n")), (9, None), "{nothing}");
+        }
+        assert_eq!(
+            [client_v6("EPSV\r\n"), client_v6("EPSV 2\r\n")],
+            [(EXTENDED_PASSIVE, None), (EXTENDED_PASSIVE, None)]
+        );
+        for other in ["PASV\r\n", "EPSV 1\r\n", "PORT 10,0,1,1,4,1\r\n"] {
+            assert_eq!(client_v6(other), (9, None), "of IPv4: {other}");
+        }
+        assert_eq!(client("EPRT |2|fd00::1:1|6275|\r\n"), (9, None));
         // The one asked for last counts.
         assert_eq!(client("PASV\r\nPORT 10,0,1,1,4,1\r\n"), (0, address("10.0.1.1:1025")));
         for nothing in [
@@ -304,13 +353,14 @@ mod tests {
         #[test]
         fn any_text_is_read(text in hostile(), asked in 0u32..4) {
             let mut mode = asked;
-            let _any = Ftp.client_says(&text, &mut mode);
+            let _any = Ftp.client_says(&text, &mut mode, text.len().is_multiple_of(2));
             if let Some(Meeting { address, shown }) = Ftp.server_says(&text, asked, SERVER) {
                 prop_assert_ne!(address.port(), 0);
                 if let Some(shown) = shown {
                     let numbers = std::str::from_utf8(&text[shown.clone()]).unwrap();
                     let octets: Vec<u8> = numbers.split(',').map(|n| n.parse().unwrap()).collect();
-                    let said = [&address.ip().octets()[..], &address.port().to_be_bytes()].concat();
+                    let IpAddr::V4(ip) = address.ip() else { panic!("{address}") };
+                    let said = [&ip.octets()[..], &address.port().to_be_bytes()].concat();
                     prop_assert_eq!(octets, said);
                     prop_assert!(shown.len() <= 23);
                 }

@@ -19,7 +19,7 @@ mod ftp;
 mod memory;
 mod shift;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
 
 use arrayvec::ArrayVec;
@@ -47,30 +47,30 @@ type Address = ArrayVec<u8, 24>;
 /// Where a server says it waits for the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Meeting {
-    address: SocketAddrV4,
+    address: SocketAddr,
     /// Where in the text that is said, if the address is part of it.
     shown: Option<Range<usize>>,
 }
 
 /// Reads what the two ends of a connection say.
 trait Helper {
-    /// Where the client says it waits for the server. `asked` is what the helper keeps of what the client asks for.
-    fn client_says(&self, text: &[u8], asked: &mut u32) -> Option<SocketAddrV4>;
+    /// Where the client says it waits for the server, in the version of IP that it speaks. `asked` is what the helper
+    /// keeps of what the client asks for.
+    fn client_says(&self, text: &[u8], asked: &mut u32, is_v4: bool) -> Option<SocketAddr>;
 
     /// Where the server says it waits for the client. `server` is the server's own address.
-    fn server_says(&self, text: &[u8], asked: u32, server: Ipv4Addr) -> Option<Meeting>;
+    fn server_says(&self, text: &[u8], asked: u32, server: IpAddr) -> Option<Meeting>;
 
-    /// The text that says `address` in place of a shown one.
+    /// The text that says `address` in place of a shown one, of which there are none in IPv6.
     fn show(&self, address: SocketAddrV4) -> Address;
 }
 
 /// The helper of the connections with this key, given to this server: TCP to port 21 through NAT, as the kernel's
-/// `ip_vs_ftp` binds it. IPv4, as everything here.
+/// `ip_vs_ftp` binds it.
 fn is_helped(key: &FlowKey, destination: &Destination) -> bool {
     key.protocol() == Protocol::Tcp as u8
         && key.destination().port() == FTP
         && destination.method == Method::Nat
-        && key.is_v4()
 }
 
 impl<'a, H: NextHops> Work<'a, H> {
@@ -135,12 +135,12 @@ impl<'a, H: NextHops> Work<'a, H> {
         }
         let before = cell.asked();
         let mut asked = before;
-        let waits_at = Ftp.client_says(&frame[text], &mut asked);
+        let waits_at = Ftp.client_says(&frame[text], &mut asked, parsed.key.is_v4());
         if asked != before {
             cell.ask(asked);
         }
         match waits_at {
-            Some(client) => self.expect_server(control, client.into()),
+            Some(client) => self.expect_server(control, client),
             None => Ok(()),
         }
     }
@@ -155,8 +155,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         hop: Result<Hop, DropReason>,
     ) -> Result<Parsed, DropReason> {
         let unchanged = Ok(*parsed);
-        let IpAddr::V4(server) = parsed.key.source().ip() else { return unchanged };
-        let IpAddr::V4(vip) = control.0.key(Direction::In).destination().ip() else { return unchanged };
+        let server = parsed.key.source().ip();
         let frame = packet.frame();
         let text = segment::text(frame, parsed);
         let start = text.start;
@@ -166,10 +165,14 @@ impl<'a, H: NextHops> Work<'a, H> {
         let Some(Meeting { address, shown }) = Ftp.server_says(&frame[text], cell.asked(), server) else {
             return unchanged;
         };
+        if address.is_ipv4() != server.is_ipv4() {
+            return unchanged;
+        }
         let Some(shown) = shown else {
-            self.expect_client(control, address.into())?;
+            self.expect_client(control, address)?;
             return unchanged;
         };
+        let IpAddr::V4(vip) = control.0.key(Direction::In).destination().ip() else { return unchanged };
         let by = Ftp.show(SocketAddrV4::new(vip, address.port()));
         // Neither is longer than 23 bytes.
         let step = i8::try_from(by.len()).unwrap_or(0) - i8::try_from(shown.len()).unwrap_or(0);
@@ -183,7 +186,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             // Sent again by the server, and then there may be a way.
             Change::Refused => return Err(DropReason::HelperUnable),
             _ if is_too_long => return Err(DropReason::HelperUnable),
-            Change::Again | Change::Shifted(_) => self.expect_client(control, address.into())?,
+            Change::Again | Change::Shifted(_) => self.expect_client(control, address)?,
         }
         let place = start + shown.start..start + shown.end;
         let (parsed, len) =

@@ -2,8 +2,13 @@
 
 use std::net::IpAddr;
 
+use crate::packet::flow::FlowKey;
+
 /// Index of an interface in the order the director was given them.
 pub type PortId = u16;
+
+/// No interface: up to the kernel of the director itself.
+pub const PASS: PortId = PortId::MAX;
 
 /// Names a next hop for as long as the process lives; what it stands for may change at any time.
 ///
@@ -27,6 +32,12 @@ pub struct Hop {
     pub mtu: u16,
 }
 
+impl Hop {
+    /// The way to an address of the director itself. Nothing fits its MTU, so that packets on the fast path find out
+    /// where they look for what cannot simply be sent anyway.
+    pub const UP: Hop = Hop { port: PASS, dst_mac: [0; 6], src_mac: [0; 6], vlan: None, mtu: 0 };
+}
+
 /// What the routing table says of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -36,6 +47,8 @@ pub enum Route {
     Unknown,
     /// No route, or one that refuses.
     Unreachable,
+    /// An address of the director itself.
+    Local,
 }
 
 /// A consistent view of routes and neighbours, unchanging while a batch is processed.
@@ -52,6 +65,11 @@ pub trait NextHops {
 
     /// The address of the director that its own packets to `destination` are sent from; `None` if there is none.
     fn source(&self, destination: IpAddr, flow_hash: u32) -> Option<IpAddr>;
+
+    /// The receive queue that packets with this key get at interface `port`; `None` if that is not known.
+    fn queue(&self, _port: PortId, _key: &FlowKey) -> Option<u32> {
+        None
+    }
 
     /// A way back to a MAC address that a frame came from at `port`: what is left where the kernel knows no
     /// neighbour for a client. `None` if there is no such interface.

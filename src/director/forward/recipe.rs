@@ -64,6 +64,7 @@ pub struct Way {
 impl Way {
     const UNKNOWN: u32 = u32::MAX;
     const UNREACHABLE: u32 = u32::MAX - 1;
+    const LOCAL: u32 = u32::MAX - 2;
 
     /// As it is stored in a connection.
     pub fn to_word(self) -> u64 {
@@ -71,6 +72,7 @@ impl Way {
             Route::Via(hop) => hop.0,
             Route::Unknown => Self::UNKNOWN,
             Route::Unreachable => Self::UNREACHABLE,
+            Route::Local => Self::LOCAL,
         };
         u64::from(route) | u64::from(self.generation) << 32
     }
@@ -82,6 +84,7 @@ impl Way {
         let route = match word as u32 {
             Self::UNKNOWN => Route::Unknown,
             Self::UNREACHABLE => Route::Unreachable,
+            Self::LOCAL => Route::Local,
             hop => Route::Via(HopId(hop)),
         };
         Self { route, generation: (word >> 32) as u32 }
@@ -98,7 +101,13 @@ mod tests {
             let recipe = Recipe { rewrite, l3: Delta(0xfeff), l4: Delta(0x1234) };
             assert_eq!(Recipe::from_word(recipe.to_word()), recipe);
         }
-        for route in [Route::Unknown, Route::Unreachable, Route::Via(HopId(0)), Route::Via(HopId(65_535))] {
+        for route in [
+            Route::Unknown,
+            Route::Unreachable,
+            Route::Local,
+            Route::Via(HopId(0)),
+            Route::Via(HopId(65_535)),
+        ] {
             let way = Way { route, generation: 7 };
             assert_eq!(Way::from_word(way.to_word()), way);
         }
