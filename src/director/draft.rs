@@ -382,8 +382,8 @@ fn check_server(key: &ServiceKey, server: &Server) -> Result<(), Refused> {
     if !is_unicast(address) {
         return Err(Refused::NotUnicast(address));
     }
-    let tunnels = matches!(server.method, Method::Tun(_));
-    if address.is_ipv4() != key.is_v4() && !tunnels {
+    let leads_across = matches!(server.method, Method::Tun(_) | Method::FullNat);
+    if address.is_ipv4() != key.is_v4() && !leads_across {
         return Err(Refused::Family { service: *key, server: address });
     }
     let has_port = matches!(key, ServiceKey::Address { .. });

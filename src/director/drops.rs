@@ -3,6 +3,7 @@
 use crate::packet::fragment::Malformed;
 use crate::packet::icmp::Unrelated;
 use crate::packet::parse::Reject;
+use crate::packet::translate::Untranslatable;
 
 macro_rules! drop_reasons {
     ($($(#[doc = $doc:literal])* $variant:ident = $name:literal,)*) => {
@@ -77,6 +78,9 @@ drop_reasons! {
     LocalPorts = "local_ports",
     /// No tunnel to the server: no address of the director to send from, or an MTU below 68 (IPv6: 1280) bytes.
     NoTunnel = "no_tunnel",
+    /// It cannot become a packet of its server's or client's IP version: a fragment of UDP without a checksum or behind
+    /// extension headers, AH or ESP, an ICMP error that the other version does not have, or no room in its frame.
+    Untranslatable = "untranslatable",
     /// It would have opened a connection, and drop_packet drops some of those.
     DropPacket = "drop_packet",
     /// The connection's server has been removed.
@@ -106,6 +110,12 @@ drop_reasons! {
     PassFailed = "pass_failed",
     /// The packet had to be split, or waited as a fragment, and its batch made too many frames, or no frame was free.
     OutboxFull = "outbox_full",
+}
+
+impl From<Untranslatable> for DropReason {
+    fn from(_: Untranslatable) -> Self {
+        DropReason::Untranslatable
+    }
 }
 
 impl From<Unrelated> for DropReason {

@@ -273,8 +273,8 @@ impl<'a, H: NextHops> Work<'a, H> {
         if aside != 0 {
             return self.assist(packet, parsed, (slot, found), hop);
         }
-        if recipe.rewrite == Rewrite::Wrap {
-            return self.send_wrapped(packet, parsed, hop, slot);
+        if recipe.rewrite.changes_headers() {
+            return self.send_otherwise(packet, parsed, direction, hop, slot);
         }
         let opposite = || slot.key(direction.opposite());
         self.send(packet, parsed, direction, hop, recipe, opposite)

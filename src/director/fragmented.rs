@@ -141,8 +141,8 @@ impl<H: NextHops> Work<'_, H> {
                 }
                 let hop = self.next_hop(slot, direction, parsed, packet, false);
                 let recipe = slot.recipe(direction);
-                if recipe.rewrite == Rewrite::Wrap {
-                    return self.send_wrapped(packet, parsed, hop, slot);
+                if recipe.rewrite.changes_headers() {
+                    return self.send_otherwise(packet, parsed, direction, hop, slot);
                 }
                 self.send_later(packet, parsed, direction, hop, recipe, slot.key(direction.opposite()))
             }
@@ -198,6 +198,6 @@ impl<H: NextHops> Work<'_, H> {
 /// True for SCTP whose ports change: how its CRC32c changes depends on how long the whole packet is.
 fn is_summed_whole(slot: &Slot, direction: Direction, parsed: &Parsed) -> bool {
     parsed.key.protocol() == Protocol::Sctp as u8
-        && slot.recipe(direction).rewrite == Rewrite::Tuple
+        && matches!(slot.recipe(direction).rewrite, Rewrite::Tuple | Rewrite::Translate)
         && slot.key(direction.opposite()).ports().rotate_left(16) != parsed.key.ports()
 }

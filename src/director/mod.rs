@@ -14,7 +14,7 @@
 //! | [`pe`] | persistence engines: what besides its address tells a client's server |
 //! | [`app`] | helpers of applications that announce connections in their text: FTP |
 //! | `fragments`, [`outbox`] | datagrams in fragments; frames made besides those lent |
-//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing, [`pass`] which of them the director's own kernel gets |
+//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `translated` how they get another IP version, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing, [`pass`] which of them the director's own kernel gets |
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
@@ -52,6 +52,7 @@ mod stray;
 pub mod switches;
 mod terms;
 pub mod time;
+mod translated;
 pub mod tunables;
 mod tunnel;
 

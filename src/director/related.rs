@@ -42,8 +42,11 @@ impl<H: NextHops> Work<'_, H> {
         if recipe.rewrite == Rewrite::Wrap {
             return self.send_wrapped(packet, parsed, Ok(hop), slot).map_err(|refusal| refusal.reason);
         }
-        check(parsed, &hop)?;
         let quoted = slot.key(direction.opposite());
+        if recipe.rewrite == Rewrite::Translate {
+            return self.relay_translated(packet, &error, &quoted, &hop);
+        }
+        check(parsed, &hop)?;
         Ok(send(packet, &error, direction, recipe, &quoted, &hop))
     }
 
@@ -100,6 +103,9 @@ impl<H: NextHops> Work<'_, H> {
                 .wrap(packet, parsed, Ok(hop), destination.id, ends)
                 .map_err(|refusal| refusal.reason);
         }
+        if plan.client.rewrite == Rewrite::Translate {
+            return self.relay_translated(packet, error, &plan.reply_key, &hop);
+        }
         check(parsed, &hop)?;
         Ok(send(packet, error, Direction::In, plan.client, &plan.reply_key, &hop))
     }
@@ -144,7 +150,7 @@ fn send(
 ) -> PortId {
     let frame = packet.frame();
     let addresses = match (recipe.rewrite, direction) {
-        (Rewrite::None | Rewrite::Wrap, _) => Delta::default(),
+        (Rewrite::None | Rewrite::Wrap | Rewrite::Translate, _) => Delta::default(),
         (Rewrite::Tuple, Direction::In) => {
             // With FULLNAT the server need not know a way to who says it, nor believe one: the local address does.
             let local = quoted.local(&error.parsed.key).map(|local| local.ip());

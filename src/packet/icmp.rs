@@ -6,6 +6,8 @@
 //! Quoted checksums are mended like those of packets, as far as they are quoted: the addressee finds its packet as
 //! it has sent it (RFC 5508, 4.2). `ip_vs_nat_icmp` leaves the quoted transport checksum as it was.
 
+pub mod across;
+
 use std::net::IpAddr;
 
 use etherparse::{EtherType, IpNumber, Ipv4HeaderSlice};

@@ -22,15 +22,25 @@ pub struct Pieces {
     payload_len: usize,
     /// Payload of every piece but the last.
     step: usize,
-    /// Of an IPv6 packet, which has none of its own.
-    identification: Option<u32>,
+    kind: Kind,
+}
+
+/// Whose headers the pieces get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// An IPv4 packet's.
+    V4,
+    /// A whole IPv6 packet's, and behind them a Fragment header with this identification.
+    V6(u32),
+    /// A fragment's of IPv6, its Fragment header among them.
+    V6Fragment,
 }
 
 impl Pieces {
     /// Of the IPv4 packet at `l3` of its frame. `None` if not even eight bytes of payload fit the MTU.
     pub const fn v4(l3: usize, header_len: usize, payload_len: usize, mtu: u16) -> Option<Self> {
         let step = (mtu as usize).saturating_sub(header_len) / UNIT * UNIT;
-        if step == 0 { None } else { Some(Self { l3, header_len, payload_len, step, identification: None }) }
+        if step == 0 { None } else { Some(Self { l3, header_len, payload_len, step, kind: Kind::V4 }) }
     }
 
     /// Of a whole IPv6 packet without extension headers, which have to be told apart (RFC 8200, 4.5).
@@ -40,7 +50,18 @@ impl Pieces {
         if step == 0 {
             None
         } else {
-            Some(Self { l3, header_len, payload_len, step, identification: Some(identification) })
+            Some(Self { l3, header_len, payload_len, step, kind: Kind::V6(identification) })
+        }
+    }
+
+    /// Of a fragment of IPv6 whose Fragment header is the one extension header in front of its payload.
+    pub const fn v6_fragment(l3: usize, payload_len: usize, mtu: u16) -> Option<Self> {
+        let header_len = ipv6::HEADER_LEN + FRAGMENT_LEN;
+        let step = (mtu as usize).saturating_sub(header_len) / UNIT * UNIT;
+        if step == 0 {
+            None
+        } else {
+            Some(Self { l3, header_len, payload_len, step, kind: Kind::V6Fragment })
         }
     }
 
@@ -51,7 +72,7 @@ impl Pieces {
 
     /// Bytes in front of each piece's payload: Ethernet and IP header, and IPv6's Fragment header.
     const fn head_len(&self) -> usize {
-        let fragment = if self.identification.is_some() { FRAGMENT_LEN } else { 0 };
+        let fragment = if matches!(self.kind, Kind::V6(_)) { FRAGMENT_LEN } else { 0 };
         self.l3 + self.header_len + fragment
     }
 
@@ -66,7 +87,7 @@ impl Pieces {
         let to = to.get_mut(..len)?;
         to[..whole_head].copy_from_slice(frame.get(..whole_head)?);
         to[head..].copy_from_slice(frame.get(whole_head + from..whole_head + end)?);
-        if n > 0 && self.identification.is_none() {
+        if n > 0 && self.kind == Kind::V4 {
             only_copied_options(to.get_mut(self.l3 + 20..head)?);
         }
         self.head(to.get_mut(self.l3..head)?, from, end)?;
@@ -88,9 +109,10 @@ impl Pieces {
     /// Makes the headers those of the piece with the bytes of the payload from `from` to `end`.
     fn head(&self, headers: &mut [u8], from: usize, end: usize) -> Option<()> {
         let (more, units) = (end < self.payload_len, from / UNIT);
-        match self.identification {
-            None => head_v4(headers, end - from, units, more),
-            Some(identification) => head_v6(headers, end - from, units, more, identification),
+        match self.kind {
+            Kind::V4 => head_v4(headers, end - from, units, more),
+            Kind::V6(identification) => head_v6(headers, end - from, units, more, identification),
+            Kind::V6Fragment => head_v6_fragment(headers, end - from, units, more),
         }
     }
 }
@@ -122,6 +144,17 @@ fn head_v6(headers: &mut [u8], len: usize, units: usize, more: bool, identificat
     fragment[..2].copy_from_slice(&[next, 0]);
     fragment[2..4].copy_from_slice(&offset.to_be_bytes());
     fragment[4..].copy_from_slice(&identification.to_be_bytes());
+    Some(())
+}
+
+/// As [`head_v4`] for the headers of an IPv6 fragment.
+fn head_v6_fragment(headers: &mut [u8], len: usize, further: usize, more: bool) -> Option<()> {
+    let (header, fragment) = headers.split_first_chunk_mut::<{ ipv6::HEADER_LEN }>()?;
+    let fragment = fragment.first_chunk_mut::<FRAGMENT_LEN>()?;
+    header[4..6].copy_from_slice(&u16::try_from(FRAGMENT_LEN + len).ok()?.to_be_bytes());
+    let old = u16::from_be_bytes([fragment[2], fragment[3]]);
+    let field = old.checked_add(u16::try_from(further * UNIT).ok()?)? | if more { MORE_V6 } else { 0 };
+    fragment[2..4].copy_from_slice(&field.to_be_bytes());
     Some(())
 }
 

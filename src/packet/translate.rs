@@ -4,12 +4,14 @@
 //! header. Options and extension headers are left out (4.1 and 5.1 there). Transport checksums are mended by a
 //! difference, as everywhere. Errors of ICMP are `icmp`'s.
 
+use super::answer::must_not_fragment;
 use super::checksum::{self, Delta};
 use super::flow::FlowKey;
 use super::parse::Parsed;
 use super::{edit, ipv6};
 
 const IPV4_LEN: usize = 20;
+const HEADERS_MAX: usize = ipv6::HEADER_LEN + ipv6::FRAGMENT_LEN;
 const UDP: u8 = 17;
 const UDP_CHECKSUM: usize = 6;
 const ETHERTYPE_IPV4: [u8; 2] = [8, 0];
@@ -48,6 +50,122 @@ pub enum Untranslatable {
     Checksum,
     /// AH and ESP, whose ends would notice.
     Protocol,
+    /// An ICMP error that the other version does not have.
+    Kind,
+    /// A fragment of what begins with extension headers: left out, they would leave a gap.
+    Extension,
+}
+
+impl Piece {
+    /// Which fragment this packet is, if it is one: `packet` begins with its IP header.
+    ///
+    /// # Errors
+    /// It is one of IPv6 whose transport header, at `l4`, is not what the fragments are of.
+    pub fn of(packet: &[u8], l4: usize) -> Result<Option<Self>, Untranslatable> {
+        if packet.first().is_some_and(|version| version >> 4 == 4) {
+            return Ok(Self::of_v4(packet));
+        }
+        match Self::of_v6(packet) {
+            Some((_, end)) if end != l4 => Err(Untranslatable::Extension),
+            found => Ok(found.map(|(piece, _)| piece)),
+        }
+    }
+
+    fn of_v4(packet: &[u8]) -> Option<Self> {
+        let [_, _, _, _, id_high, id_low, high, low] = *packet.first_chunk()?;
+        let field = u16::from_be_bytes([high, low]);
+        let (offset, more) = ((field & 0x1fff) << 3, field & 0x2000 != 0);
+        let identification = u32::from_be_bytes([0, 0, id_high, id_low]);
+        (offset > 0 || more).then_some(Self { identification, offset, more })
+    }
+
+    /// With where its Fragment header ends.
+    fn of_v6(packet: &[u8]) -> Option<(Self, usize)> {
+        let behind = packet.get(ipv6::HEADER_LEN..)?;
+        let chain = ipv6::walk(behind, packet[ipv6::NEXT_HEADER], ipv6::Over::Whole).ok()?;
+        let &[_, _, high, low, ref identification @ ..] = behind.get(chain.len..)?.first_chunk::<8>()?;
+        let field = u16::from_be_bytes([high, low]);
+        let piece = Self {
+            identification: u32::from_be_bytes(*identification),
+            offset: field & ipv6::OFFSET_MASK,
+            more: field & ipv6::MORE != 0,
+        };
+        let end = ipv6::HEADER_LEN + chain.len + ipv6::FRAGMENT_LEN;
+        (chain.protocol == ipv6::FRAGMENT).then_some((piece, end))
+    }
+}
+
+/// What an IP header says besides addresses.
+pub(super) struct Fields {
+    /// Traffic class, or type of service.
+    pub(super) class: u8,
+    /// Hop limit, or TTL.
+    pub(super) ttl: u8,
+    pub(super) protocol: u8,
+    /// Bytes behind the headers.
+    pub(super) payload_len: usize,
+    pub(super) piece: Option<Piece>,
+}
+
+impl Fields {
+    /// An IPv4 header: of a packet that may be fragmented on its way, under this `identification`, unless it is long.
+    pub(super) fn v4(&self, tuple: &FlowKey, identification: u16) -> Result<[u8; IPV4_LEN], Untranslatable> {
+        let ip_len = IPV4_LEN + self.payload_len;
+        let [length_high, length_low] =
+            u16::try_from(ip_len).map_err(|_| Untranslatable::Room)?.to_be_bytes();
+        let (identification, field) = match self.piece {
+            Some(piece) => {
+                (piece.identification.to_be_bytes(), piece.offset >> 3 | u16::from(piece.more) << 13)
+            }
+            None if ip_len <= FRAGMENTED_MAX => (u32::from(identification).to_be_bytes(), 0),
+            None => ([0; 4], 0x4000),
+        };
+        let [_, _, id_high, id_low] = identification;
+        let [field_high, field_low] = field.to_be_bytes();
+        let mut header = [0; IPV4_LEN];
+        header[..4].copy_from_slice(&[0x45, self.class, length_high, length_low]);
+        header[4..8].copy_from_slice(&[id_high, id_low, field_high, field_low]);
+        header[8..10].copy_from_slice(&[self.ttl, self.protocol]);
+        header[12..].copy_from_slice(&tuple.v4_addresses().to_be_bytes());
+        let sum = checksum::of_header(&header);
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        Ok(header)
+    }
+
+    /// An IPv6 header, and a Fragment header behind it if it is a fragment's: the array is longer than what counts,
+    /// [`header_len`].
+    pub(super) fn v6(&self, tuple: &FlowKey) -> Result<[u8; HEADERS_MAX], Untranslatable> {
+        let behind = header_len(false, self.piece.is_some()) - ipv6::HEADER_LEN + self.payload_len;
+        let [length_high, length_low] =
+            u16::try_from(behind).map_err(|_| Untranslatable::Room)?.to_be_bytes();
+        let next = if self.piece.is_some() { ipv6::FRAGMENT } else { self.protocol };
+        let mut header = [0; HEADERS_MAX];
+        let (fixed, fragment) = header.split_at_mut(ipv6::HEADER_LEN);
+        fixed[..4].copy_from_slice(&[0x60 | self.class >> 4, self.class << 4, 0, 0]);
+        fixed[4..8].copy_from_slice(&[length_high, length_low, next, self.ttl]);
+        fixed[8..].copy_from_slice(&tuple.v6_addresses());
+        if let Some(piece) = self.piece {
+            let [high, low] = (piece.offset | u16::from(piece.more)).to_be_bytes();
+            fragment[..4].copy_from_slice(&[self.protocol, 0, high, low]);
+            fragment[4..].copy_from_slice(&piece.identification.to_be_bytes());
+        }
+        Ok(header)
+    }
+}
+
+/// The traffic class of an IP packet, or its type of service.
+pub(super) fn class(packet: &[u8]) -> Option<u8> {
+    let [first, second] = *packet.first_chunk()?;
+    Some(if first >> 4 == 4 { second } else { first << 4 | second >> 4 })
+}
+
+/// Whether a packet may be fragmented once it is one of the other version: an IPv4 packet if its sender allows it, an
+/// IPv6 packet if that has begun already, or if a smaller MTU would tell its sender nothing.
+pub fn may_be_fragmented(frame: &[u8], parsed: &Parsed, piece: Option<Piece>) -> bool {
+    if parsed.key.is_v4() {
+        return !must_not_fragment(frame, parsed);
+    }
+    piece.is_some() || IPV4_LEN + payload_len(parsed) <= FRAGMENTED_MAX
 }
 
 /// Bytes that an IPv6 packet behind its headers has in front of it as IPv4, and the other way round: with the Fragment
@@ -72,35 +190,7 @@ pub fn to_v4(
     leaving: Leaving<'_>,
     identification: u16,
 ) -> Result<usize, Untranslatable> {
-    let start = room.get(parsed.l3..).and_then(|packet| packet.first_chunk::<2>());
-    let [version_class, class_label] = *start.ok_or(Untranslatable::Room)?;
-    let ip_len = IPV4_LEN + payload_len(parsed);
-    let [length_high, length_low] = u16::try_from(ip_len).map_err(|_| Untranslatable::Room)?.to_be_bytes();
-    let (identification, field) = match piece {
-        Some(piece) => (piece.identification.to_be_bytes(), piece.offset >> 3 | u16::from(piece.more) << 13),
-        None if ip_len <= FRAGMENTED_MAX => (u32::from(identification).to_be_bytes(), 0),
-        None => ([0; 4], 0x4000),
-    };
-    let [_, _, id_high, id_low] = identification;
-    let [field_high, field_low] = field.to_be_bytes();
-    let mut header = [0; IPV4_LEN];
-    header[..12].copy_from_slice(&[
-        0x45,
-        version_class << 4 | class_label >> 4,
-        length_high,
-        length_low,
-        id_high,
-        id_low,
-        field_high,
-        field_low,
-        parsed.ttl.wrapping_sub(1),
-        parsed.key.protocol(),
-        0,
-        0,
-    ]);
-    header[12..].copy_from_slice(&leaving.tuple.v4_addresses().to_be_bytes());
-    let sum = checksum::of_header(&header);
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    let header = fields(room, parsed, piece)?.v4(leaving.tuple, identification)?;
     reshape(room, parsed, piece, (ETHERTYPE_IPV4, &header), leaving)
 }
 
@@ -115,27 +205,19 @@ pub fn to_v6(
     piece: Option<Piece>,
     leaving: Leaving<'_>,
 ) -> Result<usize, Untranslatable> {
-    let class = *room.get(parsed.l3 + 1).ok_or(Untranslatable::Room)?;
-    let mut header = [0; ipv6::HEADER_LEN + ipv6::FRAGMENT_LEN];
+    let header = fields(room, parsed, piece)?.v6(leaving.tuple)?;
     let len = header_len(false, piece.is_some());
-    let behind = len - ipv6::HEADER_LEN + payload_len(parsed);
-    let [length_high, length_low] = u16::try_from(behind).map_err(|_| Untranslatable::Room)?.to_be_bytes();
-    let protocol = parsed.key.protocol();
-    let next = if piece.is_some() { ipv6::FRAGMENT } else { protocol };
-    let (fixed, fragment) = header.split_at_mut(ipv6::HEADER_LEN);
-    let ttl = parsed.ttl.wrapping_sub(1);
-    fixed[..8].copy_from_slice(&[0x60 | class >> 4, class << 4, 0, 0, length_high, length_low, next, ttl]);
-    fixed[8..].copy_from_slice(&leaving.tuple.v6_addresses());
-    if let Some(piece) = piece {
-        let [high, low] = (piece.offset | u16::from(piece.more)).to_be_bytes();
-        fragment[..4].copy_from_slice(&[protocol, 0, high, low]);
-        fragment[4..].copy_from_slice(&piece.identification.to_be_bytes());
-    }
     reshape(room, parsed, piece, (ETHERTYPE_IPV6, &header[..len]), leaving)
 }
 
+fn fields(room: &[u8], parsed: &Parsed, piece: Option<Piece>) -> Result<Fields, Untranslatable> {
+    let class = room.get(parsed.l3..).and_then(class).ok_or(Untranslatable::Room)?;
+    let (ttl, protocol) = (parsed.ttl.wrapping_sub(1), parsed.key.protocol());
+    Ok(Fields { class, ttl, protocol, payload_len: payload_len(parsed), piece })
+}
+
 /// Bytes from the transport header on.
-fn payload_len(parsed: &Parsed) -> usize {
+pub fn payload_len(parsed: &Parsed) -> usize {
     (parsed.l3 + usize::from(parsed.ip_len)).saturating_sub(parsed.l4)
 }
 

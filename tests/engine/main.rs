@@ -15,6 +15,7 @@ mod ipv6;
 mod leaving;
 mod listing;
 mod lookup;
+mod nat64;
 mod one_packet;
 mod persistence;
 mod reuse;

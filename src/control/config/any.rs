@@ -105,10 +105,11 @@ fn pool(range: Range) -> impl Strategy<Value = Pool> {
 /// The server as this service may have it.
 fn fitting(service: &Service, mut server: Server) -> Server {
     let key = service.key;
-    if server.method == Method::FullNat && (!service.locals.has_family(key.is_v4()) || service.one_packet) {
+    let has_local = service.locals.has_family(server.address.is_ipv4());
+    if server.method == Method::FullNat && (!has_local || service.one_packet) {
         server.method = Method::Nat;
     }
-    if server.address.is_ipv4() != key.is_v4() {
+    if server.address.is_ipv4() != key.is_v4() && server.method != Method::FullNat {
         server.method = Method::Tun(Tunnel::Ipip);
     }
     if !server.method.translates_port() {

@@ -92,7 +92,7 @@ fn server(mut table: Table<'_, '_>, parent: Parent) -> DraftServer {
     let drain_timeout_s = table.or("drain_timeout_s", 0, number(0..=MAX_DRAIN_S, " seconds"));
     let state = state.zip(drain_timeout_s);
 
-    if let (Some(written), Some(method @ (Method::Nat | Method::Dr | Method::FullNat)), Some(is_v4)) =
+    if let (Some(written), Some(method @ (Method::Nat | Method::Dr)), Some(is_v4)) =
         (&written, method, parent.is_v4)
         && written.get_ref().address.is_ipv4() != is_v4
     {

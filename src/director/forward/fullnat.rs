@@ -5,11 +5,17 @@
 
 use std::net::SocketAddr;
 
+use super::recipe::{Recipe, Rewrite};
 use super::{Plan, nat};
 use crate::packet::flow::FlowKey;
 
 /// `CIP:cport -> VIP:vport` becomes `LIP:lport -> RIP:rport`; the server's packets the reverse. `server` and `local` are of
-/// the client's family.
+/// one family; if the client's is the other one, packets are translated.
 pub(super) fn plan(client: &FlowKey, server: SocketAddr, local: SocketAddr) -> Plan {
-    nat::plan(client, FlowKey::new(client.protocol(), server, local))
+    let plan = nat::plan(client, FlowKey::new(client.protocol(), server, local));
+    if server.is_ipv4() == client.is_v4() {
+        return plan;
+    }
+    let translating = |recipe| Recipe { rewrite: Rewrite::Translate, ..recipe };
+    Plan { client: translating(plan.client), server: plan.server.map(translating), ..plan }
 }

@@ -43,7 +43,7 @@ impl Plan {
         self.reply_key.local(client)
     }
 
-    /// The plan for the flow `client`, given by FULLNAT to a server at this address from a local one, all of one family.
+    /// The plan for the flow `client`, given by FULLNAT to a server at this address from a local one of its family.
     pub fn full_nat(client: &FlowKey, server: SocketAddr, local: SocketAddr) -> Self {
         fullnat::plan(client, server, local)
     }

@@ -17,6 +17,16 @@ pub enum Rewrite {
     Tuple = 1,
     /// Nothing: they are wrapped into another packet (TUN).
     Wrap = 2,
+    /// They become those of the connection's other key, reversed, which are of the other IP version (FULLNAT).
+    Translate = 3,
+}
+
+impl Rewrite {
+    /// True if packets leave with other headers than they came with, longer or shorter.
+    #[inline]
+    pub const fn changes_headers(self) -> bool {
+        self as u8 >= Self::Wrap as u8
+    }
 }
 
 /// The recipe of one direction of a connection.
@@ -46,6 +56,7 @@ impl Recipe {
         let rewrite = match word >> 32 & 3 {
             1 => Rewrite::Tuple,
             2 => Rewrite::Wrap,
+            3 => Rewrite::Translate,
             _ => Rewrite::None,
         };
         Self { rewrite, l3: Delta(word as u16), l4: Delta((word >> 16) as u16) }
@@ -97,7 +108,7 @@ mod tests {
 
     #[test]
     fn words_give_back_what_was_stored() {
-        for rewrite in [Rewrite::None, Rewrite::Tuple, Rewrite::Wrap] {
+        for rewrite in [Rewrite::None, Rewrite::Tuple, Rewrite::Wrap, Rewrite::Translate] {
             let recipe = Recipe { rewrite, l3: Delta(0xfeff), l4: Delta(0x1234) };
             assert_eq!(Recipe::from_word(recipe.to_word()), recipe);
         }

@@ -8,7 +8,7 @@ use crate::director::forward::hops::NextHops;
 use crate::director::fragments::Fate;
 use crate::director::open::Begun;
 use crate::director::refusal::Refusal;
-use crate::packet::parse::Parsed;
+use crate::packet::parse::{Parsed, parse};
 use crate::packet::reset;
 
 impl<'a, H: NextHops> Work<'a, H> {
@@ -26,7 +26,9 @@ impl<'a, H: NextHops> Work<'a, H> {
         let frame = packet.frame();
         // Without a reset the server and the client find out by themselves, only later.
         if parsed.room == 0
-            && let Some(len) = reset::write(frame, parsed, number, &mut room)
+            // As it leaves: its headers may be other ones.
+            && let Ok(leaving) = parse(frame)
+            && let Some(len) = reset::write(frame, &leaving, number, &mut room)
             && self.outbox.write(port, |to| {
                 to.get_mut(..frame.len())?.copy_from_slice(frame);
                 Some(frame.len())
