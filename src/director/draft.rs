@@ -416,6 +416,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::director::local::{LOCAL_PORTS, Locals};
     use crate::director::sched::{Request, Schedule};
     use crate::director::server::Counts;
     use crate::director::service::Persistence;
@@ -535,10 +536,14 @@ mod tests {
     }
 
     #[test]
-    fn servers_of_the_other_ip_version_are_behind_tunnels() {
+    fn servers_of_the_other_ip_version_are_behind_tunnels_or_local_addresses() {
         let mut draft = empty();
         let six: ServiceKey = "tcp:[2001:db8::1]:80".parse().unwrap();
-        draft.add_service(Service::new(six)).unwrap();
+        let locals = |list: &[&str]| {
+            let list: Vec<_> = list.iter().map(|address| address.parse().unwrap()).collect();
+            Locals::new(&list, LOCAL_PORTS).unwrap()
+        };
+        draft.add_service(Service { locals: locals(&["2001:db8::2"]), ..Service::new(six) }).unwrap();
         let add = |draft: &mut Draft, address: &str, method| {
             draft.add_server(six, Server::new(address.parse().unwrap(), method))
         };
@@ -551,6 +556,13 @@ mod tests {
             add(&mut draft, &format!("{host}:80"), method).unwrap();
         }
         assert_eq!(draft.services.get(&six).unwrap().destinations.len(), 4);
+        // The local address is of the server's version.
+        let refused = add(&mut draft, "10.0.0.14:8080", Method::FullNat);
+        assert!(matches!(refused, Err(Refused::NoLocalAddress { .. })), "{refused:?}");
+        draft
+            .edit_service(Service { locals: locals(&["2001:db8::2", "10.0.0.250"]), ..Service::new(six) })
+            .unwrap();
+        add(&mut draft, "10.0.0.14:8080", Method::FullNat).unwrap();
     }
 
     #[test]

@@ -6,6 +6,7 @@ use etherparse::{
     Icmpv4Type, Icmpv6Type, IpFragOffset, Ipv4HeaderSlice, NetSlice, PacketBuilder, SlicedPacket,
     TransportSlice, icmpv4,
 };
+use proptest::prelude::*;
 use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
 use xvs::director::forward::hops::PASS;
@@ -481,5 +482,74 @@ fn ttl_ends_and_extension_headers_before_fragments_do_not_get_through() {
     assert_eq!(t.one(0, with.clone(), OUTSIDE), sent(INSIDE, SERVER_MAC, L, S), "whole, they are left out");
     for (verdict, _) in t.batch(0, &split(&with, 600, 3), OUTSIDE) {
         assert_eq!(verdict, Verdict::Drop(DropReason::Untranslatable));
+    }
+}
+
+/// Packets of all kinds, with the side they come from.
+fn samples() -> Vec<(Vec<u8>, u16)> {
+    let mut all = Vec::new();
+    for (from, to, side) in [(C, VIP, OUTSIDE), (S, L, INSIDE)] {
+        let long = udp(from, to, &[7; 1440]);
+        all.extend([udp(from, to, b"short"), udp(from, to, b""), long.clone()].map(|frame| (frame, side)));
+        all.extend(split(&udp(from, to, &[7; 3000]), 1400, 1).into_iter().map(|frame| (frame, side)));
+        let router = if side == INSIDE { "10.1.0.9" } else { "2001:db8:9::1" };
+        // About what was sent the other way.
+        let (sent_from, sent_to) = if side == INSIDE { (L, S) } else { (VIP, C) };
+        let (sent, kind) = (udp(sent_from, sent_to, &[7; 600]), if side == INSIDE { (3, 4) } else { (2, 0) });
+        let head = words(kind.0, kind.1, 1400);
+        all.push((error(router, head, &sent), side));
+        all.push((error(router, head, &split(&sent, 400, 2)[0]), side));
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whatever lies a packet tells: what leaves is whole, fits, and has a right IP header, and ICMP's checksum is right.
+    #[test]
+    fn no_packet_makes_a_wrong_one(
+        which in prop::sample::select(samples()),
+        edits in prop::collection::vec((12usize..130, any::<u8>()), 0..4),
+        cut in prop::option::of(0usize..200),
+        is_mended: bool,
+        mtu in prop::sample::select(vec![68u16, 600, 1280, 1400, 1500]),
+    ) {
+        let (mut frame, side) = which;
+        for (at, value) in edits {
+            let at = at % frame.len();
+            frame[at] = value;
+        }
+        if is_mended && frame[L3] == 0x45 {
+            mend(&mut frame);
+        }
+        if is_mended && frame[L3] == 0x45 && frame[L3 + 9] == 1 {
+            frame[L3 + V4 + 2..][..2].fill(0);
+            let sum = checksum::of(&frame[L3 + V4..]);
+            frame[L3 + V4 + 2..][..2].copy_from_slice(&sum.to_be_bytes());
+        }
+        if let Some(cut) = cut {
+            frame.truncate(cut);
+        }
+        let mut t = table(Protocol::Udp);
+        t.hops.mtu = mtu;
+        let (verdict, frame) = t.batch(0, &[frame], side).remove(0);
+        let first = matches!(verdict, Verdict::Transmit(_)).then_some(frame);
+        for frame in first.into_iter().chain(t.made.drain(..).map(|(_, frame)| frame)) {
+            let sliced = SlicedPacket::from_ethernet(&frame).unwrap();
+            let l3 = if sliced.link_exts.is_empty() { L3 } else { L3 + 4 };
+            match sliced.net.as_ref().unwrap() {
+                NetSlice::Ipv4(ip) => {
+                    prop_assert_eq!(checksum::of(ip.header().slice()), 0);
+                    prop_assert!(ip.header().total_len() <= mtu);
+                }
+                NetSlice::Ipv6(ip) => prop_assert!(ip.header().payload_length() + 40 <= mtu),
+                NetSlice::Arp(_) => prop_assert!(false),
+            }
+            if let Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_)) = sliced.transport {
+                let _said = relayed(&frame);
+            }
+            prop_assert!(frame.len() > l3);
+        }
     }
 }

@@ -22,6 +22,7 @@ mod load;
 mod local;
 mod marks;
 mod mtu6;
+mod nat64;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
 #[path = "../common/netns.rs"]
 mod netns;

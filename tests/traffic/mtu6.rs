@@ -20,15 +20,15 @@ use crate::server::{Server, answer};
 use crate::wire::Wire;
 use crate::xvs::{Xvs, config, say, service, stats, until};
 
-const CLIENT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+pub const CLIENT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 /// Of the same host: what is learnt for one address is not for the other.
 const OTHER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2);
-const NAT_VIP: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x100);
+pub const NAT_VIP: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x100);
 const DR_VIP: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x101);
-const FAR: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 4, 0, 0, 0, 0, 2);
+pub const FAR: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 4, 0, 0, 0, 0, 2);
 /// Of the server behind a router.
 const BEHIND: Ipv6Addr = Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 0x11);
-const SMALL: u16 = 1300;
+pub const SMALL: u16 = 1300;
 /// Some thousand packets of full size.
 const LEN: usize = 4 << 20;
 const DATAGRAM_LEN: usize = 8 << 10;
@@ -275,8 +275,9 @@ async fn upload(from: Ipv6Addr, vip: SocketAddr) -> (String, Wire) {
 }
 
 /// What host `who` has learnt of the way from one address to another, in bytes.
-fn learnt(lab: &Lab, who: &str, to: Ipv6Addr, from: Ipv6Addr) -> Option<u16> {
-    let words = format!("-6 route get {to} from {from}");
+pub fn learnt(lab: &Lab, who: &str, to: impl Into<IpAddr>, from: impl Into<IpAddr>) -> Option<u16> {
+    let (to, from) = (to.into(), from.into());
+    let words = format!("route get {to} from {from}");
     let out = succeed(lab.command(who, "ip").args(words.split(' '))).stdout;
     let out = String::from_utf8_lossy(&out).into_owned();
     let mut words = out.split_whitespace().skip_while(|word| *word != "mtu");
@@ -301,7 +302,7 @@ fn link(lab: &Lab, (left, right): (&str, &str), net: &str, mtu: u16) {
 }
 
 /// The client behind a narrow link that neither end sees.
-fn far_client(lab: &Lab) {
+pub fn far_client(lab: &Lab) {
     router(lab, "mid");
     lab.add_netns("far");
     speak(lab, "far");

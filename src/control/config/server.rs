@@ -101,7 +101,7 @@ fn server(mut table: Table<'_, '_>, parent: Parent) -> DraftServer {
             "address = \"{ip}\": the service is one of {version}, and forward = \"{}\" leads to no other",
             method.name()
         );
-        let cure = format!("give an address of {version}, or set forward = \"tun\"");
+        let cure = format!("give an address of {version}, or set forward = \"tun\" or \"fullnat\"");
         table.problems.error(written.span(), message).cure(cure);
     }
     table.finish();

@@ -656,3 +656,22 @@ fn local_addresses_come_up_as_long_as_anything_is_sent_from_them() {
     bench.plane.apply_all(&[Command::Clear {}]).unwrap();
     assert_eq!(steered(&bench), (0, 0, vec![]));
 }
+
+/// Of the servers' IP version, whatever the service's is.
+#[test]
+fn replies_to_an_ipv6_service_come_up_at_local_addresses_of_ipv4() {
+    let mut bench = Bench::with_two();
+    let before = bench.told.lock().unwrap().steered.clone();
+    let command = |value: serde_json::Value| -> Command { serde_json::from_value(value).unwrap() };
+    let service = command(serde_json::json!({"command": "add-service", "service": "tcp:[2001:db8::100]:80",
+        "scheduler": "rr", "local_addresses": ["10.0.0.250"]}));
+    let server = command(serde_json::json!({"command": "add-server", "service": "tcp:[2001:db8::100]:80",
+        "server": {"address": "10.0.0.7:8080", "forward": "fullnat"}}));
+    bench.plane.apply_all(&[service, server]).unwrap();
+    let after = &bench.told.lock().unwrap().steered;
+    assert!(after.services.len() == before.services.len() + 1 && after.nat_servers == before.nat_servers);
+    let ends: Vec<_> = after.full_nat_servers.iter().map(|(_, address)| address.to_string()).collect();
+    assert_eq!(ends, ["10.0.0.7:8080"]);
+    let locals: Vec<_> = after.local_addresses.keys().map(ToString::to_string).collect();
+    assert_eq!(locals, ["10.0.0.250"]);
+}

@@ -150,8 +150,16 @@ fn a_server() {
     let full_nat = [
         "address = \"10.0.0.1:81\" #! error | server 10.0.0.1:81 is to have FULLNAT | no local address | local_addresses = ",
         "forward = \"nat\"\naddress = \"10.0.0.1:81\"",
+        "address = \"2001:db8::1\" #! error | is to have FULLNAT | no local address of its IP version",
     ];
     each(&[DIRECTOR, SERVICE, "forward = \"fullnat\"\n[[service.server]]\n"], &full_nat, &[]);
+    let across = [
+        "address = \"10.0.0.1:81\"",
+        "address = \"10.0.0.1\"",
+        "address = \"2001:db8::11\" #! error | is to have FULLNAT | no local address of its IP version",
+    ];
+    let service = "[[service]]\nprotocol = \"tcp\"\naddress = \"[2001:db8::100]:80\"\nforward = \"fullnat\"\nlocal_addresses = [\"10.0.0.250\"]\n";
+    each(&[DIRECTOR, service, "[[service.server]]\n"], &across, &[]);
     let one_packet =
         ["one_packet = true #! error | one_packet = true cannot be had | forward = \"fullnat\" | \"nat\""];
     let udp = "[[service]]\nprotocol = \"udp\"\naddress = \"192.0.2.10:53\"\nforward = \"fullnat\"\nlocal_addresses = [\"10.0.0.250\"]\n";
@@ -161,7 +169,7 @@ fn a_server() {
         "address = \"[2001:db8::11]:80\"",
         "forward = \"nat\"\naddress = \"[2001:db8::11]:8080\"",
         "address = \"[2001:db8::11]:81\" #! error | another port | 80 | \"dr\"",
-        "address = \"10.0.0.1\" #! error | the service is one of IPv6 | \"dr\" | \"tun\"",
+        "address = \"10.0.0.1\" #! error | the service is one of IPv6 | \"dr\" | \"tun\" or \"fullnat\"",
         "forward = \"tun\"\naddress = \"10.0.0.1\"",
         "address = \"fe80::1\" #! error | fe80::/10 is of one link only",
         "address = \"::ffff:10.0.0.1\" #! error | ::ffff:0:0/96",
