@@ -504,18 +504,18 @@ fn samples() -> Vec<(Vec<u8>, u16)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     /// Whatever lies a packet tells: what leaves is whole, fits, and has a right IP header, and ICMP's checksum is right.
     #[test]
     fn no_packet_makes_a_wrong_one(
-        which in prop::sample::select(samples()),
+        which in 0..samples().len(),
         edits in prop::collection::vec((12usize..130, any::<u8>()), 0..4),
         cut in prop::option::of(0usize..200),
         is_mended: bool,
         mtu in prop::sample::select(vec![68u16, 600, 1280, 1400, 1500]),
     ) {
-        let (mut frame, side) = which;
+        let (mut frame, side) = samples().swap_remove(which);
         for (at, value) in edits {
             let at = at % frame.len();
             frame[at] = value;

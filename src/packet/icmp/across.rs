@@ -13,6 +13,8 @@ const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 /// Longest packet of an error, as for those of the director's own.
 const ERROR_MAX_V4: usize = 576;
 const ERROR_MAX_V6: usize = 1280;
+/// Bytes at the front of a transport header that have the ports.
+const PORTS_LEN: usize = 4;
 /// Least MTU that IPv6 is told.
 const LEAST_MTU_V6: u32 = 1280;
 /// By how much an IPv6 header is longer than an IPv4 one, and with a Fragment header.
@@ -62,7 +64,10 @@ pub fn translate(
     let inner = l3 + ip_header_len + HEADER_LEN;
     let to = inner + translate::header_len(to_v4, told.fields.piece.is_some());
     let longest = if to_v4 { ERROR_MAX_V4 } else { ERROR_MAX_V6 }.min(usize::from(mtu));
-    let len = end.saturating_sub(from).min((l3 + longest).saturating_sub(to));
+    // Without the ports nobody would know what it is about.
+    let left =
+        (l3 + longest).checked_sub(to).filter(|left| *left >= PORTS_LEN).ok_or(Untranslatable::Room)?;
+    let len = end.checked_sub(from).filter(|len| *len >= PORTS_LEN).ok_or(Untranslatable::Room)?.min(left);
     if to + len > room.len() || l3 < 2 {
         return Err(Untranslatable::Room);
     }
