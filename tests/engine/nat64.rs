@@ -553,3 +553,67 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn sctp_in_fragments_is_refused_as_its_ports_change() {
+    let mut t = table_of(Protocol::Sctp, VIP, S, "5000");
+    t.sctp(C, VIP, &[1]).unwrap();
+    let whole = sctp(C, VIP, &[(0, &[7; 1000])]);
+    for (verdict, _) in t.batch(0, &split(&whole, 600, 3), OUTSIDE) {
+        assert_eq!(verdict, Verdict::Drop(DropReason::Fragment));
+    }
+}
+
+#[test]
+fn tags_stay_and_room_for_a_tunnel_is_closed() {
+    let mut t = table(Protocol::Udp);
+    t.hops.vlan = Some(7);
+    for (from, to, side, way) in [(C, VIP, OUTSIDE, (L, S)), (S, L, INSIDE, (VIP, C))] {
+        let mut tagged = udp(from, to, b"tagged");
+        assert_eq!(t.one(0, tagged.clone(), side), Err(DropReason::Vlan), "the way out has a tag");
+        tagged.splice(12..12, [0x81, 0, 0, 7]);
+        let got = out(&mut t, tagged, side);
+        assert_eq!(got[12..16], [0x81, 0, 0, 7]);
+        let got = read(&got, 1 - side);
+        assert_eq!((got.from.as_str(), got.to.as_str(), got.ttl), (way.0, way.1, 63));
+    }
+    t.hops.vlan = None;
+    // As the steering program makes it, of a service whose servers have just been behind tunnels.
+    for (size, count) in [(10, 1), (1200, 1), (1232, 3)] {
+        t.hops.mtu = if count == 1 { 1500 } else { 600 };
+        let frame = udp(C, VIP, &vec![7; size]);
+        let roomy = [&frame[..12], &[0x88, 0xb5, 0, 40], &[0xaa; 24], &frame].concat();
+        let got = out(&mut t, roomy, OUTSIDE);
+        let all: Vec<Vec<u8>> = [got].into_iter().chain(t.made.drain(..).map(|(_, frame)| frame)).collect();
+        assert_eq!(all.len(), count);
+        if count == 1 {
+            assert_eq!(Ok(read(&all[0], INSIDE)), sent(INSIDE, SERVER_MAC, L, S));
+        } else {
+            assert_eq!(text(&together(&all, 600).0, L, S), vec![7; size]);
+        }
+    }
+}
+
+#[test]
+fn extensions_behind_a_quote_are_left_out() {
+    let mut t = table(Protocol::Udp);
+    // 128 bytes are quoted (RFC 4884, 5.1), and what follows is MPLS' affair.
+    let mut about = udp(L, S, &[7; 100]);
+    about.extend([0x20, 0, 0, 0, 0, 8, 1, 1, 1, 2, 3, 4]);
+    let (text, quoted) = relayed(&out(&mut t, error("10.1.0.9", [11, 0, 0, 0, 0, 32, 0, 0], &about), INSIDE));
+    assert_eq!(text, "2001:db8::100 tells 2001:db8:7::7: 3 0 0, ttl 63");
+    assert_eq!(quoted, udp(C, VIP, &[7; 100])[L3..]);
+}
+
+#[test]
+fn persistence_leads_to_servers_of_the_other_version() {
+    let mut pool = service(Protocol::Tcp, VIP, Method::FullNat, &[(S, 1), ("10.1.0.12:8080", 1)]);
+    pool.service.locals = Locals::new(&["10.1.0.2".parse().unwrap()], "5000-5099".parse().unwrap()).unwrap();
+    let mut t = Table::new(&[persistent(pool, 300)]);
+    let first = t.tcp(C, VIP, "S").unwrap();
+    let other = t.tcp("[2001:db8:7::8]:40000", VIP, "S").unwrap();
+    assert_eq!(t.tcp("[2001:db8:7::7]:40001", VIP, "S").unwrap().to, first.to);
+    assert_ne!(first.to, other.to);
+    let templates = t.rows(true);
+    assert!(templates[0].ends_with(&format!("[2001:db8:7::7]:0 {VIP} {}", first.to)), "{templates:?}");
+}
