@@ -12,7 +12,7 @@ mod samples;
 use std::net::{IpAddr, Ipv4Addr};
 
 use frames::{ICMP, MAC_TO, NETWORK, SCTP, SERVICE_VLAN, TCP, UDP, VLAN, fragment, tagged, tcp, to_mac};
-use samples::{BACKEND, CLIENT_PORT, DNS, HTTP, ISAKMP, Net, nets, samples};
+use samples::{BACKEND, CLIENT_PORT, DNS, HTTP, ISAKMP, Net, error, nets, samples};
 use xvs::packet::ipv6;
 use xvs::xdp::steer::{
     Endpoint, MAX_PORTS, MAX_QUEUES, MAX_SERVICES, Outcome, Rules, SteerError, Steering, Verdict, bare_socket,
@@ -239,6 +239,34 @@ fn a_new_set_of_rules_replaces_the_old_one() {
 
     steering.apply(&rules()).unwrap();
     assert_eq!(outcomes(&mut steering), before);
+}
+
+/// NAT64: what comes back is of another IP version than what is balanced.
+#[test]
+fn replies_to_local_addresses_come_up_whatever_the_version_of_the_services() {
+    let [four, six] = nets();
+    for (outside, inside) in [(&six, &four), (&four, &six)] {
+        let Net { full_nat_server: server, local, .. } = *inside;
+        let rules = Rules {
+            services: [endpoint(TCP, outside.vip, HTTP)].into(),
+            vips: [outside.vip].into(),
+            full_nat_servers: [endpoint(TCP, server, BACKEND)].into(),
+            local_addresses: [(local, (5000, 5999))].into(),
+            host_addresses: [outside.vip, local].into(),
+            ..Rules::default()
+        };
+        let mut steering = steering(&rules);
+        let about = tcp(local, 5000, server, BACKEND);
+        for (name, frame, expected) in [
+            ("a request", tcp(outside.client, CLIENT_PORT, outside.vip, HTTP), Outcome::Service),
+            ("a reply", tcp(server, BACKEND, local, 5000), Outcome::FullNatReturn),
+            ("a fragment of one", fragment(server, local, TCP, 185, false), Outcome::Fragment),
+            ("an error", error(inside.other, local, &about), Outcome::IcmpError),
+            ("the host's own", tcp(server, BACKEND, local, 4999), Outcome::PassNotOurs),
+        ] {
+            assert_eq!(outcome(&mut steering, name, &frame), expected, "{name} at {local}");
+        }
+    }
 }
 
 #[test]

@@ -113,14 +113,18 @@ pub fn samples(net: &Net) -> Vec<Sample> {
     samples
 }
 
+/// An ICMP error about the packet of a frame.
+pub fn error(from: IpAddr, to: IpAddr, quoted: &[u8]) -> Vec<u8> {
+    match to {
+        IpAddr::V4(_) => ip(from, to, ICMP, &icmp_message(3, &quoted[NETWORK..])),
+        IpAddr::V6(_) => ip(from, to, ICMPV6, &icmp_message(1, &quoted[NETWORK..])),
+    }
+}
+
 /// What comes back to local addresses, by server, port and local port.
 fn full_nat_samples(net: &Net) -> Vec<Sample> {
     use Outcome::{Fragment, FullNatReturn, IcmpError, NatReturn, PassHost, PassNotOurs};
     let Net { client, vip, host, server, full_nat_server, local, extra_local, other, .. } = *net;
-    let error = |from: IpAddr, to: IpAddr, quoted: &[u8]| match to {
-        IpAddr::V4(_) => ip(from, to, ICMP, &icmp_message(3, &quoted[NETWORK..])),
-        IpAddr::V6(_) => ip(from, to, ICMPV6, &icmp_message(1, &quoted[NETWORK..])),
-    };
     vec![
         ("a FULLNAT server's reply", tcp(full_nat_server, BACKEND, local, 5000), FullNatReturn),
         ("the last port", tcp(full_nat_server, BACKEND, local, 5999), FullNatReturn),
