@@ -1,6 +1,6 @@
 //! TUN: the client's packets are wrapped into packets to the server (`ip_vs_tunnel_xmit`). The server has the VIP
-//! itself and answers the client directly, so its packets are not expected here. The one method whose servers may be of
-//! the other IP version.
+//! itself and answers the client directly, so its packets are not expected here. Its servers may be of the
+//! other IP version.
 
 use super::Plan;
 use super::recipe::{Recipe, Rewrite};
