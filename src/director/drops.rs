@@ -65,7 +65,7 @@ drop_reasons! {
     TtlExpired = "ttl_expired",
     /// Larger than the MTU towards its next hop.
     TooBig = "too_big",
-    /// The way out needs another VLAN tag than the frame came with.
+    /// The way out needs a VLAN tag, and the frame has no room for one.
     Vlan = "vlan",
     /// Neither a connection nor a service matches.
     NoService = "no_service",

@@ -15,7 +15,7 @@ use super::conn::{Direction, Found, Shard, Slot, SlotId};
 use super::defence::Level;
 use super::drop_entry::Shedder;
 use super::drops::DropReason;
-use super::forward::hops::{Hop, NextHops, PortId, Route};
+use super::forward::hops::{Hop, NextHops, Origin, PortId, Route};
 use super::forward::recipe::{Recipe, Rewrite, Way};
 use super::forward::{self};
 use super::open::Begun;
@@ -53,9 +53,10 @@ impl Packet<'_> {
         self.room.get_mut(..self.len).unwrap_or_default()
     }
 
-    /// Where the frame says it comes from.
-    pub(super) fn source_mac(&self) -> [u8; 6] {
-        self.room.get(6..12).and_then(|m| m.try_into().ok()).unwrap_or_default()
+    /// Where the frame comes from.
+    pub(super) fn origin(&self, parsed: &Parsed) -> Origin {
+        let mac = self.room.get(6..12).and_then(|m| m.try_into().ok()).unwrap_or_default();
+        Origin { mac, port: self.port, vlan: parsed.vlan }
     }
 }
 
@@ -387,7 +388,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             slot.set_way(direction, way);
         }
         if new_tick && direction == Direction::In {
-            slot.learn(packet.source_mac(), packet.port);
+            slot.learn(packet.origin(parsed));
         }
         let hop = match way.route {
             Route::Via(id) => self.hops.hop(id),
@@ -398,10 +399,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             (Some(hop), _) => Ok(hop),
             (None, Direction::In) => Err(DropReason::Unresolved),
             // A client the kernel knows no neighbour for: back where its own packets come from.
-            (None, Direction::Out) => {
-                let (mac, port) = slot.learned();
-                self.hops.back_to(port, mac).ok_or(DropReason::Unresolved)
-            }
+            (None, Direction::Out) => self.hops.back_to(slot.learned()).ok_or(DropReason::Unresolved),
         }
     }
 

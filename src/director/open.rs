@@ -263,7 +263,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             server_id: id.0,
             template,
             aside: 0,
-            learned: (packet.source_mac(), packet.port),
+            learned: packet.origin(parsed),
             tick: self.tick,
             timeout_s: self.services.timeout_s(id, parsed.key.protocol(), state),
         }

@@ -13,6 +13,7 @@ use super::forward::recipe::{Recipe, Rewrite};
 use super::forward::{self, Plan};
 use super::server::ServerId;
 use super::service::Protocol;
+use super::split::tag;
 use crate::packet::checksum::Delta;
 use crate::packet::edit;
 use crate::packet::flow::FlowKey;
@@ -41,9 +42,8 @@ impl<H: NextHops> Work<'_, H> {
         if recipe.rewrite == Rewrite::Wrap {
             return self.send_wrapped(packet, parsed, Ok(hop), slot).map_err(|refusal| refusal.reason);
         }
-        forward::check(parsed, &hop)?;
         let quoted = slot.key(direction.opposite());
-        Ok(send(packet, &error, direction, recipe, &quoted, &hop))
+        send(packet, &error, direction, recipe, &quoted, &hop)
     }
 
     /// Relays an error about a packet of no connection, if `schedule_icmp` says so, to the server that is chosen for
@@ -92,8 +92,7 @@ impl<H: NextHops> Work<'_, H> {
                 .wrap(packet, parsed, Ok(hop), destination.id, ends)
                 .map_err(|refusal| refusal.reason);
         }
-        forward::check(parsed, &hop)?;
-        Ok(send(packet, error, Direction::In, plan.client, &plan.reply_key, &hop))
+        send(packet, error, Direction::In, plan.client, &plan.reply_key, &hop)
     }
 
     /// An error about what somebody sent to a NAT server itself is routed on, as that was; any other is the host's.
@@ -127,7 +126,11 @@ fn send(
     recipe: Recipe,
     quoted: &FlowKey,
     hop: &Hop,
-) -> PortId {
+) -> Result<PortId, DropReason> {
+    match forward::check(&error.parsed, hop) {
+        Ok(()) | Err(DropReason::Vlan) => {}
+        Err(reason) => return Err(reason),
+    }
     let frame = packet.frame();
     let addresses = match (recipe.rewrite, direction) {
         (Rewrite::None | Rewrite::Wrap, _) => Delta::default(),
@@ -138,5 +141,6 @@ fn send(
     };
     edit::decrement_ttl(frame, &error.parsed, addresses.and(Delta::TTL_MINUS_ONE));
     edit::set_macs(frame, hop.dst_mac, hop.src_mac);
-    hop.port
+    tag(packet, &error.parsed, hop)?;
+    Ok(hop.port)
 }

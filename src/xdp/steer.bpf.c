@@ -63,6 +63,7 @@ enum outcome {
 	OUTCOME_PASS_NOT_OURS,
 	OUTCOME_PASS_HOST,
 	OUTCOME_PASS_NOT_IP,
+	OUTCOME_PASS_TAGS,
 	OUTCOME_PASS_MALFORMED,
 	OUTCOMES,
 };
@@ -502,7 +503,7 @@ INLINE enum outcome judge(void *frame, void *end, __u32 *room)
 	if (network > end)
 		return OUTCOME_PASS_MALFORMED;
 	type = ethernet->h_proto;
-	if (type == NET16(ETH_P_8021Q) || type == NET16(ETH_P_8021AD)) {
+	if (type == NET16(ETH_P_8021Q)) {
 		struct vlan_tag *tag = network;
 
 		if ((void *)(tag + 1) > end)
@@ -514,7 +515,8 @@ INLINE enum outcome judge(void *frame, void *end, __u32 *room)
 		return judge_ipv4(network, end, room);
 	if (type == NET16(ETH_P_IPV6))
 		return judge_ipv6(network, end, room);
-	return OUTCOME_PASS_NOT_IP;
+	/* A provider's tag, or a second one: what is behind is another network, whose addresses may be the same. */
+	return type == NET16(ETH_P_8021AD) || type == NET16(ETH_P_8021Q) ? OUTCOME_PASS_TAGS : OUTCOME_PASS_NOT_IP;
 }
 
 /*

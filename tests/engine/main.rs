@@ -21,3 +21,4 @@ mod switches;
 mod table;
 mod timers;
 mod tunnels;
+mod vlans;

@@ -8,6 +8,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
+use crate::director::forward::hops::Origin;
 use crate::director::forward::recipe::{Recipe, Way};
 use crate::packet::flow::FlowKey;
 
@@ -52,8 +53,8 @@ pub struct NewConnection {
     pub template: Option<SlotId>,
     /// What is kept aside of the table: see [`app`](crate::director::app); 0 is nothing.
     pub aside: u32,
-    /// The MAC and interface the first packet came from.
-    pub learned: ([u8; 6], u16),
+    /// Where the client's packets come from.
+    pub learned: Origin,
     /// The tick of the first packet.
     pub tick: u32,
     /// How long it lives after the first packet, in seconds.
@@ -298,7 +299,7 @@ mod tests {
             server_id: 0,
             template: None,
             aside: 0,
-            learned: ([0; 6], 0),
+            learned: Origin::default(),
             tick: 0,
             timeout_s: 10,
         }

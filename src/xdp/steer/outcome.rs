@@ -29,13 +29,15 @@ pub enum Outcome {
     PassHost,
     /// Passed: neither IPv4 nor IPv6 under at most one VLAN tag, such as ARP.
     PassNotIp,
+    /// Passed: under two VLAN tags, or one of a provider's (802.1ad), whatever it is.
+    PassTags,
     /// Passed: truncated, contradicting itself, or more IPv6 extension headers than are looked through.
     PassMalformed,
 }
 
 impl Outcome {
     /// How many there are.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 
     /// All, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -50,6 +52,7 @@ impl Outcome {
         Self::PassNotOurs,
         Self::PassHost,
         Self::PassNotIp,
+        Self::PassTags,
         Self::PassMalformed,
     ];
 
@@ -67,6 +70,7 @@ impl Outcome {
             Self::PassNotOurs => "pass_not_ours",
             Self::PassHost => "pass_host",
             Self::PassNotIp => "pass_not_ip",
+            Self::PassTags => "pass_tags",
             Self::PassMalformed => "pass_malformed",
         }
     }
