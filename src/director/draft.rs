@@ -328,8 +328,8 @@ fn check_service(service: &Service) -> Result<(), Refused> {
     if !key.is_v4() {
         return Err(Refused::Ipv6(key));
     }
-    if let Some((what, value, most)) = service.switches.beyond() {
-        return Err(Refused::OutOfRange { what, value, least: 0, most });
+    if let Some((what, value, least, most)) = service.switches.beyond() {
+        return Err(Refused::OutOfRange { what, value, least, most });
     }
     match service.persistence.map(|p| p.timeout_s) {
         Some(value) if !(1..=MAX_PERSISTENCE_S).contains(&value) => {

@@ -249,7 +249,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         likely: Option<Found>,
     ) -> Result<PortId, Refusal> {
         let (slot, found, is_counted) = match self.find(parsed, hash, likely) {
-            Some((slot, found)) if self.goes_on(slot, found, parsed) => (slot, found, true),
+            Some((slot, found)) if self.goes_on(slot, parsed) => (slot, found, true),
             known => match self.begin(packet, parsed, known)? {
                 Begun::Connection(slot, found) => (slot, found, self.is_counted(slot)),
                 Begun::Sent(port, _) => return Ok(port),
@@ -281,12 +281,11 @@ impl<'a, H: NextHops> Work<'a, H> {
         self.send(packet, parsed, direction, hop, recipe, opposite)
     }
 
-    /// True for a packet that just goes on in its connection: a server's, or a client's that is no SYN (nor SCTP's
-    /// INIT), while the server is there and not down.
+    /// True for a packet that just goes on in its connection: one that is no SYN (nor SCTP's INIT), while the server is
+    /// there and not down.
     #[inline(always)]
-    pub(super) fn goes_on(&self, slot: &Slot, found: Found, parsed: &Parsed) -> bool {
-        (found.direction == Direction::Out || !parsed.flags.has(TcpFlags::SYN))
-            && self.available.has(ServerId(slot.server_id()))
+    pub(super) fn goes_on(&self, slot: &Slot, parsed: &Parsed) -> bool {
+        !parsed.flags.has(TcpFlags::SYN) && self.available.has(ServerId(slot.server_id()))
     }
 
     /// Readdresses a packet to its next hop, or says what its sender is told.

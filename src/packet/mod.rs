@@ -10,6 +10,7 @@ pub mod encap;
 pub mod flow;
 pub mod fragment;
 pub mod icmp;
+pub mod mss;
 pub mod parse;
 pub mod room;
 pub mod sctp;

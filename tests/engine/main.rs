@@ -11,6 +11,7 @@ mod ipsec;
 mod leaving;
 mod listing;
 mod lookup;
+mod mss;
 mod one_packet;
 mod persistence;
 mod reuse;
