@@ -13,7 +13,7 @@
 //! | [`pe`] | persistence engines: what besides its address tells a client's server |
 //! | [`app`] | helpers of applications that announce connections in their text: FTP |
 //! | `fragments`, [`outbox`] | datagrams in fragments; frames made besides those lent |
-//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing |
+//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `unwrapped` those about packets in tunnels, `tunnel` how they are wrapped, `path_mtu` what is known of the ways there, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing |
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
@@ -34,6 +34,7 @@ pub mod marks;
 pub mod name;
 mod open;
 pub mod outbox;
+mod path_mtu;
 pub mod pe;
 mod persistence;
 mod refusal;
@@ -51,6 +52,7 @@ mod terms;
 pub mod time;
 pub mod tunables;
 mod tunnel;
+mod unwrapped;
 
 use std::io;
 use std::sync::Arc;
@@ -63,6 +65,7 @@ use self::conn::{SlotId, Table};
 use self::defence::{Defence, Level, Room};
 use self::draft::Draft;
 use self::fragments::Fragments;
+use self::path_mtu::PathMtus;
 use self::pe::Names;
 use self::roster::Roster;
 use self::server::{Counts, MAX_IDS, ServerId};
@@ -102,6 +105,8 @@ pub struct Director {
     pub defence: Defence,
     /// Datagrams that come in fragments.
     fragments: Fragments,
+    /// Of the ways to servers behind tunnels.
+    path_mtus: PathMtus,
     /// To the owner of a timer that has to come up earlier.
     mail: Box<[Sender<SlotId>]>,
 }
@@ -131,6 +136,7 @@ impl Director {
             services: Arc::new(ArcSwap::from_pointee(services)),
             defence: Defence::default(),
             fragments: Fragments::default(),
+            path_mtus: PathMtus::default(),
             mail: mail.into(),
         });
         let seat = |(worker, mail)| Seat { director: director.clone(), worker, mail };

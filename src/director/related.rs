@@ -29,6 +29,9 @@ impl<H: NextHops> Work<'_, H> {
     #[cold]
     #[inline(never)]
     pub(super) fn relay(&mut self, packet: &mut Packet<'_>) -> Result<PortId, DropReason> {
+        if let Some(outcome) = self.relay_unwrapped(packet) {
+            return outcome;
+        }
         let error = icmp::read(packet.frame())?;
         let parsed = &error.parsed;
         let hash = self.director.table.hash(&parsed.key);

@@ -15,3 +15,4 @@ pub mod parse;
 pub mod room;
 pub mod sctp;
 pub mod segment;
+pub mod tunnelled;

@@ -7,7 +7,8 @@
  *             AH or ESP, where ISAKMP between the same two would be        (these)
  *             in a range: protocol, networks and ports                     (service_range)
  *             fragment to a VIP, or from a NAT server and not to this host (fragment)
- *             ICMP error about a packet whose answer would be ours         (icmp_error)
+ *             ICMP error about a packet whose answer would be ours, or
+ *             about one from this host through a tunnel to a server        (icmp_error)
  *   not ours  everything else: ARP, ND, ping, ssh, VRRP, routing protocols, replies to health checks, and
  *             whatever is truncated or malformed: the kernel stays the host's stack and the judge of errors
  *
@@ -35,6 +36,7 @@
 #define MAX_NAT_SERVERS 65536
 #define MAX_VIPS 16384
 #define MAX_HOST_ADDRESSES 16384
+#define MAX_TUNNELS 65536
 #define MAX_RANGES 64
 #define MAX_PORTS 64
 #define MAX_QUEUES 64
@@ -133,6 +135,8 @@ KEY_MAP(nat_servers, __u32, MAX_NAT_SERVERS);
 KEY_MAP(nat_addresses, __u32, MAX_NAT_SERVERS); /* of nat_servers, without protocol and port */
 KEY_MAP(vips, __u32, MAX_VIPS);
 KEY_MAP(host_addresses, __u32, MAX_HOST_ADDRESSES);
+/* Servers with the protocol of the outer packets to them, and for UDP the port. */
+KEY_MAP(tunnels, __u32, MAX_TUNNELS);
 
 /*
  * The ranges, twice, and which of the two counts. User space writes all ranges to the one that does not, and
@@ -343,10 +347,19 @@ INLINE int was_sent_by_its_destination(struct packet *packet, const void *source
 	return it[0] == destination[0] && it[1] == destination[1];
 }
 
+/* Whether packets of this protocol and to this port, to where the packet in hand would be from, are those of a tunnel. */
+INLINE int is_tunnelled(struct packet *packet, __u8 protocol, __be16 port)
+{
+	packet->source.protocol = protocol;
+	packet->source.port = port;
+	return map_lookup(&tunnels, &packet->source) != 0;
+}
+
 /*
  * An ICMP error quotes the packet that it is about, goes to who sent that, and is ours if the answer to it would be:
  * what a client or a router says of a service's packet, what a server or a router says of one to a NAT server. What
- * anybody says of the host's own packets stays the host's, from whichever address it sent them.
+ * anybody says of the host's own packets stays the host's, from whichever address it sent them; but of those that it sent
+ * through a tunnel to a server a client hears.
  */
 INLINE enum outcome judge_icmp_error(struct packet *packet, void *quote, __u32 len)
 {
@@ -383,12 +396,14 @@ INLINE enum outcome judge_icmp_error(struct packet *packet, void *quote, __u32 l
 		protocol = ip->nexthdr;
 	}
 	if (!is_balanced(protocol))
-		return OUTCOME_PASS_NOT_OURS;
+		return is_tunnelled(packet, protocol, 0) ? OUTCOME_ICMP_ERROR : OUTCOME_PASS_NOT_OURS;
 	quoted = quote + header_len;
 	if (len < header_len + sizeof(*quoted) || (void *)(quoted + 1) > packet->end)
 		return OUTCOME_PASS_MALFORMED;
 	answer.source = quoted->destination;
 	answer.destination = quoted->source;
+	if (protocol == IPPROTO_UDP && is_tunnelled(packet, protocol, answer.source))
+		return OUTCOME_ICMP_ERROR;
 	outcome = judge_ports(packet, protocol, answer);
 	packet->room = 0; /* an error is moved, if it goes through a tunnel at all */
 	return outcome < OUTCOME_NO_SOCKET ? OUTCOME_ICMP_ERROR : OUTCOME_PASS_NOT_OURS;

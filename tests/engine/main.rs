@@ -21,5 +21,6 @@ mod sip;
 mod switches;
 mod table;
 mod timers;
+mod tunnel_errors;
 mod tunnels;
 mod vlans;

@@ -7,6 +7,7 @@ mod frames;
 mod ranges;
 mod rooms;
 mod samples;
+mod tunnels;
 
 use std::net::{IpAddr, Ipv4Addr};
 

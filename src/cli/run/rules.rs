@@ -26,6 +26,11 @@ pub(super) fn rules(wanted: &Steered, host_addresses: &BTreeSet<IpAddr>) -> Rule
         rooms: wanted.rooms.iter().map(|(service, room)| (endpoint(service), *room)).collect(),
         nat_servers: wanted.nat_servers.iter().map(endpoint).collect(),
         vips: wanted.vips.clone(),
+        tunnels: wanted
+            .tunnels
+            .iter()
+            .map(|(protocol, end)| Endpoint { protocol: *protocol, address: end.ip(), port: end.port() })
+            .collect(),
         host_addresses: host_addresses.clone(),
         ranges: wanted.marks.iter().map(range).chain(wanted.ftp.iter().flat_map(ftp_data)).collect(),
     }

@@ -28,8 +28,8 @@ pub use outcome::Outcome;
 use ranges::RangeMap;
 pub use ranges::{MAX_RANGES, Range};
 pub use rules::{
-    Endpoint, MAX_HOST_ADDRESSES, MAX_NAT_SERVERS, MAX_PORTS, MAX_QUEUES, MAX_SERVICES, MAX_VIPS, ROOM_MAX,
-    Rules,
+    Endpoint, MAX_HOST_ADDRESSES, MAX_NAT_SERVERS, MAX_PORTS, MAX_QUEUES, MAX_SERVICES, MAX_TUNNELS,
+    MAX_VIPS, ROOM_MAX, Rules,
 };
 use rules::{Keyed, PortValue};
 pub use trial::{Arrival, Trial, Verdict, bare_socket};
@@ -45,6 +45,7 @@ pub struct Steering {
     nat_addresses: KeySet<IpAddr>,
     vips: KeySet<IpAddr>,
     host_addresses: KeySet<IpAddr>,
+    tunnels: KeySet<Endpoint>,
     ranges: RangeMap,
     /// Interface index to what the program has to know of the interface.
     ports: HashMap<MapData, u32, PortValue>,
@@ -73,6 +74,7 @@ impl Steering {
             nat_addresses: key_set(&mut ebpf, "nat_addresses")?,
             vips: key_set(&mut ebpf, "vips")?,
             host_addresses: key_set(&mut ebpf, "host_addresses")?,
+            tunnels: key_set(&mut ebpf, "tunnels")?,
             ranges: RangeMap::new(take(&mut ebpf, "ranges")?, take(&mut ebpf, "ranges_in_use")?),
             ports: take(&mut ebpf, "ports")?,
             sockets: take(&mut ebpf, "sockets")?,
@@ -98,6 +100,7 @@ impl Steering {
         let old_nat_servers = self.nat_servers.add(&rules.nat_servers, |_| 0)?;
         let nat_addresses = rules.nat_servers.iter().map(|server| server.address).collect();
         let old_nat_addresses = self.nat_addresses.add(&nat_addresses, |_| 0)?;
+        let old_tunnels = self.tunnels.add(&rules.tunnels, |_| 0)?;
         let old_vips = self.vips.add(&rules.vips, |_| 0)?;
         let old_services = self
             .services
@@ -105,6 +108,7 @@ impl Steering {
         self.ranges.replace(&rules.ranges)?;
         self.services.remove(old_services)?;
         self.vips.remove(old_vips)?;
+        self.tunnels.remove(old_tunnels)?;
         self.nat_addresses.remove(old_nat_addresses)?;
         self.nat_servers.remove(old_nat_servers)?;
         self.host_addresses.remove(old_host_addresses)

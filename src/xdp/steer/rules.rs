@@ -13,6 +13,8 @@ pub const MAX_NAT_SERVERS: usize = 65_536;
 pub const MAX_VIPS: usize = 16_384;
 /// The most addresses of this host.
 pub const MAX_HOST_ADDRESSES: usize = 16_384;
+/// The most ends of tunnels.
+pub const MAX_TUNNELS: usize = 65_536;
 /// The most interfaces.
 pub const MAX_PORTS: u16 = 64;
 /// The least room in front of a frame, in bytes: that of its mark.
@@ -50,6 +52,9 @@ pub struct Rules {
     pub vips: BTreeSet<IpAddr>,
     /// Addresses on this host's interfaces, VIPs or not. At most [`MAX_HOST_ADDRESSES`].
     pub host_addresses: BTreeSet<IpAddr>,
+    /// Ends of tunnels that this host sends packets into, with the protocol of the outer packets and for UDP their port, else
+    /// 0: ICMP errors about these are ours. At most [`MAX_TUNNELS`].
+    pub tunnels: BTreeSet<Endpoint>,
     /// What cannot be counted up as services: frames in any of these are ours, to this host too. Not fragments,
     /// which are by `vips`. At most [`MAX_RANGES`].
     pub ranges: BTreeSet<Range>,
@@ -63,6 +68,7 @@ impl Rules {
             ("NAT servers", self.nat_servers.len(), MAX_NAT_SERVERS),
             ("virtual addresses", self.vips.len(), MAX_VIPS),
             ("addresses of this host", self.host_addresses.len(), MAX_HOST_ADDRESSES),
+            ("ends of tunnels", self.tunnels.len(), MAX_TUNNELS),
             ("ranges (each rule of a mark, each address with FTP)", self.ranges.len(), MAX_RANGES),
         ] {
             if count > limit {
@@ -158,6 +164,7 @@ mod tests {
             ("MAX_NAT_SERVERS", MAX_NAT_SERVERS),
             ("MAX_VIPS", MAX_VIPS),
             ("MAX_HOST_ADDRESSES", MAX_HOST_ADDRESSES),
+            ("MAX_TUNNELS", MAX_TUNNELS),
             ("MAX_RANGES", MAX_RANGES),
             ("MAX_PORTS", usize::from(MAX_PORTS)),
             ("MAX_QUEUES", MAX_QUEUES as usize),
