@@ -17,6 +17,7 @@ mod how_tos;
 mod itself;
 mod lab;
 mod lifecycle;
+mod links;
 mod load;
 mod marks;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]

@@ -119,7 +119,10 @@ pub(super) fn check_mtus(director: &Director, snapshot: &Snapshot) -> anyhow::Re
     for (index, name) in (0..).zip(&director.interfaces) {
         let Some(port) = snapshot.port(index).filter(|port| u32::from(port.mtu) > most) else { continue };
         let larger = FRAME_BYTES.into_iter().find(|&bytes| u32::from(port.mtu) <= mtu_max(bytes));
-        let or_else = larger.map_or_else(String::new, |bytes| format!(", or set frame_bytes = {bytes}"));
+        let or_else = larger.map_or_else(
+            || " (a frame is one chunk, which the kernel bounds by its page; frames of several, XDP's multi-buffer, are not taken)".to_owned(),
+            |bytes| format!(", or set frame_bytes = {bytes}"),
+        );
         bail!(
             "interface {name} has MTU {}, and frames of frame_bytes = {} hold {most} at most: run `ip link set dev \
              {name} mtu {most}`{or_else}",
