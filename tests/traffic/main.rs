@@ -9,6 +9,7 @@ mod choices;
 mod client;
 mod control;
 mod decapsulator;
+mod devices;
 mod doctor;
 mod drain;
 mod fragments;
