@@ -33,7 +33,7 @@ const MAX_INTERFACE_NAME: usize = 15;
 /// The machine's part: interfaces, cores, memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Director {
-    /// Names of the interfaces that packets are taken from, 1..=16, all different.
+    /// Names of the interfaces that packets are taken from, 1..=16, all different; of a bond its members.
     pub interfaces: Vec<String>,
     /// Where the steering program runs.
     pub xdp_mode: XdpMode,
