@@ -16,4 +16,4 @@ find_cargo
 BINARY=$(cargo test --locked --test traffic --no-run --message-format=json |
     sed -n 's/.*"executable":"\([^"]*\/traffic-[^"]*\)".*/\1/p' | tail -n 1)
 [ -x "$BINARY" ] || fail "the traffic tests were not built"
-scripts/guest.sh -t 1800 "$BINARY" --ignored --test-threads=1 "$@"
+scripts/guest.sh -t 1800 "$BINARY" --ignored --nocapture --test-threads=1 "$@"

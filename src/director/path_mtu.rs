@@ -38,6 +38,7 @@ impl Default for PathMtus {
 }
 
 impl PathMtus {
+    #[allow(clippy::cast_possible_truncation, reason = "its low bits choose the place")]
     fn place(&self, to: IpAddr) -> (&AtomicU64, u64) {
         let hash = self.hash.hash_one(to);
         (&self.places[hash as usize % PLACES], hash >> 48)

@@ -27,7 +27,7 @@ impl Lanes {
     /// The id for a flow.
     pub(crate) fn choose(self, flow_hash: u32) -> HopId {
         // Scaled from other bits than those that have chosen among equal routes (Knuth's multiplicative hashing).
-        let scaled = u64::from(flow_hash.wrapping_mul(0x9e37_79b1)) * u64::from(self.count) >> 32;
+        let scaled = (u64::from(flow_hash.wrapping_mul(0x9e37_79b1)) * u64::from(self.count)) >> 32;
         HopId(self.first + u32::try_from(scaled).unwrap_or(0))
     }
 }

@@ -199,8 +199,11 @@ mod tests {
         frame
     }
 
-    /// Who tells whom, with which type, code and MTU, and the quote, by another parser.
-    fn told(frame: &[u8]) -> ([u8; 4], [u8; 4], (u8, u8), u16, Vec<u8>) {
+    /// Who tells whom, with which type, code and MTU, and the quote.
+    type Told = ([u8; 4], [u8; 4], (u8, u8), u16, Vec<u8>);
+
+    /// What an error says, by another parser.
+    fn told(frame: &[u8]) -> Told {
         let sliced = SlicedPacket::from_ethernet(frame).unwrap();
         let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!("{sliced:?}") };
         let header = ip.header().to_header();

@@ -445,7 +445,7 @@ INLINE enum outcome judge_ipv4(void *network, void *end, __u32 *room)
 	if ((void *)(ip + 1) > end)
 		return OUTCOME_PASS_MALFORMED;
 	header_len = ip->ihl * 4; /* options included */
-	total_len = HOST16(ip->tot_len);
+	total_len = bounded16(ip->tot_len);
 	if (ip->version != 4 || header_len < sizeof(*ip) || total_len < header_len || network + total_len > end)
 		return OUTCOME_PASS_MALFORMED;
 
@@ -473,7 +473,7 @@ INLINE enum outcome judge_ipv6(void *network, void *end, __u32 *room)
 	if ((void *)(ip + 1) > end)
 		return OUTCOME_PASS_MALFORMED;
 	next = ip + 1;
-	left = HOST16(ip->payload_len);
+	left = bounded16(ip->payload_len);
 	if (ip->version != 6 || next + left > end)
 		return OUTCOME_PASS_MALFORMED;
 
