@@ -21,6 +21,7 @@ mod lifecycle;
 mod links;
 mod load;
 mod marks;
+mod mtu6;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
 #[path = "../common/netns.rs"]
 mod netns;
@@ -35,6 +36,7 @@ mod refusals;
 mod reload;
 mod server;
 mod shown;
+mod six;
 mod switches;
 mod transfer;
 mod tunnels;
