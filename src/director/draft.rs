@@ -342,8 +342,8 @@ fn check_service(service: &Service) -> Result<(), Refused> {
             return Err(Refused::ZeroPort(key));
         }
     }
-    if let Some((what, value, most)) = service.switches.beyond() {
-        return Err(Refused::OutOfRange { what, value, least: 0, most });
+    if let Some((what, value, least, most)) = service.switches.beyond() {
+        return Err(Refused::OutOfRange { what, value, least, most });
     }
     match service.persistence.map(|p| p.timeout_s) {
         Some(value) if !(1..=MAX_PERSISTENCE_S).contains(&value) => {

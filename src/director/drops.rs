@@ -59,13 +59,15 @@ drop_reasons! {
     IcmpChecksum = "icmp_checksum",
     /// An ICMP error that quotes too little of a packet, or one that was not sent by who the error goes to.
     IcmpQuote = "icmp_quote",
+    /// An ICMP error about the length of a packet in a tunnel whose sender lets it be fragmented: heard, and remembered.
+    IcmpHeard = "icmp_heard",
     /// An ICMP error about a packet of no connection.
     IcmpUnrelated = "icmp_unrelated",
     /// The TTL ended here.
     TtlExpired = "ttl_expired",
     /// Larger than the MTU towards its next hop.
     TooBig = "too_big",
-    /// The way out needs another VLAN tag than the frame came with.
+    /// The way out needs a VLAN tag, and the frame has no room for one.
     Vlan = "vlan",
     /// Neither a connection nor a service matches.
     NoService = "no_service",

@@ -14,7 +14,7 @@
 //! | [`pe`] | persistence engines: what besides its address tells a client's server |
 //! | [`app`] | helpers of applications that announce connections in their text: FTP |
 //! | `fragments`, [`outbox`] | datagrams in fragments; frames made besides those lent |
-//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing, [`pass`] which of them the director's own kernel gets |
+//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `unwrapped` those about packets in tunnels, `tunnel` how they are wrapped, `path_mtu` what is known of the ways there, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing, [`pass`] which of them the director's own kernel gets |
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
@@ -37,6 +37,7 @@ pub mod name;
 mod open;
 pub mod outbox;
 pub mod pass;
+mod path_mtu;
 pub mod pe;
 mod persistence;
 mod refusal;
@@ -54,6 +55,7 @@ mod terms;
 pub mod time;
 pub mod tunables;
 mod tunnel;
+mod unwrapped;
 
 use std::io;
 use std::sync::Arc;
@@ -68,6 +70,7 @@ use self::draft::Draft;
 use self::fragments::Fragments;
 use self::local::Cursors;
 use self::pass::Pass;
+use self::path_mtu::PathMtus;
 use self::pe::Names;
 use self::roster::Roster;
 use self::server::{Counts, MAX_IDS, ServerId};
@@ -111,6 +114,8 @@ pub struct Director {
     fragments: Fragments,
     /// Which local ports are next.
     cursors: Cursors,
+    /// Of the ways to servers behind tunnels.
+    path_mtus: PathMtus,
     /// To the owner of a timer that has to come up earlier.
     mail: Box<[Sender<SlotId>]>,
 }
@@ -142,6 +147,7 @@ impl Director {
             pass: Pass::default(),
             fragments: Fragments::default(),
             cursors: Cursors::default(),
+            path_mtus: PathMtus::default(),
             mail: mail.into(),
         });
         let seat = |(worker, mail)| Seat { director: director.clone(), worker, mail };

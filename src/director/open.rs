@@ -24,6 +24,7 @@ use super::service::Protocol;
 use super::services::{FTP, FTP_DATA, VirtualService};
 use crate::packet::answer::IcmpError;
 use crate::packet::flow::FlowKey;
+use crate::packet::mss;
 use crate::packet::parse::{Parsed, TcpFlags};
 use crate::packet::sctp::Event;
 
@@ -56,10 +57,30 @@ pub(super) enum Fate {
 }
 
 impl<'a, H: NextHops> Work<'a, H> {
-    /// Deals with a packet that has no connection, or `known`, of which it is not clear whether it goes on.
+    /// Deals with a packet that has no connection, or `known`, of which it is not clear whether it goes on, and with every
+    /// SYN, whose segment size may be too large for its service.
     #[cold]
     #[inline(never)]
     pub(super) fn begin(
+        &mut self,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        known: Option<(&'a Slot, Found)>,
+    ) -> Result<Begun<'a>, Refusal> {
+        let begun = self.find_or_open(packet, parsed, known)?;
+        if let Begun::Connection(slot, _) = begun
+            && parsed.flags.has(TcpFlags::SYN)
+            && parsed.key.protocol() == Protocol::Tcp as u8
+        {
+            let most = self.services.terms.of(ServerId(slot.server_id())).mss_max;
+            if most > 0 {
+                mss::lower(packet.frame(), parsed, most);
+            }
+        }
+        Ok(begun)
+    }
+
+    fn find_or_open(
         &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
@@ -300,7 +321,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             server_id: id.0,
             template,
             aside: 0,
-            learned: (packet.source_mac(), packet.port),
+            learned: packet.origin(parsed),
             tick: self.tick,
             timeout_s: self.services.timeout_s(id, parsed.key.protocol(), state),
         }

@@ -14,6 +14,7 @@ use super::forward::recipe::{Recipe, Rewrite};
 use super::refusal::Refusal;
 use super::server::ServerId;
 use super::service::Protocol;
+use super::split::tag;
 use crate::packet::checksum::Delta;
 use crate::packet::edit;
 use crate::packet::flow::FlowKey;
@@ -29,6 +30,9 @@ impl<H: NextHops> Work<'_, H> {
     #[cold]
     #[inline(never)]
     pub(super) fn relay(&mut self, packet: &mut Packet<'_>) -> Result<PortId, DropReason> {
+        if let Some(outcome) = self.relay_unwrapped(packet) {
+            return outcome;
+        }
         let error = icmp::read(packet.frame())?;
         let parsed = &error.parsed;
         let hash = self.director.table.hash(&parsed.key);
@@ -42,9 +46,8 @@ impl<H: NextHops> Work<'_, H> {
         if recipe.rewrite == Rewrite::Wrap {
             return self.send_wrapped(packet, parsed, Ok(hop), slot).map_err(|refusal| refusal.reason);
         }
-        check(parsed, &hop)?;
         let quoted = slot.key(direction.opposite());
-        Ok(send(packet, &error, direction, recipe, &quoted, &hop))
+        send(packet, &error, direction, recipe, &quoted, &hop)
     }
 
     /// Relays an error about a packet of no connection, if `schedule_icmp` says so, to the server that is chosen for
@@ -100,8 +103,7 @@ impl<H: NextHops> Work<'_, H> {
                 .wrap(packet, parsed, Ok(hop), destination.id, ends)
                 .map_err(|refusal| refusal.reason);
         }
-        check(parsed, &hop)?;
-        Ok(send(packet, error, Direction::In, plan.client, &plan.reply_key, &hop))
+        send(packet, error, Direction::In, plan.client, &plan.reply_key, &hop)
     }
 
     /// An error about what somebody sent to a NAT server itself is routed on, as that was; any other is the director's
@@ -141,7 +143,11 @@ fn send(
     recipe: Recipe,
     quoted: &FlowKey,
     hop: &Hop,
-) -> PortId {
+) -> Result<PortId, DropReason> {
+    match check(&error.parsed, hop) {
+        Ok(()) | Err(DropReason::Vlan) => {}
+        Err(reason) => return Err(reason),
+    }
     let frame = packet.frame();
     let addresses = match (recipe.rewrite, direction) {
         (Rewrite::None | Rewrite::Wrap, _) => Delta::default(),
@@ -159,5 +165,8 @@ fn send(
         edit::restore_ttl(frame, &error.parsed);
     }
     edit::set_macs(frame, hop.dst_mac, hop.src_mac);
-    hop.port
+    if hop.port != PASS {
+        tag(packet, &error.parsed, hop)?;
+    }
+    Ok(hop.port)
 }

@@ -15,6 +15,9 @@ use super::service::{Protocol, UnknownName, by_name};
 pub const TIMEOUT_S: RangeInclusive<u32> = 0..=2_678_400;
 /// Limits of a slow start in seconds; 0: none.
 pub const SLOW_START_S: RangeInclusive<u32> = 0..=86_400;
+/// Limits of the largest segment size that may be agreed upon, in bytes: from what every host takes (RFC 9293, 3.7.1) to
+/// what fits an IPv4 packet; 0: any.
+pub const MSS_MAX: RangeInclusive<u32> = 536..=65_495;
 
 /// The switches of a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -38,6 +41,13 @@ pub struct Switches {
     /// Any TCP segment but a RST opens a connection; none: as the tunable `sloppy_tcp` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sloppy_tcp: Option<bool>,
+    /// The largest segment size in bytes that SYNs of either side may name; a larger one is lowered to it. 0: any.
+    pub mss_max: u32,
+}
+
+/// True for a value of [`Switches::mss_max`].
+fn is_mss_max(bytes: u32) -> bool {
+    bytes == 0 || MSS_MAX.contains(&bytes)
 }
 
 /// What becomes of TCP connections while their server is down.
@@ -79,6 +89,8 @@ impl FromStr for TcpWhenDown {
 pub enum Value {
     /// A number of seconds.
     Seconds(u32),
+    /// A number of bytes.
+    Bytes(u32),
     /// On or off.
     Bool(bool),
     /// One of a few words.
@@ -90,7 +102,7 @@ pub enum Value {
 impl std::fmt::Display for Value {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Value::Seconds(seconds) => write!(f, "{seconds}"),
+            Value::Seconds(number) | Value::Bytes(number) => write!(f, "{number}"),
             Value::Bool(on) => write!(f, "{on}"),
             Value::Word(word) => f.write_str(word),
             Value::Unset => f.write_str("unset"),
@@ -134,7 +146,7 @@ pub struct Switch {
 
 impl Switches {
     /// Every name.
-    pub const NAMES: [&str; 8] = [
+    pub const NAMES: [&str; 9] = [
         "timeout_tcp_s",
         "timeout_tcp_fin_s",
         "timeout_udp_s",
@@ -143,10 +155,11 @@ impl Switches {
         "tcp_when_down",
         "reset_on_removal",
         "sloppy_tcp",
+        "mss_max",
     ];
 
     /// Every switch, in the order of [`Self::NAMES`].
-    pub fn all(&self) -> [Switch; 8] {
+    pub fn all(&self) -> [Switch; 9] {
         let values = self.values();
         let defaults = Self::default().values();
         let help = [
@@ -158,6 +171,7 @@ impl Switches {
             "Connections of a server that is down; the kernel has no such state",
             "Ends of a connection whose server was removed are told; the kernel drops what the client sends",
             "A segment without a connection opens one; the kernel has one setting for all services",
+            "Largest segment size in bytes that either side may ask for; the kernel's IPVS lowers none",
         ];
         std::array::from_fn(|i| Switch {
             name: Self::NAMES[i],
@@ -167,7 +181,7 @@ impl Switches {
         })
     }
 
-    fn values(&self) -> [Value; 8] {
+    fn values(&self) -> [Value; 9] {
         [
             Value::Seconds(self.timeout_tcp_s),
             Value::Seconds(self.timeout_tcp_fin_s),
@@ -177,6 +191,7 @@ impl Switches {
             Value::Word(self.tcp_when_down.name()),
             Value::Bool(self.reset_on_removal),
             self.sloppy_tcp.map_or(Value::Unset, Value::Bool),
+            Value::Bytes(self.mss_max),
         ]
     }
 
@@ -208,13 +223,19 @@ impl Switches {
                 self.tcp_when_down = value.parse().map_err(|_| wrong("drop, keep or reset".to_owned()))?;
             }
             "reset_on_removal" => self.reset_on_removal = on()?,
+            "mss_max" => {
+                let within = value.parse().ok().filter(|bytes| is_mss_max(*bytes));
+                self.mss_max = within.ok_or_else(|| {
+                    wrong(format!("{} to {} bytes, or 0 for any", MSS_MAX.start(), MSS_MAX.end()))
+                })?;
+            }
             _ => self.sloppy_tcp = if value == "unset" { None } else { Some(on()?) },
         }
         Ok(())
     }
 
-    /// The first value outside of its limits: name, value, most.
-    pub fn beyond(&self) -> Option<(&'static str, u32, u32)> {
+    /// The first value outside of its limits: name, value, least, most.
+    pub fn beyond(&self) -> Option<(&'static str, u32, u32, u32)> {
         let seconds = [
             (self.timeout_tcp_s, TIMEOUT_S),
             (self.timeout_tcp_fin_s, TIMEOUT_S),
@@ -223,7 +244,10 @@ impl Switches {
         ];
         let all = Self::NAMES.into_iter().zip(seconds);
         let mut beyond = all.filter(|(_, (value, limits))| !limits.contains(value));
-        beyond.next().map(|(name, (value, limits))| (name, value, *limits.end()))
+        let beyond =
+            beyond.next().map(|(name, (value, limits))| (name, value, *limits.start(), *limits.end()));
+        let mss_max = ("mss_max", self.mss_max, *MSS_MAX.start(), *MSS_MAX.end());
+        beyond.or_else(|| (!is_mss_max(self.mss_max)).then_some(mss_max))
     }
 
     /// The names of those that mean nothing to a service of this protocol although they are set.
@@ -249,7 +273,7 @@ mod tests {
         let mut all = Switches::default();
         assert!(all.all().iter().all(|s| !s.is_set));
         for (name, value) in
-            Switches::NAMES.into_iter().zip(["7", "8", "9", "10", "true", "reset", "1", "false"])
+            Switches::NAMES.into_iter().zip(["7", "8", "9", "10", "true", "reset", "1", "false", "1380"])
         {
             all.set(name, value).unwrap();
         }
@@ -262,6 +286,7 @@ mod tests {
             tcp_when_down: TcpWhenDown::Reset,
             reset_on_removal: true,
             sloppy_tcp: Some(false),
+            mss_max: 1380,
         };
         assert_eq!(all, expected);
         let mut again = Switches::default();
@@ -281,13 +306,20 @@ mod tests {
         assert_eq!(error("slow_start_s", "86401"), "switch slow_start_s = 86401: give 0 to 86400 seconds");
         assert_eq!(error("udp_rehome", "yes"), "switch udp_rehome = yes: give true or false");
         assert_eq!(error("tcp_when_down", "hang"), "switch tcp_when_down = hang: give drop, keep or reset");
+        for wrong in ["535", "65496", "large"] {
+            let said = format!("switch mss_max = {wrong}: give 536 to 65495 bytes, or 0 for any");
+            assert_eq!(error("mss_max", wrong), said);
+        }
         assert!(error("slow_start", "1").contains("slow_start_s"));
         assert_eq!(all, Switches::default());
         assert_eq!(
             Switches { timeout_udp_s: 2_678_401, ..all }.beyond(),
-            Some(("timeout_udp_s", 2_678_401, 2_678_400))
+            Some(("timeout_udp_s", 2_678_401, 0, 2_678_400))
         );
         assert_eq!(all.beyond(), None);
+        for mss_max in [1, 535, 65_496] {
+            assert_eq!(Switches { mss_max, ..all }.beyond(), Some(("mss_max", mss_max, 536, 65_495)));
+        }
     }
 
     #[test]

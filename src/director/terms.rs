@@ -22,6 +22,8 @@ pub(super) struct Terms {
     timeout_tcp_s: u32,
     timeout_tcp_fin_s: u32,
     timeout_udp_s: u32,
+    /// In bytes; 0: any.
+    pub(super) mss_max: u16,
     pub(super) udp_rehome: bool,
     pub(super) reset_on_removal: bool,
     pub(super) tcp_when_down: TcpWhenDown,
@@ -38,12 +40,15 @@ impl Terms {
             udp_rehome,
             reset_on_removal,
             tcp_when_down,
+            mss_max,
             ..
         } = *switches;
         Self {
             timeout_tcp_s,
             timeout_tcp_fin_s,
             timeout_udp_s,
+            #[allow(clippy::cast_possible_truncation, reason = "within its limits")]
+            mss_max: mss_max as u16,
             udp_rehome,
             reset_on_removal,
             tcp_when_down,

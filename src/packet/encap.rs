@@ -75,6 +75,16 @@ impl Tunnel {
             Tunnel::Gre { .. } => GRE_LEN + GRE_CHECKSUM_LEN,
         }
     }
+
+    /// The protocol that outer packets are of, and for UDP the port they are sent to, else 0.
+    pub const fn carrier(self, inner_is_v4: bool) -> (u8, u16) {
+        match self {
+            Tunnel::Ipip if inner_is_v4 => (IPIP, 0),
+            Tunnel::Ipip => (IPV6, 0),
+            Tunnel::Gue { port, .. } => (UDP, port),
+            Tunnel::Gre { .. } => (GRE, 0),
+        }
+    }
 }
 
 /// The outer packet.

@@ -9,7 +9,8 @@
  *             in a range: protocol, networks and ports                     (service_range)
  *             fragment to a VIP, or from a NAT server and not to this host, or from a FULLNAT server to a local
  *             address                                                      (fragment)
- *             ICMP error about a packet whose answer would be ours         (icmp_error)
+ *             ICMP error about a packet whose answer would be ours, or
+ *             about one from this host through a tunnel to a server        (icmp_error)
  *   not ours  everything else: ARP, ND, ping, ssh, VRRP, routing protocols, replies to health checks, and
  *             whatever is truncated or malformed: the kernel stays the host's stack and the judge of errors
  *
@@ -38,6 +39,7 @@
 #define MAX_VIPS 16384
 #define MAX_HOST_ADDRESSES 16384
 #define MAX_LOCAL_ADDRESSES 16384
+#define MAX_TUNNELS 65536
 #define MAX_RANGES 64
 #define MAX_PORTS 64
 #define MAX_QUEUES 64
@@ -68,6 +70,7 @@ enum outcome {
 	OUTCOME_PASS_NOT_OURS,
 	OUTCOME_PASS_HOST,
 	OUTCOME_PASS_NOT_IP,
+	OUTCOME_PASS_TAGS,
 	OUTCOME_PASS_MALFORMED,
 	OUTCOMES,
 };
@@ -143,6 +146,8 @@ KEY_MAP(vips, __u32, MAX_VIPS);
 KEY_MAP(host_addresses, __u32, MAX_HOST_ADDRESSES);
 /* What FULLNAT sends from: first port << 16 | last port. The host may have the address too, and use its other ports. */
 KEY_MAP(local_addresses, __u32, MAX_LOCAL_ADDRESSES);
+/* Servers with the protocol of the outer packets to them, and for UDP the port. */
+KEY_MAP(tunnels, __u32, MAX_TUNNELS);
 
 /*
  * The ranges, twice, and which of the two counts. User space writes all ranges to the one that does not, and
@@ -476,10 +481,19 @@ INLINE int was_sent_by_its_destination(struct packet *packet, const void *source
 	return it[0] == destination[0] && it[1] == destination[1];
 }
 
+/* Whether packets of this protocol and to this port, to where the packet in hand would be from, are those of a tunnel. */
+INLINE int is_tunnelled(struct packet *packet, __u8 protocol, __be16 port)
+{
+	packet->source.protocol = protocol;
+	packet->source.port = port;
+	return map_lookup(&tunnels, &packet->source) != 0;
+}
+
 /*
  * An ICMP error quotes the packet that it is about, goes to who sent that, and is ours if the answer to it would be:
  * what a client or a router says of a service's packet, what a server or a router says of one to a NAT server. What
- * anybody says of the host's own packets stays the host's, from whichever address it sent them.
+ * anybody says of the host's own packets stays the host's, from whichever address it sent them; but of those that it sent
+ * through a tunnel to a server a client hears.
  */
 INLINE enum outcome judge_icmp_error(struct packet *packet, void *quote, __u32 len)
 {
@@ -528,11 +542,13 @@ INLINE enum outcome judge_icmp_error(struct packet *packet, void *quote, __u32 l
 		len = at.left;
 	}
 	if (!is_balanced(protocol))
-		return OUTCOME_PASS_NOT_OURS;
+		return is_tunnelled(packet, protocol, 0) ? OUTCOME_ICMP_ERROR : OUTCOME_PASS_NOT_OURS;
 	if (len < sizeof(*quoted) || (void *)(quoted + 1) > packet->end)
 		return OUTCOME_PASS_MALFORMED;
 	answer.source = quoted->destination;
 	answer.destination = quoted->source;
+	if (protocol == IPPROTO_UDP && is_tunnelled(packet, protocol, answer.source))
+		return OUTCOME_ICMP_ERROR;
 	outcome = judge_ports(packet, protocol, answer);
 	packet->room = 0; /* an error is moved, if it goes through a tunnel at all */
 	return outcome < OUTCOME_NO_SOCKET ? OUTCOME_ICMP_ERROR : OUTCOME_PASS_NOT_OURS;
@@ -574,7 +590,7 @@ INLINE enum outcome judge_ipv4(void *network, void *end, __u32 *room)
 	if ((void *)(ip + 1) > end)
 		return OUTCOME_PASS_MALFORMED;
 	header_len = ip->ihl * 4; /* options included */
-	total_len = HOST16(ip->tot_len);
+	total_len = bounded16(ip->tot_len);
 	if (ip->version != 4 || header_len < sizeof(*ip) || total_len < header_len || network + total_len > end)
 		return OUTCOME_PASS_MALFORMED;
 
@@ -599,7 +615,7 @@ INLINE enum outcome judge_ipv6(void *network, void *end, __u32 *room)
 
 	if ((void *)(ip + 1) > end)
 		return OUTCOME_PASS_MALFORMED;
-	len = sizeof(*ip) + HOST16(ip->payload_len);
+	len = sizeof(*ip) + bounded16(ip->payload_len);
 	if (ip->version != 6 || network + len > end)
 		return OUTCOME_PASS_MALFORMED;
 
@@ -629,7 +645,7 @@ INLINE enum outcome judge(void *frame, void *end, __u32 *room)
 	if (network > end)
 		return OUTCOME_PASS_MALFORMED;
 	type = ethernet->h_proto;
-	if (type == NET16(ETH_P_8021Q) || type == NET16(ETH_P_8021AD)) {
+	if (type == NET16(ETH_P_8021Q)) {
 		struct vlan_tag *tag = network;
 
 		if ((void *)(tag + 1) > end)
@@ -641,7 +657,8 @@ INLINE enum outcome judge(void *frame, void *end, __u32 *room)
 		return judge_ipv4(network, end, room);
 	if (type == NET16(ETH_P_IPV6))
 		return judge_ipv6(network, end, room);
-	return OUTCOME_PASS_NOT_IP;
+	/* A provider's tag, or a second one: what is behind is another network, whose addresses may be the same. */
+	return type == NET16(ETH_P_8021AD) || type == NET16(ETH_P_8021Q) ? OUTCOME_PASS_TAGS : OUTCOME_PASS_NOT_IP;
 }
 
 /*

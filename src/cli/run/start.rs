@@ -39,6 +39,7 @@ impl Running {
         // First of all: who holds it already is told by name.
         let listener = api::bind(&config.api)?;
         let queues = host::queue_count(&wanted.interfaces).await?;
+        host::warn_of_members_left_out(&wanted.interfaces).await?;
         let mirror = follow_network(config).await?;
         host::check_mtus(wanted, &mirror.snapshots().load())?;
 

@@ -22,7 +22,7 @@ use crate::director::service::{
     MAX_DRAIN_S, MAX_PERSISTENCE_S, MAX_WEIGHT, Method, Netmask, Persistence, Pool, Protocol, Server,
     ServerState, Service, Tunnel, TunnelChecksum,
 };
-use crate::director::switches::{SLOW_START_S, Switches, TIMEOUT_S as OWN_TIMEOUT_S, TcpWhenDown};
+use crate::director::switches::{MSS_MAX, SLOW_START_S, Switches, TIMEOUT_S as OWN_TIMEOUT_S, TcpWhenDown};
 use crate::director::tunables::Tunables;
 
 /// From how much the values are taken.
@@ -160,7 +160,12 @@ fn switches(range: Range) -> impl Strategy<Value = Switches> {
     let times =
         (seconds(OWN_TIMEOUT_S), seconds(OWN_TIMEOUT_S), seconds(OWN_TIMEOUT_S), seconds(SLOW_START_S));
     let gone = (any::<bool>(), select(TcpWhenDown::ALL), any::<bool>());
-    (times, gone, option::of(any::<bool>())).prop_map(|(times, gone, sloppy_tcp)| Switches {
+    let mss_max = match range {
+        Range::Wide => prop_oneof![1 => Just(0), 1 => MSS_MAX].boxed(),
+        Range::Narrow => prop_oneof![Just(0), Just(536)].boxed(),
+    };
+    let all = (times, gone, option::of(any::<bool>()), mss_max);
+    all.prop_map(|(times, gone, sloppy_tcp, mss_max)| Switches {
         timeout_tcp_s: times.0,
         timeout_tcp_fin_s: times.1,
         timeout_udp_s: times.2,
@@ -169,6 +174,7 @@ fn switches(range: Range) -> impl Strategy<Value = Switches> {
         tcp_when_down: gone.1,
         reset_on_removal: gone.2,
         sloppy_tcp,
+        mss_max,
     })
 }
 

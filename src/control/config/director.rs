@@ -5,9 +5,11 @@ use std::ops::RangeInclusive;
 use super::reader::{Field, Table};
 use super::report::Problems;
 use super::value::{boolean, choice, list, number, power_of_two, text};
+use crate::director::forward::hops::PORTS;
 
 /// Most interfaces that packets are taken from.
 pub const MAX_INTERFACES: usize = 16;
+const _: () = assert!(MAX_INTERFACES <= PORTS as usize, "a connection can tell them apart");
 /// Highest number of a core: the kernel's `CPU_SETSIZE` less one.
 pub const MAX_CORE: usize = 1023;
 /// Limits of `idle_spin_us`, in microseconds.
@@ -34,7 +36,7 @@ const MAX_INTERFACE_NAME: usize = 15;
 /// The machine's part: interfaces, cores, memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Director {
-    /// Names of the interfaces that packets are taken from, 1..=16, all different.
+    /// Names of the interfaces that packets are taken from, 1..=16, all different; of a bond its members.
     pub interfaces: Vec<String>,
     /// Where the steering program runs.
     pub xdp_mode: XdpMode,

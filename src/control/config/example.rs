@@ -93,7 +93,7 @@ fn every_commented_default_is_the_one_of_the_code() {
         assert_eq!(config, parsed(), "`{key}` is not the default");
         tried += 1;
     }
-    assert_eq!(tried, 52, "keys with a constant default");
+    assert_eq!(tried, 53, "keys with a constant default");
 }
 
 #[test]
@@ -185,6 +185,7 @@ fn every_value_arrives_in_its_own_field() {
         tcp_when_down = "reset"
         reset_on_removal = true
         sloppy_tcp = false
+        mss_max = 1380
         server = [{ address = "10.0.0.1", state = "down" }]
     "#;
     let (config, warnings) = Config::parse("all.toml", text).unwrap_or_else(|e| panic!("{e}"));
@@ -258,6 +259,7 @@ fn every_value_arrives_in_its_own_field() {
                             tcp_when_down: TcpWhenDown::Reset,
                             reset_on_removal: true,
                             sloppy_tcp: Some(false),
+                            mss_max: 1380,
                             ..Switches::default()
                         },
                         ..Service::new("tcp:192.0.2.10:80".parse().expect("a name"))

@@ -3,10 +3,10 @@
 use toml::Spanned;
 
 use super::reader::Table;
-use super::value::{boolean, choice, number};
+use super::value::{boolean, choice, number, number_or_zero};
 use crate::director::name::ServiceKey;
 use crate::director::sched::Kind;
-use crate::director::switches::{SLOW_START_S, Switches, TIMEOUT_S, TcpWhenDown};
+use crate::director::switches::{MSS_MAX, SLOW_START_S, Switches, TIMEOUT_S, TcpWhenDown};
 
 /// Reads every switch of a service with this key and scheduler, of which `None` is wrong.
 pub(super) fn switches(
@@ -24,6 +24,7 @@ pub(super) fn switches(
     let tcp_when_down = table.or("tcp_when_down", TcpWhenDown::default(), when_down);
     let reset_on_removal = table.or("reset_on_removal", false, boolean);
     let sloppy_tcp = table.optional("sloppy_tcp", boolean);
+    let mss_max = table.or("mss_max", 0, number_or_zero(MSS_MAX, " bytes"));
     let switches = Switches {
         timeout_tcp_s: timeout_tcp_s?,
         timeout_tcp_fin_s: timeout_tcp_fin_s?,
@@ -33,6 +34,7 @@ pub(super) fn switches(
         tcp_when_down: tcp_when_down?,
         reset_on_removal: reset_on_removal?,
         sloppy_tcp: sloppy_tcp?.map(Spanned::into_inner),
+        mss_max: mss_max?,
     };
     warn(table, &switches, key, scheduler);
     Some(switches)

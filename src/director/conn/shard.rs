@@ -71,7 +71,7 @@ impl Shard {
         slot.set_template(new.template);
         slot.held.store(0, Ordering::Relaxed);
         slot.set_timeout_s(new.timeout_s);
-        slot.learn(new.learned.0, new.learned.1);
+        slot.learn(new.learned);
         slot.begin(new.tick);
         slot.set_closing(None);
         self.show(table, slot, new.status);

@@ -14,6 +14,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
+use crate::director::forward::hops::Origin;
 use crate::director::forward::recipe::{Recipe, Way};
 use crate::packet::flow::FlowKey;
 
@@ -73,7 +74,7 @@ pub struct Slot {
     /// Number of the connection's template and one; zero is none.
     template: AtomicU32,
 
-    /// The MAC (48 bits) and interface (16 bits) that the client's packets come from.
+    /// Where the client's packets come from.
     learned: AtomicU64,
     pub(super) stamp: AtomicU64,
     pub(super) next: AtomicU32,
@@ -292,17 +293,14 @@ impl Slot {
         self.template.store(template.map_or(0, |id| id + 1), Relaxed);
     }
 
-    /// The MAC and interface that the client's packets come from.
-    pub fn learned(&self) -> ([u8; 6], u16) {
-        let [a, b, c, d, e, f, high, low] = self.learned.load(Relaxed).to_be_bytes();
-        ([a, b, c, d, e, f], u16::from_be_bytes([high, low]))
+    /// Where the client's packets come from.
+    pub fn learned(&self) -> Origin {
+        Origin::from_word(self.learned.load(Relaxed))
     }
 
-    /// Notes the MAC and interface that the client's packets come from.
-    pub fn learn(&self, mac: [u8; 6], port: u16) {
-        let [a, b, c, d, e, f] = mac;
-        let [high, low] = port.to_be_bytes();
-        let word = u64::from_be_bytes([a, b, c, d, e, f, high, low]);
+    /// Notes where the client's packets come from.
+    pub fn learn(&self, origin: Origin) {
+        let word = origin.to_word();
         if self.learned.load(Relaxed) != word {
             self.learned.store(word, Relaxed);
         }

@@ -63,10 +63,10 @@ impl Plan {
     }
 }
 
-/// Whether a packet may go on to `hop` at all.
+/// Whether a packet may go on to `hop` with no more than [`apply`] done to it.
 ///
 /// # Errors
-/// Its TTL ends here, it is too long, or it would need another VLAN tag.
+/// Its TTL ends here, it is too long, or it needs another VLAN tag.
 #[inline]
 pub fn check(parsed: &Parsed, hop: &Hop) -> Result<(), DropReason> {
     if parsed.ttl <= 1 {

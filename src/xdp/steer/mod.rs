@@ -30,6 +30,7 @@ pub use ranges::{MAX_RANGES, Range};
 use rules::{BY_NAT, Keyed, PortValue};
 pub use rules::{
     Endpoint, MAX_HOST_ADDRESSES, MAX_LOCAL_ADDRESSES, MAX_NAT_SERVERS, MAX_PORTS, MAX_QUEUES, MAX_SERVICES,
+    MAX_TUNNELS,
     MAX_VIPS, ROOM_MAX, Rules,
 };
 pub use trial::{Arrival, Trial, Verdict, bare_socket};
@@ -46,6 +47,7 @@ pub struct Steering {
     vips: KeySet<IpAddr>,
     host_addresses: KeySet<IpAddr>,
     local_addresses: KeySet<IpAddr>,
+    tunnels: KeySet<Endpoint>,
     ranges: RangeMap,
     /// Interface index to what the program has to know of the interface.
     ports: HashMap<MapData, u32, PortValue>,
@@ -75,6 +77,7 @@ impl Steering {
             vips: key_set(&mut ebpf, "vips")?,
             host_addresses: key_set(&mut ebpf, "host_addresses")?,
             local_addresses: key_set(&mut ebpf, "local_addresses")?,
+            tunnels: key_set(&mut ebpf, "tunnels")?,
             ranges: RangeMap::new(take(&mut ebpf, "ranges")?, take(&mut ebpf, "ranges_in_use")?),
             ports: take(&mut ebpf, "ports")?,
             sockets: take(&mut ebpf, "sockets")?,
@@ -111,6 +114,7 @@ impl Steering {
         let ways = |address: &IpAddr| addresses.get(address).copied().unwrap_or(BY_NAT);
         let nat_addresses = senders.iter().map(|server| server.address).collect();
         let old_nat_addresses = self.nat_addresses.add(&nat_addresses, ways)?;
+        let old_tunnels = self.tunnels.add(&rules.tunnels, |_| 0)?;
         let old_vips = self.vips.add(&rules.vips, |_| 0)?;
         let old_services = self
             .services
@@ -118,6 +122,7 @@ impl Steering {
         self.ranges.replace(&rules.ranges)?;
         self.services.remove(old_services)?;
         self.vips.remove(old_vips)?;
+        self.tunnels.remove(old_tunnels)?;
         self.nat_addresses.remove(old_nat_addresses)?;
         self.nat_servers.remove(old_nat_servers)?;
         self.local_addresses.remove(old_locals)?;

@@ -32,13 +32,15 @@ pub enum Outcome {
     PassHost,
     /// Passed: neither IPv4 nor IPv6 under at most one VLAN tag, such as ARP.
     PassNotIp,
+    /// Passed: under two VLAN tags, or one of a provider's (802.1ad), whatever it is.
+    PassTags,
     /// Passed: truncated, contradicting itself, or more IPv6 extension headers than are looked through.
     PassMalformed,
 }
 
 impl Outcome {
     /// How many there are.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
 
     /// All, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -54,6 +56,7 @@ impl Outcome {
         Self::PassNotOurs,
         Self::PassHost,
         Self::PassNotIp,
+        Self::PassTags,
         Self::PassMalformed,
     ];
 
@@ -72,6 +75,7 @@ impl Outcome {
             Self::PassNotOurs => "pass_not_ours",
             Self::PassHost => "pass_host",
             Self::PassNotIp => "pass_not_ip",
+            Self::PassTags => "pass_tags",
             Self::PassMalformed => "pass_malformed",
         }
     }
