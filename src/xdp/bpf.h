@@ -27,8 +27,17 @@
 #else
 #define NET16(value) ((__be16)(value))
 #endif
-/* The swap is its own inverse; the second name says which way a value travels. */
-#define HOST16(value) ((__u16)NET16(value))
+/*
+ * The swap is its own inverse; the second name says which way a value travels. Verifiers up to that of 6.12 at least do
+ * not know that a swapped value has 16 bits, and take no bound from it: the mask tells them, and the empty statement
+ * keeps the compiler, which does know, from leaving the mask out.
+ */
+#define HOST16(value)                                                                                                  \
+	({                                                                                                             \
+		__u32 swapped = NET16(value);                                                                          \
+		asm volatile("" : "+r"(swapped));                                                                      \
+		swapped & 0xffff;                                                                                      \
+	})
 
 static void *(*const map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*const adjust_head)(struct xdp_md *ctx, int delta) = (void *)BPF_FUNC_xdp_adjust_head;
