@@ -175,7 +175,7 @@ address = "{RIP}"
     return f"""[director]
 interfaces = ["in0", "in1"]
 cores = [{cpu}]
-connections = 4_194_304
+connections = 1_048_576
 {key}
 [api]
 socket = "/run/xvs.sock"

@@ -8,6 +8,7 @@ that a director's threads have run are the instructions they took, however busy 
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from pathlib import Path
 from . import figures, guest_lab, machine, results, table
 
 ROOT = str(Path(__file__).resolve().parents[2])
-# Of 2^20 entries, as xvs has room for more than the connections of a run.
+# As many rows as xvs has room for connections, more than a run has.
 IPVS_TAB_BITS = 20
 QUICK = {"modes": ["nat", "dr", "tun"], "flows": [1000], "sizes": [64], "seconds": 2.0, "count": 10_000}
 FULL = {"modes": ["nat", "dr", "tun"], "flows": [1, 1000, 100_000], "sizes": [64, 1400], "seconds": 4.0,
@@ -91,11 +92,31 @@ def run_guest(plan, file):
         command = [f"{ROOT}/scripts/guest.sh", "-m", str(GUEST_MEMORY_MB), "-t", str(limit), *instructions, "-o", out,
                    "env", "PYTHONDONTWRITEBYTECODE=1", f"PYTHONPATH={ROOT}/benches",
                    "python3", "-m", "compare.ipvs_guest", "/out/plan.json", "/out/measurements"]
-        status = subprocess.run(command, cwd=ROOT).returncode
+        guest = subprocess.Popen(command, cwd=ROOT)
+        try:
+            status = guest.wait()
+        finally:
+            end_tree(guest)
         measured = Path(out, "measurements")
         for line in measured.read_text().splitlines() if measured.exists() else []:
             file.write(json.loads(line))
         return status
+
+
+def end_tree(process):
+    """Ends a process that still runs and all below it: QEMU is in a process group of its own, which Ctrl-C does not
+    reach."""
+    if process.poll() is None:
+        for pid in machine.below(machine.processes(), process.pid):
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except ProcessLookupError:
+                pass
+        process.wait()
+
+
+def end_by_exception(number, _):
+    sys.exit(128 + number)
 
 
 # ---- the table
@@ -146,6 +167,8 @@ def main():
     if chosen.report:
         report(*results.load(chosen.report))
         return 0
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end_by_exception)
     figures.check_rounds(chosen.rounds)
     unknown = set(chosen.modes or []) - set(guest_lab.MODES)
     if unknown:
@@ -169,5 +192,7 @@ def main():
 if __name__ == "__main__":
     try:
         sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (figures.TooFewRounds, machine.ForeignLoad, ValueError) as error:
         sys.exit(f"bench-ipvs.sh: {error}")

@@ -93,6 +93,12 @@ def foreign(found, own):
     return {pid: ticks for pid, (_, *ticks) in found.items() if pid not in above and not is_own(pid)}
 
 
+def below(found, top):
+    """The pids of a process and all below it, those farthest down first."""
+    children = [pid for pid, (parent, *_) in found.items() if parent == top]
+    return [pid for child in children for pid in below(found, child)] + [top]
+
+
 def used_cores(before, after, seconds):
     """Cores that the processes of two samples used in between, and the pid that used most.
 

@@ -87,6 +87,10 @@ class ForeignLoad(unittest.TestCase):
         found = self.found((1, 0, 9), (2, 0, 9), (20, 2, 9), (50, 1, 9), (60, 50, 9), (61, 60, 9), (70, 50, 9), (80, 1, 9))
         self.assertEqual(set(machine.foreign(found, 60)), {70, 80})
 
+    def test_who_is_below_comes_before_who_is_above(self):
+        found = self.found((1, 0, 0), (5, 1, 0), (6, 5, 0), (7, 6, 0), (8, 1, 0))
+        self.assertEqual(machine.below(found, 5), [7, 6, 5])
+
     def test_time_is_counted_once_when_a_child_is_reaped(self):
         ticks = machine.TICKS_PER_S
         before = machine.foreign(self.found((80, 1, 0), (81, 80, 10 * ticks)), 60)
