@@ -95,7 +95,11 @@ class Lab:
                 raise RuntimeError("the director's interfaces have no threads of their own: is threaded NAPI there?")
             for pid in pids:
                 os.sched_setaffinity(pid, {cpu})
-                if prefix == "napi/out":
+                if self.generator_cpu == self.director_cpu:
+                    # On one processor they wait until the generator's turn is over: packets come in full batches, as
+                    # they do under load, and not each with a wake-up of its own.
+                    os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
+                elif prefix == "napi/out":
                     # It shares a processor with the generator, and must not lose what the director has forwarded.
                     os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
 

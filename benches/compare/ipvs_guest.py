@@ -161,13 +161,14 @@ def difference(before, after):
     """What one measurement found."""
     delta = {key: after[key] - before[key] for key in after}
     seconds = delta.pop("at_ns") / 1e9
-    received = max(1, delta["received"])
+    # What the server's side had no room for was forwarded all the same.
+    forwarded = max(1, delta["received"] + delta["sink_full"])
     return {
         **delta, "seconds": round(seconds, 4),
         "received_per_s": round(delta["received"] / seconds, 1),
         "offered_per_s": round(delta["offered"] / seconds, 1),
         "loss": round(max(0.0, 1 - delta["received"] / max(1, delta["offered"])), 5),
-        "director_ns_per_packet": round(delta["director_ns"] / received, 1),
+        "director_ns_per_packet": round(delta["director_ns"] / forwarded, 1),
         "director_part_of_cpu": round(delta["director_ns"] / 1e9 / seconds, 4),
     }
 
