@@ -42,18 +42,6 @@ INLINE __u32 host16(__be16 value)
 	return host & 0xffff;
 }
 
-/*
- * HOST16 of a length that a pointer is moved by. The verifier of Linux 6.12 does not know that 16 bits stay 16 bits when
- * they are swapped, so they are cut to 16 once more, where the compiler cannot see that it is in vain.
- */
-static inline __attribute__((always_inline)) __u32 bounded16(__be16 value)
-{
-	__u32 bounded = HOST16(value);
-
-	__asm__ volatile("" : "+r"(bounded));
-	return bounded & 0xffff;
-}
-
 static void *(*const map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*const adjust_head)(struct xdp_md *ctx, int delta) = (void *)BPF_FUNC_xdp_adjust_head;
 static long (*const redirect_map)(void *map, __u64 index, __u64 action_if_absent) =

@@ -590,7 +590,7 @@ INLINE enum outcome judge_ipv4(void *network, void *end, __u32 *room)
 	if ((void *)(ip + 1) > end)
 		return OUTCOME_PASS_MALFORMED;
 	header_len = ip->ihl * 4; /* options included */
-	total_len = bounded16(ip->tot_len);
+	total_len = HOST16(ip->tot_len);
 	if (ip->version != 4 || header_len < sizeof(*ip) || total_len < header_len || network + total_len > end)
 		return OUTCOME_PASS_MALFORMED;
 
@@ -615,7 +615,7 @@ INLINE enum outcome judge_ipv6(void *network, void *end, __u32 *room)
 
 	if ((void *)(ip + 1) > end)
 		return OUTCOME_PASS_MALFORMED;
-	len = sizeof(*ip) + bounded16(ip->payload_len);
+	len = sizeof(*ip) + HOST16(ip->payload_len);
 	if (ip->version != 6 || network + len > end)
 		return OUTCOME_PASS_MALFORMED;
 
