@@ -135,7 +135,7 @@ impl Engine {
             shedder: Shedder::new(&director.table, worker),
             allowance: Allowance::default(),
             outbox: Outbox::default(),
-            identifications: Identifications::new(worker, director.stats.len()),
+            identifications: Identifications::new(worker, director.workers()),
             swept: 0,
             worker: worker as usize,
             looked: ArrayVec::new(),
@@ -269,6 +269,9 @@ impl<'a, H: NextHops> Work<'a, H> {
         let direction = found.direction;
         let new_tick = self.note(slot, found, parsed, is_counted);
         let hop = self.next_hop(slot, direction, parsed, packet, new_tick);
+        if new_tick {
+            self.offer(slot, found.slot);
+        }
         let (recipe, aside) = slot.recipe_and_aside(direction);
         if aside != 0 {
             return self.assist(packet, parsed, (slot, found), hop);
@@ -399,6 +402,8 @@ impl<'a, H: NextHops> Work<'a, H> {
             (None, Direction::In) => Err(DropReason::Unresolved),
             // A client the kernel knows no neighbour for: back where its own packets come from.
             (None, Direction::Out) => {
+                // The client's packets have to tell it.
+                self.director.offload.withdraw(slot);
                 let (mac, port) = slot.learned();
                 self.hops.back_to(port, mac).ok_or(DropReason::Unresolved)
             }

@@ -16,9 +16,12 @@
  * the VIP too. VLAN interfaces and bonds have the address of what they are made of. One with an address of its
  * own, such as a macvlan for a virtual router's MAC, is the kernel's, with all that is sent to that address.
  *
- * Nothing else is decided here: which server, which connection, what is dropped is user space's business.
- * Each frame counts in exactly one outcome. What was in a frame is never written to; one to a service whose servers
- * are behind tunnels gets room in front of it, since user space cannot move its beginning:
+ * Nothing else is decided here: which server, which connection, what is dropped is user space's business. Packets of
+ * established connections that user space has offloaded do not come up to it, though: offload.bpf.h readdresses and
+ * redirects them as their recipe says                                                     (offloaded)
+ *
+ * Each frame counts in exactly one outcome. What was in any other frame is never written to; one to a service whose
+ * servers are behind tunnels gets room in front of it, since user space cannot move its beginning:
  *
  *   | MAC addresses again | ROOM_MARK | room in bytes | ... | the frame as it came |
  *   0                     12          14              16    room
@@ -64,6 +67,7 @@ enum outcome {
 	OUTCOME_PASS_HOST,
 	OUTCOME_PASS_NOT_IP,
 	OUTCOME_PASS_MALFORMED,
+	OUTCOME_OFFLOADED,
 	OUTCOMES,
 };
 
@@ -576,13 +580,24 @@ INLINE void count(__u32 outcome)
 		*counter += 1;
 }
 
+#include "offload.bpf.h"
+
 SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
 	void *frame = (void *)(long)ctx->data;
 	__u32 room = 0;
-	enum outcome outcome = judge(frame, (void *)(long)ctx->data_end, &room);
+	enum outcome outcome;
 
+	if (offloads) {
+		int action = carry(ctx);
+
+		if (action != COMES_UP) {
+			count(OUTCOME_OFFLOADED);
+			return action;
+		}
+	}
+	outcome = judge(frame, (void *)(long)ctx->data_end, &room);
 	if (outcome < OUTCOME_NO_SOCKET)
 		outcome = to_socket(ctx, frame, outcome);
 	if (room && outcome < OUTCOME_NO_SOCKET)

@@ -189,7 +189,11 @@ pub(super) fn connections(client: &mut Client, args: &ConnectionsArgs, json: boo
             c.state,
             c.expires_s / 60,
             c.expires_s % 60,
-            if c.template { "  persistence" } else { "" }
+            match (c.template, c.offloaded) {
+                (true, _) => "  persistence",
+                (false, true) => "  offloaded",
+                (false, false) => "",
+            }
         )
     };
     let listed = (|| {

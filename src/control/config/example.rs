@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{Api, Config, Director, Severity, Style, XdpMode, ZeroCopy, write};
+use super::{Api, Config, Director, Offload, Severity, Style, XdpMode, ZeroCopy, write};
 use crate::control::wanted::{Timeouts, Wanted};
 use crate::director::conn::state;
 use crate::director::marks::MarkRule;
@@ -125,6 +125,8 @@ fn every_value_arrives_in_its_own_field() {
         interfaces = ["eth1", "eth0"]
         xdp_mode = "native"
         zero_copy = "require"
+        offload = "on"
+        offload_flows = 2_048
         cores = [3, 2]
         busy_poll = true
         connections = 1_025
@@ -195,6 +197,8 @@ fn every_value_arrives_in_its_own_field() {
             interfaces: vec!["eth1".into(), "eth0".into()],
             xdp_mode: XdpMode::Native,
             zero_copy: ZeroCopy::Require,
+            offload: Offload::On,
+            offload_flows: 2_048,
             cores: Some(vec![3, 2]),
             busy_poll: true,
             idle_spin_us: 50,

@@ -28,6 +28,8 @@ pub struct Row {
     pub server: SocketAddr,
     /// True for a template.
     pub template: bool,
+    /// True while its packets go on without coming up: see [`offload`](crate::director::offload).
+    pub offloaded: bool,
 }
 
 impl Slot {
@@ -62,6 +64,7 @@ impl Slot {
             server.set_port(INVALID_PORT);
         }
         let expires_s = self.expires_s(tick);
-        Row { protocol, expires_s, state, client, virtual_address, server, template }
+        let offloaded = self.carried().place().is_some();
+        Row { protocol, expires_s, state, client, virtual_address, server, template, offloaded }
     }
 }

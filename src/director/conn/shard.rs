@@ -19,13 +19,14 @@ pub struct Shard {
     worker: u32,
     reserve: Reserve,
     wheel: Wheel,
+    displaced: Option<SlotId>,
 }
 
 impl Shard {
     /// The part of `worker`, a number below the table's workers.
     pub fn new(table: &Table, worker: u32) -> Self {
         let hoard = (table.capacity() / (table.workers * 16)).min(MAX_HOARD);
-        Self { worker, reserve: Reserve::new(u32::try_from(hoard).unwrap_or(u32::MAX)), wheel: Wheel::new(0) }
+        Self { worker, reserve: Reserve::new(u32::try_from(hoard).unwrap_or(u32::MAX)), wheel: Wheel::new(0), displaced: None }
     }
 
     /// A batch begins: whatever was found in the batch before is forgotten.
@@ -73,16 +74,24 @@ impl Shard {
             self.retire(table, id);
             return Err((refused.into(), status));
         }
-        let hash = table.hash(reply_key);
-        if new.replies
-            && let Err(refused) = table.index.insert_or_replace(hash, id, true, |e| table.is(e, reply_key))
-        {
-            let status = table.unlink(id);
-            self.retire(table, id);
-            return Err((refused.into(), status));
+        if new.replies {
+            let hash = table.hash(reply_key);
+            match table.index.insert_or_replace(hash, id, true, |e| table.is(e, reply_key)) {
+                Ok(displaced) => self.displaced = displaced.map(|entry| entry.slot()),
+                Err(refused) => {
+                    let status = table.unlink(id);
+                    self.retire(table, id);
+                    return Err((refused.into(), status));
+                }
+            }
         }
         self.arm_new(table, id, deadline);
         Ok(id)
+    }
+
+    /// The connection whose replies the one entered last has taken over, if there was one: told once.
+    pub fn displaced(&mut self) -> Option<SlotId> {
+        self.displaced.take()
     }
 
     /// Enters a template of persistence, held by one connection already, and arms its timer for `deadline`, a tick.

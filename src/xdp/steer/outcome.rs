@@ -31,11 +31,13 @@ pub enum Outcome {
     PassNotIp,
     /// Passed: truncated, contradicting itself, or more IPv6 extension headers than are looked through.
     PassMalformed,
+    /// Of an offloaded connection: readdressed and sent on, without coming up.
+    Offloaded,
 }
 
 impl Outcome {
     /// How many there are.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 
     /// All, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -51,6 +53,7 @@ impl Outcome {
         Self::PassHost,
         Self::PassNotIp,
         Self::PassMalformed,
+        Self::Offloaded,
     ];
 
     /// The name in counters and listings.
@@ -68,10 +71,12 @@ impl Outcome {
             Self::PassHost => "pass_host",
             Self::PassNotIp => "pass_not_ip",
             Self::PassMalformed => "pass_malformed",
+            Self::Offloaded => "offloaded",
         }
     }
 
-    /// Whether such a frame was given to a socket; all others went to the kernel.
+    /// Whether such a frame was given to a socket. All others went to the kernel, or on their way
+    /// ([`Offloaded`](Self::Offloaded)).
     pub const fn is_redirected(self) -> bool {
         (self as u32) < Self::NoSocket as u32
     }
