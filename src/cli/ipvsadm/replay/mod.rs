@@ -204,7 +204,6 @@ fn connection(row: &str) -> ConnectionView {
         client: client.parse().unwrap(),
         virtual_address: vip.parse().unwrap(),
         server: server.parse().unwrap(),
-        offloaded: false,
         template: false,
         offloaded: false,
         engine: None,
