@@ -419,7 +419,12 @@ impl<'a, H: NextHops> Work<'a, H> {
 
 /// Chooses among equal routes: the same for all packets of a flow.
 pub(super) fn flow_hash(parsed: &Parsed) -> u32 {
-    parsed.key.ports() ^ parsed.key.ports().rotate_left(16)
+    hash_of_ports(parsed.key.ports())
+}
+
+/// As [`flow_hash`], by the ports that a key has.
+pub(super) const fn hash_of_ports(ports: u32) -> u32 {
+    ports ^ ports.rotate_left(16)
 }
 
 /// True if the packet belongs to this connection and the connection is not removed.

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCs
 use super::Director;
 use super::conn::state::{State, Status};
 use super::conn::{Direction, Found, Slot, SlotId};
-use super::engine::Work;
+use super::engine::{Work, hash_of_ports};
 use super::forward::hops::{HopId, NextHops, Route};
 use super::forward::recipe::{Recipe, Rewrite};
 use super::server::ServerId;
@@ -97,10 +97,11 @@ pub struct Carried(AtomicU64);
 
 impl Carried {
     const fn word(serial: u32, place: Option<u32>) -> u64 {
-        (serial as u64) << 32 | match place {
-            Some(place) => place as u64 + 1,
-            None => 0,
-        }
+        (serial as u64) << 32
+            | match place {
+                Some(place) => place as u64 + 1,
+                None => 0,
+            }
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "the lower half")]
@@ -267,7 +268,16 @@ impl<H: NextHops> Work<'_, H> {
     }
 
     fn flow(&self, slot: &Slot, id: SlotId, direction: Direction) -> Option<Flow> {
-        let (key, recipe, way) = (slot.key(direction), slot.recipe(direction), slot.way(direction));
+        let (key, recipe, mut way) = (slot.key(direction), slot.recipe(direction), slot.way(direction));
+        if way.generation == self.hops.generation() && way.route == Route::Unknown {
+            // Maybe known by now: what is only learned from the client's packets cannot be told to the carrier.
+            let destination = match direction {
+                Direction::In => slot.server_ip(),
+                Direction::Out => slot.key(Direction::In).source().ip(),
+            };
+            way.route = self.hops.route(destination, hash_of_ports(key.ports()));
+            slot.set_way(direction, way);
+        }
         let Route::Via(hop) = way.route else { return None };
         let table = &self.director.table;
         // The server's packets are those of the newest connection with their key.

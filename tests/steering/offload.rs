@@ -129,7 +129,13 @@ impl Rig {
     fn tell_network(&self) {
         let hop = |id| {
             let hop = self.table.hops.hop(HopId(id))?;
-            Some(NextHop { dst_mac: hop.dst_mac, src_mac: hop.src_mac, exit: hop.port, mtu: hop.mtu, vlan: hop.vlan })
+            Some(NextHop {
+                dst_mac: hop.dst_mac,
+                src_mac: hop.src_mac,
+                exit: hop.port,
+                mtu: hop.mtu,
+                vlan: hop.vlan,
+            })
         };
         let ways = &mut self.hand.lock().0.ways;
         ways.set_hops((0..32).map(hop)).unwrap();
@@ -177,6 +183,13 @@ impl Rig {
             }
         });
         place
+    }
+
+    /// The transport checksum that becomes zero.
+    fn edge(&self, flow: &Flow, direction: usize) -> u16 {
+        let offer = self.place(&flow.client).map(|place| self.hand.lock().1[place as usize]);
+        let flows = offer.map(|offer| [Some(offer.inward), offer.outward]);
+        flows.and_then(|flows| flows[direction]).map_or(1, |flow| flow.recipe.l4.0)
     }
 
     fn traffic(&self) -> Traffic {
@@ -283,10 +296,12 @@ fn what_may_change_a_connection_or_needs_an_answer_comes_up() {
                 edit(&mut frame);
                 frame
             };
-            let mended = |edit: &dyn Fn(&mut Vec<u8>)| edited(&|frame| {
-                edit(frame);
-                mend_ip(frame);
-            });
+            let mended = |edit: &dyn Fn(&mut Vec<u8>)| {
+                edited(&|frame| {
+                    edit(frame);
+                    mend_ip(frame);
+                })
+            };
             let mut up = vec![
                 ("TTL of 1", mended(&|f| f[IP + 8] = 1)),
                 ("TTL of 0", mended(&|f| f[IP + 8] = 0)),
@@ -298,19 +313,25 @@ fn what_may_change_a_connection_or_needs_an_answer_comes_up() {
                 ("other MAC", edited(&|f| f[5] ^= 1)),
                 ("VLAN", tagged(&plain, 0x8100)),
                 ("version", mended(&|f| f[IP] = 0x65)),
-                ("IP options", mended(&|f| {
-                    f[IP] = 0x46;
-                    f.splice(L4..L4, [1, 1, 1, 0]);
-                    let len = u16::try_from(f.len() - IP).unwrap();
-                    f[IP + 2..IP + 4].copy_from_slice(&len.to_be_bytes());
-                })),
-                ("too long", mended(&|f| {
-                    f.resize(IP + 1501, 0);
-                    f[IP + 2..IP + 4].copy_from_slice(&1501_u16.to_be_bytes());
-                    if !flow.is_tcp {
-                        f[L4 + 4..L4 + 6].copy_from_slice(&1481_u16.to_be_bytes());
-                    }
-                })),
+                (
+                    "IP options",
+                    mended(&|f| {
+                        f[IP] = 0x46;
+                        f.splice(L4..L4, [1, 1, 1, 0]);
+                        let len = u16::try_from(f.len() - IP).unwrap();
+                        f[IP + 2..IP + 4].copy_from_slice(&len.to_be_bytes());
+                    }),
+                ),
+                (
+                    "too long",
+                    mended(&|f| {
+                        f.resize(IP + 1501, 0);
+                        f[IP + 2..IP + 4].copy_from_slice(&1501_u16.to_be_bytes());
+                        if !flow.is_tcp {
+                            f[L4 + 4..L4 + 6].copy_from_slice(&1481_u16.to_be_bytes());
+                        }
+                    }),
+                ),
             ];
             if flow.is_tcp {
                 for (name, flags) in
@@ -449,7 +470,8 @@ fn whatever_the_program_sends_on_is_what_the_engine_would_send() {
                 Some(frame) => (frame, 1),
                 None => (flow.inward(), 0),
             };
-            let is_plain = disturb(&mut frame, &flow, &mut random);
+            let edge = rig.edge(&flow, direction);
+            let is_plain = disturb(&mut frame, &flow, edge, &mut random);
             let what = || format!("seed {seed}, round {round}, {flow:?}: {frame:02x?}");
             let place = rig.place(&flow.client);
             let tally = place.map(|place| rig.hand.counted(place));
@@ -481,7 +503,7 @@ fn whatever_the_program_sends_on_is_what_the_engine_would_send() {
 }
 
 /// Changes a frame in none or some of the ways that frames differ. True if it is still a plain one.
-fn disturb(frame: &mut Vec<u8>, flow: &Flow, random: &mut fastrand::Rng) -> bool {
+fn disturb(frame: &mut Vec<u8>, flow: &Flow, edge: u16, random: &mut fastrand::Rng) -> bool {
     let mut is_plain = true;
     // A payload of any length, and any checksum: right or wrong, it is mended and not judged.
     let header = if flow.is_tcp { 20 } else { 8 };
@@ -494,7 +516,7 @@ fn disturb(frame: &mut Vec<u8>, flow: &Flow, random: &mut fastrand::Rng) -> bool
     frame[IP + 4] = random.u8(..);
     let sum = L4 + if flow.is_tcp { 16 } else { 6 };
     let any = random.u16(..);
-    let value = *random.choice(&[0, 0xffff, 0x8000, any, any, any]).unwrap();
+    let value = [0, 0xffff, edge, any, any, any][random.usize(..6)];
     frame[sum..sum + 2].copy_from_slice(&value.to_be_bytes());
     if flow.is_tcp {
         frame[L4 + 4..L4 + 12].fill_with(|| random.u8(..));

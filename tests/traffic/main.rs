@@ -23,6 +23,7 @@ mod marks;
 #[path = "../common/netns.rs"]
 mod netns;
 mod next_hops;
+mod offload;
 mod passes;
 mod path_mtu;
 #[path = "../common/process.rs"]

@@ -53,7 +53,8 @@ pub(super) async fn prepare(
 ) -> anyhow::Result<Option<(Offload, Receiver<Offer>)>> {
     let Some(maps) = steering.offload() else { return Ok(None) };
     let found = look(interfaces).await?;
-    let cannot: Vec<_> = interfaces.iter().zip(&found).filter(|(_, (_, takes))| !takes.may(wanted.offload)).collect();
+    let cannot: Vec<_> =
+        interfaces.iter().zip(&found).filter(|(_, (_, takes))| !takes.may(wanted.offload)).collect();
     let names = cannot.iter().map(|(interface, _)| interface.name.as_str()).collect::<Vec<_>>().join(" ");
     let cure = "the driver does not take redirected frames at present (NETDEV_XDP_ACT_NDO_XMIT); a veth does once its \
                 other end has GRO (`ethtool -K OTHER gro on`) or an XDP program";
@@ -62,16 +63,24 @@ pub(super) async fn prepare(
             bail!("offload = \"on\" is not possible to {names}: {cure}. Or set offload = \"auto\" or \"off\"")
         }
         config::Offload::On => {}
-        _ if cannot.len() == interfaces.len() && cannot.iter().all(|(_, (_, takes))| *takes == Takes::Unknown) => {
+        _ if cannot.len() == interfaces.len()
+            && cannot.iter().all(|(_, (_, takes))| *takes == Takes::Unknown) =>
+        {
             tracing::info!("offload: off, since this kernel does not tell what drivers can (Linux 6.3 does)");
         }
         _ if !cannot.is_empty() => tracing::info!("offload: not to {names}: {cure}"),
         _ => {}
     }
-    let exits: Vec<_> =
-        found.iter().map(|(interface, takes)| Exit { interface: *interface, may_leave: takes.may(wanted.offload) }).collect();
-    let able: Vec<_> =
-        interfaces.iter().zip(&exits).filter(|(_, exit)| exit.may_leave).map(|(i, _)| i.name.as_str()).collect();
+    let exits: Vec<_> = found
+        .iter()
+        .map(|(interface, takes)| Exit { interface: *interface, may_leave: takes.may(wanted.offload) })
+        .collect();
+    let able: Vec<_> = interfaces
+        .iter()
+        .zip(&exits)
+        .filter(|(_, exit)| exit.may_leave)
+        .map(|(i, _)| i.name.as_str())
+        .collect();
     if !able.is_empty() {
         tracing::info!("offload: established connections go to {} in the steering program", able.join(" "));
     }
@@ -109,7 +118,9 @@ async fn look(interfaces: &[Interface]) -> anyhow::Result<Vec<(u32, Takes)>> {
     let mut found = Vec::with_capacity(interfaces.len());
     for interface in interfaces {
         let name = &interface.name;
-        let Some(link) = links.iter().find(|link| link.name == *name) else { bail!("interface {name} is gone") };
+        let Some(link) = links.iter().find(|link| link.name == *name) else {
+            bail!("interface {name} is gone")
+        };
         let takes = if is_generic {
             Takes::Yes
         } else {

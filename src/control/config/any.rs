@@ -9,7 +9,9 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, OFFLOAD_FLOWS, Offload, XdpMode, ZeroCopy};
+use super::{
+    Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, OFFLOAD_FLOWS, Offload, XdpMode, ZeroCopy,
+};
 use crate::control::wanted::{TIMEOUT_S, Timeouts, Wanted};
 use crate::director::marks::{MAX_MARK_RULES, MarkRule};
 use crate::director::name::ServiceKey;
@@ -45,7 +47,13 @@ pub(crate) fn director() -> impl Strategy<Value = Director> {
     let modes = (select(XdpMode::ALL), select(ZeroCopy::ALL), select(Offload::ALL), OFFLOAD_FLOWS);
     let sizes = (IDLE_SPIN_US, CONNECTIONS, select(&FRAME_BYTES[..]), 6..16u32);
     (interfaces, option::of(vec(0..=1023usize, 1..9)), switches, modes, sizes).prop_map(
-        |(interfaces, cores, (busy_poll, huge_pages, watch), (xdp_mode, zero_copy, offload, offload_flows), sizes)| Director {
+        |(
+            interfaces,
+            cores,
+            (busy_poll, huge_pages, watch),
+            (xdp_mode, zero_copy, offload, offload_flows),
+            sizes,
+        )| Director {
             interfaces: distinct(interfaces),
             // The two contradict each other.
             xdp_mode: if zero_copy == ZeroCopy::Require { XdpMode::Native } else { xdp_mode },

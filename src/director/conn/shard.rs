@@ -26,7 +26,12 @@ impl Shard {
     /// The part of `worker`, a number below the table's workers.
     pub fn new(table: &Table, worker: u32) -> Self {
         let hoard = (table.capacity() / (table.workers * 16)).min(MAX_HOARD);
-        Self { worker, reserve: Reserve::new(u32::try_from(hoard).unwrap_or(u32::MAX)), wheel: Wheel::new(0), displaced: None }
+        Self {
+            worker,
+            reserve: Reserve::new(u32::try_from(hoard).unwrap_or(u32::MAX)),
+            wheel: Wheel::new(0),
+            displaced: None,
+        }
     }
 
     /// A batch begins: whatever was found in the batch before is forgotten.

@@ -143,7 +143,9 @@ impl Book {
         let Some(entry) = self.entries[place as usize].take() else { return };
         for (number, key) in (0..).zip(entry.keys) {
             let Some(key) = key else { continue };
-            if let Err(error) = self.flows.remove(&key, Place { tally: 2 * place + number, serial: entry.serial }) {
+            if let Err(error) =
+                self.flows.remove(&key, Place { tally: 2 * place + number, serial: entry.serial })
+            {
                 self.complain(&error);
             }
         }

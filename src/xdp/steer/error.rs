@@ -47,7 +47,9 @@ pub enum SteerError {
         source: MapError,
     },
     /// The tallies of offloaded flows could not be mapped.
-    #[error("the tallies of offloaded flows cannot be mapped: set offload = \"off\", or a lower `offload_flows`")]
+    #[error(
+        "the tallies of offloaded flows cannot be mapped: set offload = \"off\", or a lower `offload_flows`"
+    )]
     Tallies(#[source] io::Error),
     /// An interface could not be made one that flows leave by.
     #[error("interface number {exit} cannot be redirected to")]

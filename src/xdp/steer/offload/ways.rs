@@ -80,7 +80,9 @@ impl Ways {
     pub fn set_exit(&mut self, exit: u16, interface: u32) -> Result<(), SteerError> {
         let place =
             self.interfaces.get_mut(usize::from(exit)).ok_or(SteerError::PortIndex { port_index: exit })?;
-        self.exits.set(exit.into(), interface, None, 0).map_err(|source| SteerError::Exit { exit, source })?;
+        self.exits
+            .set(exit.into(), interface, None, 0)
+            .map_err(|source| SteerError::Exit { exit, source })?;
         *place = Some(interface);
         Ok(())
     }
