@@ -35,6 +35,7 @@ use super::forward::hops::{HopId, NextHops, Route};
 use super::forward::recipe::{Recipe, Rewrite};
 use super::server::ServerId;
 use super::service::Protocol;
+use crate::packet::encap::{Outer, Tunnel, TunnelChecksum};
 use crate::packet::flow::FlowKey;
 
 /// One direction of a connection: what is done to packets with `key`, as plain data.
@@ -42,12 +43,24 @@ use crate::packet::flow::FlowKey;
 pub struct Flow {
     /// What its packets carry when they arrive.
     pub key: FlowKey,
-    /// What they carry when they leave, if that is something else.
-    pub leaves: Option<FlowKey>,
+    /// What becomes of it besides TTL and MAC addresses.
+    pub leaves: Leaves,
     /// Differences of the checksums.
     pub recipe: Recipe,
     /// Where they go.
     pub hop: HopId,
+}
+
+/// What becomes of a packet besides TTL and MAC addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// Nothing (DR).
+    AsItCame,
+    /// It carries these addresses and ports (NAT).
+    With(FlowKey),
+    /// It is wrapped into this one, from one IPv4 address to another, without a checksum of the tunnel's (TUN).
+    /// Identifications are the carrier's choice.
+    In(Outer),
 }
 
 /// A connection that may be carried.
@@ -255,19 +268,41 @@ impl<H: NextHops> Work<'_, H> {
         if !may {
             return None;
         }
-        let has_replies = match recipe.rewrite {
-            Rewrite::None => false,
-            Rewrite::Tuple => true,
-            Rewrite::Wrap => return None,
+        let with = |direction: Direction| Leaves::With(slot.key(direction.opposite()).reversed());
+        let leaves = match recipe.rewrite {
+            Rewrite::None => Leaves::AsItCame,
+            Rewrite::Tuple => with(Direction::In),
+            Rewrite::Wrap => Leaves::In(self.outer(slot, server, &key)?),
         };
-        let inward = self.flow(slot, id, Direction::In)?;
+        let inward = self.flow(slot, id, Direction::In, leaves)?;
         // Both or none: where a server's packets go may be learned from the client's.
-        let outward = if has_replies { Some(self.flow(slot, id, Direction::Out)?) } else { None };
+        let outward = match recipe.rewrite {
+            Rewrite::Tuple => Some(self.flow(slot, id, Direction::Out, with(Direction::Out))?),
+            Rewrite::None | Rewrite::Wrap => None,
+        };
         let (services, routes) = (self.services.binding, self.hops.generation());
         Some(Offer { slot: id, serial: 0, server, services, routes, inward, outward })
     }
 
-    fn flow(&self, slot: &Slot, id: SlotId, direction: Direction) -> Option<Flow> {
+    /// What a client's packets are wrapped into, if the carrier can do that: see `Work::wrap`.
+    fn outer(&self, slot: &Slot, server: ServerId, key: &FlowKey) -> Option<Outer> {
+        let tunnel = self.services.tunnel(server);
+        let is_plain = match tunnel {
+            Tunnel::Ipip => true,
+            Tunnel::Gue { checksum, .. } | Tunnel::Gre { checksum } => checksum == TunnelChecksum::None,
+        };
+        let (source, destination) = (slot.outer_source()?, slot.server_ip());
+        (is_plain && source.is_ipv4() && destination.is_ipv4()).then_some(Outer {
+            tunnel,
+            source,
+            destination,
+            copies_df: self.services.tunables.pmtu_disc != 0,
+            identification: 0,
+            flow_hash: key.ports() ^ key.source_bits(),
+        })
+    }
+
+    fn flow(&self, slot: &Slot, id: SlotId, direction: Direction, leaves: Leaves) -> Option<Flow> {
         let (key, recipe, mut way) = (slot.key(direction), slot.recipe(direction), slot.way(direction));
         if way.generation == self.hops.generation() && way.route == Route::Unknown {
             // Maybe known by now: what is only learned from the client's packets cannot be told to the carrier.
@@ -285,7 +320,6 @@ impl<H: NextHops> Work<'_, H> {
         if way.generation != self.hops.generation() || self.hops.hop(hop).is_none() || !is_its_own {
             return None;
         }
-        let leaves = (recipe.rewrite == Rewrite::Tuple).then(|| slot.key(direction.opposite()).reversed());
         Some(Flow { key, leaves, recipe, hop })
     }
 }

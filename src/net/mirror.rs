@@ -50,9 +50,12 @@ pub struct MirrorCounters {
     pub requests_failed: AtomicU64,
 }
 
+/// Looks at a snapshot.
+type Look = Box<dyn Fn(&Snapshot) + Send + Sync>;
+
 /// Who is shown each snapshot before it is published, if anybody is.
 #[derive(Default)]
-pub(crate) struct Watcher(OnceLock<Box<dyn Fn(&Snapshot) + Send + Sync>>);
+pub(crate) struct Watcher(OnceLock<Look>);
 
 impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

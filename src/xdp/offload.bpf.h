@@ -45,14 +45,35 @@ struct flow {
 	__u32 place;  /* of its tally */
 	__u32 serial; /* what the tally says too, while the flow holds */
 	__u32 hop;
-	__u32 rewrites; /* whether the following replaces what the packet has */
+	__u32 edit; /* what the following is for */
 	__be32 source;
 	__be32 destination;
 	__be16 source_port;
 	__be16 destination_port;
 	__u16 l3; /* differences of the checksums (RFC 1624), in host order */
-	__u16 l4;
+	__u16 l4; /* EDIT_WRAP: enum wrap, and COPIES_DF */
 };
+
+enum edit {
+	EDIT_NONE,
+	EDIT_TUPLE, /* replaces what the packet has */
+	EDIT_WRAP,  /* is of the packet around it, to which it becomes the payload; ports with WRAP_GUE only */
+};
+
+enum wrap {
+	WRAP_IPIP,
+	WRAP_GRE,
+	WRAP_GUE,
+};
+
+#define COPIES_DF 0x100
+#define WRAP_KIND 0xff
+
+/* The least that a tunnel may leave of an MTU (__ip_vs_get_out_rt). */
+#define LEAST_MTU 68
+
+#define GRE_LEN 4
+#define GUE_LEN 4
 
 struct tally {
 	__u32 serial;
@@ -145,6 +166,93 @@ INLINE int is_right(struct iphdr *ip)
 	return sum == 0xffff;
 }
 
+INLINE __u32 overhead(struct flow *flow)
+{
+	__u32 kind = flow->l4 & WRAP_KIND;
+
+	if (flow->edit != EDIT_WRAP)
+		return 0;
+	if (kind == WRAP_GUE)
+		return sizeof(struct iphdr) + sizeof(struct udphdr) + GUE_LEN;
+	return kind == WRAP_GRE ? sizeof(struct iphdr) + GRE_LEN : sizeof(struct iphdr);
+}
+
+/*
+ * Wraps the packet of `len` bytes, behind which is `padding`, as encap.rs does; with a tag if there is a VLAN. The
+ * pointers into the frame are void then. False, and nothing has changed, if the driver has no room for it.
+ */
+INLINE int wrap(struct xdp_md *ctx, struct flow *flow, __u16 vlan, __u32 len, __u32 padding)
+{
+	__u32 more = overhead(flow), kind = flow->l4 & WRAP_KIND, sum = 0;
+	struct vlan_tag *tag;
+	void *frame, *end;
+	struct iphdr *inner, *outer;
+	__u16 *words, *shim;
+
+	if (adjust_head(ctx, -(int)more))
+		return 0;
+	if (padding)
+		adjust_tail(ctx, -(int)padding);
+	frame = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (!vlan) {
+		outer = frame + sizeof(struct ethhdr);
+		if ((void *)outer > end)
+			return 1;
+		((struct ethhdr *)frame)->h_proto = NET16(ETH_P_IP);
+	} else {
+		tag = frame + sizeof(struct ethhdr);
+		outer = (void *)(tag + 1);
+		if ((void *)outer > end)
+			return 1;
+		((struct ethhdr *)frame)->h_proto = NET16(ETH_P_8021Q);
+		tag->control = NET16(vlan);
+		tag->type = NET16(ETH_P_IP);
+	}
+	shim = (void *)(outer + 1);
+	inner = (void *)outer + more;
+	if (more > sizeof(struct iphdr) + sizeof(struct udphdr) + GUE_LEN || (void *)(inner + 1) > end ||
+	    (void *)(shim + 6) > end)
+		return 1;
+
+	inner->ttl--;
+	inner->check = mended(inner->check, flow->l3);
+	outer->version = 4;
+	outer->ihl = 5;
+	/* A congestion that the packet was told is told by it alone (RFC 3168, 9.1.1). */
+	outer->tos = (inner->tos & 3) == 3 ? inner->tos & ~1 : inner->tos;
+	outer->tot_len = NET16((__u16)(len + more));
+	outer->frag_off = flow->l4 & COPIES_DF ? inner->frag_off & NET16(IPV4_DONT_FRAGMENT) : 0;
+	/* One that is never fragmented needs none (RFC 6864, 4.1). */
+	outer->id = outer->frag_off ? 0 : (__u16)get_prandom_u32();
+	outer->ttl = inner->ttl;
+	outer->check = 0;
+	outer->saddr = flow->source;
+	outer->daddr = flow->destination;
+	if (kind == WRAP_GUE) {
+		outer->protocol = IPPROTO_UDP;
+		shim[0] = flow->source_port;
+		shim[1] = flow->destination_port;
+		shim[2] = NET16((__u16)(len + sizeof(struct udphdr) + GUE_LEN));
+		shim[3] = 0;
+		shim[4] = NET16(IPPROTO_IPIP);
+		shim[5] = 0;
+	} else if (kind == WRAP_GRE) {
+		outer->protocol = IPPROTO_GRE;
+		shim[0] = 0;
+		shim[1] = NET16(ETH_P_IP);
+	} else {
+		outer->protocol = IPPROTO_IPIP;
+	}
+	words = (void *)outer;
+#pragma unroll
+	for (int i = 0; i < 10; i++)
+		sum += words[i];
+	sum = (sum & 0xffff) + (sum >> 16);
+	outer->check = (__u16)~(sum + (sum >> 16));
+	return 1;
+}
+
 /* Sends the frame on if it belongs to an offloaded flow and nothing speaks against it; COMES_UP otherwise. */
 INLINE int carry(struct xdp_md *ctx)
 {
@@ -219,13 +327,26 @@ INLINE int carry(struct xdp_md *ctx)
 		return COMES_UP;
 	station = map_lookup(&stations, number);
 	port = map_lookup(&ports, &interface);
-	if (!station || !port || !is_to(port, frame) || vlan != station->vlan || len > station->mtu || !is_right(ip))
+	if (!station || !port || !is_to(port, frame) || vlan != station->vlan ||
+	    len + overhead(flow) > station->mtu || !is_right(ip))
+		return COMES_UP;
+	/* A tag of priority alone is not put before the outer packet. */
+	if (flow->edit == EDIT_WRAP && (station->mtu < LEAST_MTU + overhead(flow) ||
+					!vlan != (network == frame + sizeof(struct ethhdr))))
 		return COMES_UP;
 	/* What is in the map and what is redirected to may differ for a moment: last of all that may fail. */
 	if (station->interface != interface && redirect_map(&exits, station->exit, 0) != XDP_REDIRECT)
 		return COMES_UP;
 
-	if (flow->rewrites) {
+	if (flow->edit == EDIT_WRAP) {
+		if (!wrap(ctx, flow, vlan, len, end - network - len))
+			return COMES_UP;
+		frame = (void *)(long)ctx->data;
+		if (frame + sizeof(station->macs) > (void *)(long)ctx->data_end)
+			return XDP_ABORTED;
+		goto leaves;
+	}
+	if (flow->edit == EDIT_TUPLE) {
 		ip->saddr = flow->source;
 		ip->daddr = flow->destination;
 		udp->source = flow->source_port;
@@ -241,6 +362,7 @@ INLINE int carry(struct xdp_md *ctx)
 	}
 	ip->ttl--;
 	ip->check = mended(ip->check, flow->l3);
+leaves:
 	__builtin_memcpy(frame, station->macs, sizeof(station->macs));
 
 	/* The queues of an interface run on several CPUs. */

@@ -211,6 +211,7 @@ struct extension {
 
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_FRAGMENT_OFFSET 0x1fff
+#define IPV4_DONT_FRAGMENT 0x4000
 
 /* What room begins with. */
 struct room {
@@ -585,9 +586,9 @@ INLINE void count(__u32 outcome)
 SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
-	void *frame = (void *)(long)ctx->data;
 	__u32 room = 0;
 	enum outcome outcome;
+	void *frame;
 
 	if (offloads) {
 		int action = carry(ctx);
@@ -597,6 +598,7 @@ int steer(struct xdp_md *ctx)
 			return action;
 		}
 	}
+	frame = (void *)(long)ctx->data;
 	outcome = judge(frame, (void *)(long)ctx->data_end, &room);
 	if (outcome < OUTCOME_NO_SOCKET)
 		outcome = to_socket(ctx, frame, outcome);

@@ -3,15 +3,18 @@
 //! A place is free again [`REST_NS`] after its flow has ended, so that no packet that was in the program at that moment is
 //! missed or counted for another connection. Nobody waits for that: the flow itself ends at once.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::tally;
 use crate::director::Director;
 use crate::director::conn::{Direction, SlotId};
-use crate::director::offload::{Flow, Offer};
+use crate::director::offload::{Flow, Leaves, Offer};
 use crate::director::server::ServerId;
+use crate::packet::encap::{Outer, Tunnel};
 use crate::packet::flow::FlowKey;
-use crate::xdp::steer::offload::{Edit, FlowKey as ProgramKey, Flows, Place, Tallies, Tuple};
+use crate::xdp::steer::offload::{
+    Edit, FlowKey as ProgramKey, Flows, Leaves as Edited, Place, Tallies, Tunnel as Kind, Tuple, Wrap,
+};
 
 /// How long a place rests after its flow has ended.
 const REST_NS: u64 = 100_000_000;
@@ -181,15 +184,35 @@ impl Entry {
 }
 
 /// A flow as the program is told it.
-fn flow_of(flow: &Flow) -> (ProgramKey, Edit) {
+pub fn flow_of(flow: &Flow) -> (ProgramKey, Edit) {
     let key = ProgramKey { protocol: flow.key.protocol(), tuple: tuple(&flow.key) };
-    let edit = Edit {
-        tuple: flow.leaves.as_ref().map(tuple),
-        l3: flow.recipe.l3.0,
-        l4: flow.recipe.l4.0,
-        hop: flow.hop.0,
+    let leaves = match &flow.leaves {
+        Leaves::AsItCame => Edited::AsItCame,
+        Leaves::With(key) => Edited::With(tuple(key)),
+        Leaves::In(outer) => wrapped(outer),
     };
+    let edit = Edit { leaves, l3: flow.recipe.l3.0, l4: flow.recipe.l4.0, hop: flow.hop.0 };
     (key, edit)
+}
+
+/// The director offers none but IPv4 in IPv4.
+fn wrapped(outer: &Outer) -> Edited {
+    let address = |ip| match ip {
+        IpAddr::V4(ip) => ip,
+        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+    };
+    let (tunnel, destination_port) = match outer.tunnel {
+        Tunnel::Ipip => (Kind::Ipip, 0),
+        Tunnel::Gre { .. } => (Kind::Gre, 0),
+        Tunnel::Gue { port, .. } => (Kind::Gue, port),
+    };
+    let tuple = Tuple {
+        source: address(outer.source),
+        destination: address(outer.destination),
+        source_port: outer.source_port(),
+        destination_port,
+    };
+    Edited::In(Wrap { tunnel, copies_df: outer.copies_df }, tuple)
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "halves of the number")]

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use self::book::Book;
+pub use self::book::flow_of;
 pub use self::ways::Exit;
 use self::ways::Network;
 use super::clock::{Clock, time_of};

@@ -49,14 +49,45 @@ pub struct FlowKey {
     pub tuple: Tuple,
 }
 
+/// What becomes of a packet besides TTL and MAC addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// Nothing.
+    AsItCame,
+    /// It carries this.
+    With(Tuple),
+    /// It is wrapped into a packet that carries this.
+    In(Wrap, Tuple),
+}
+
+/// What is between the two IPv4 headers of a wrapped packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wrap {
+    /// Of which kind.
+    pub tunnel: Tunnel,
+    /// Whether the outer packet has the inner one's DF; it has none otherwise.
+    pub copies_df: bool,
+}
+
+/// The kinds of tunnels, in the order of `enum wrap` in the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tunnel {
+    /// Nothing.
+    Ipip,
+    /// GRE's header without options.
+    Gre,
+    /// Headers of UDP, whose ports are those of the outer tuple, and GUE.
+    Gue,
+}
+
 /// What is done to the packets of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edit {
-    /// What they carry afterwards, if that is something else.
-    pub tuple: Option<Tuple>,
+    /// What becomes of them besides TTL and MAC addresses.
+    pub leaves: Leaves,
     /// The difference that all edits make to the IP header checksum, the TTL's included (RFC 1624).
     pub l3: u16,
-    /// The difference that the edits make to the transport checksum.
+    /// The difference that the edits make to the transport checksum, which no wrapped packet needs.
     pub l4: u16,
     /// Where they go: a number below [`MAX_HOPS`].
     pub hop: u32,
@@ -70,6 +101,9 @@ pub struct Place {
     /// Its serial number.
     pub serial: u32,
 }
+
+/// Beside the kind of a tunnel.
+const COPIES_DF: u16 = 0x100;
 
 type KeyBytes = [u8; 16];
 type ValueBytes = [u8; 32];
@@ -98,13 +132,20 @@ impl FlowKey {
 /// `struct flow` of the program.
 fn value(edit: &Edit, place: Place) -> ValueBytes {
     let mut bytes = [0; 32];
-    let numbers = [place.tally, place.serial, edit.hop, u32::from(edit.tuple.is_some())];
+    let (kind, tuple, l4) = match edit.leaves {
+        Leaves::AsItCame => (0, None, edit.l4),
+        Leaves::With(tuple) => (1, Some(tuple), edit.l4),
+        Leaves::In(wrap, tuple) => {
+            (2, Some(tuple), wrap.tunnel as u16 | if wrap.copies_df { COPIES_DF } else { 0 })
+        }
+    };
+    let numbers = [place.tally, place.serial, edit.hop, kind];
     for (to, number) in bytes.chunks_exact_mut(4).zip(numbers) {
         to.copy_from_slice(&number.to_ne_bytes());
     }
-    bytes[16..28].copy_from_slice(&edit.tuple.map_or([0; 12], |tuple| tuple.bytes()));
+    bytes[16..28].copy_from_slice(&tuple.map_or([0; 12], |tuple| tuple.bytes()));
     bytes[28..30].copy_from_slice(&edit.l3.to_ne_bytes());
-    bytes[30..].copy_from_slice(&edit.l4.to_ne_bytes());
+    bytes[30..].copy_from_slice(&l4.to_ne_bytes());
     bytes
 }
 
@@ -184,12 +225,13 @@ mod tests {
         let source = include_str!("../../offload.bpf.h");
         assert!(source.contains(&format!("#define MAX_HOPS {MAX_HOPS}\n")));
         assert_eq!(MAX_STATIONS, 2 * MAX_HOPS);
+        assert!(source.contains(&format!("#define COPIES_DF {COPIES_DF:#x}\n")));
         assert!(source.contains("#define MAX_STATIONS (2 * MAX_HOPS)\n"));
     }
 
     #[test]
     fn a_value_tells_its_place() {
         let place = Place { tally: 0x0102_0304, serial: 0x0506_0708 };
-        assert_eq!(place_of(&value(&Edit { tuple: None, l3: 1, l4: 2, hop: 3 }, place)), place);
+        assert_eq!(place_of(&value(&Edit { leaves: Leaves::AsItCame, l3: 1, l4: 2, hop: 3 }, place)), place);
     }
 }
