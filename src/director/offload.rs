@@ -32,7 +32,7 @@ use super::conn::state::{State, Status};
 use super::conn::{Direction, Found, Slot, SlotId};
 use super::engine::{Work, hash_of_ports};
 use super::forward::hops::{HopId, NextHops, Route};
-use super::forward::recipe::{Recipe, Rewrite};
+use super::forward::recipe::{Recipe, Rewrite, Way};
 use super::server::ServerId;
 use super::service::Protocol;
 use crate::packet::encap::{Outer, Tunnel, TunnelChecksum};
@@ -304,20 +304,22 @@ impl<H: NextHops> Work<'_, H> {
 
     fn flow(&self, slot: &Slot, id: SlotId, direction: Direction, leaves: Leaves) -> Option<Flow> {
         let (key, recipe, mut way) = (slot.key(direction), slot.recipe(direction), slot.way(direction));
-        if way.generation == self.hops.generation() && way.route == Route::Unknown {
-            // Maybe known by now: what is only learned from the client's packets cannot be told to the carrier.
+        if way.generation != self.hops.generation() || way.route == Route::Unknown {
+            // No packet of this direction came yet, or the client's neighbour is known by now: what is only learned from
+            // its packets cannot be told to the carrier.
             let destination = match direction {
                 Direction::In => slot.server_ip(),
                 Direction::Out => slot.key(Direction::In).source().ip(),
             };
-            way.route = self.hops.route(destination, hash_of_ports(key.ports()));
+            let route = self.hops.route(destination, hash_of_ports(key.ports()));
+            way = Way { route, generation: self.hops.generation() };
             slot.set_way(direction, way);
         }
         let Route::Via(hop) = way.route else { return None };
         let table = &self.director.table;
         // The server's packets are those of the newest connection with their key.
         let is_its_own = table.find(table.hash(&key), &key) == Some(Found { slot: id, direction });
-        if way.generation != self.hops.generation() || self.hops.hop(hop).is_none() || !is_its_own {
+        if self.hops.hop(hop).is_none() || !is_its_own {
             return None;
         }
         Some(Flow { key, leaves, recipe, hop })
