@@ -4,10 +4,13 @@
 mod answers;
 mod defence;
 mod fragments;
+mod fragments6;
 mod ftp;
 mod hostile;
 mod icmp;
+mod icmp6;
 mod ipsec;
+mod ipv6;
 mod leaving;
 mod listing;
 mod lookup;
