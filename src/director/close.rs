@@ -52,6 +52,7 @@ impl<H> Work<'_, H> {
                 Err(other) => old = other,
             }
         };
+        self.director.offload.withdraw(slot);
         self.director.counts.changed(ServerId(slot.server_id()), old, new);
         if found.direction == Direction::In && flags.has(TcpFlags::FIN) && slot.local().is_some() {
             slot.set_closing(packet.room.get(..packet.len).and_then(|frame| segment::after(frame, parsed)));
@@ -141,6 +142,7 @@ impl Director {
             slot.refuse_followers();
         }
         let Some(status) = self.table.unlink(id) else { return false };
+        self.offload.withdraw(slot);
         self.counts.closed(server, status);
         self.apps.forget(aside, || self.table.stamp());
         self.leave(slot.template());
@@ -205,6 +207,7 @@ fn look_at(director: &Director, shard: &mut Shard, services: &Services, id: Slot
     let table = &director.table;
     let slot = table.slot(id);
     let orphan = services.is_orphan(slot);
+    director.offload.catch_up(slot);
     let deadline = slot.last_seen(tick).saturating_add(ticks(slot.timeout_s()));
     let is_over = deadline <= tick;
     let stays = is_over && !orphan && slot.followers() > 0;

@@ -136,7 +136,7 @@ impl Engine {
             shedder: Shedder::new(&director.table, worker),
             allowance: Allowance::default(),
             outbox: Outbox::default(),
-            identifications: Identifications::new(worker, director.stats.len()),
+            identifications: Identifications::new(worker, director.workers()),
             swept: 0,
             worker: worker as usize,
             looked: ArrayVec::new(),
@@ -270,6 +270,9 @@ impl<'a, H: NextHops> Work<'a, H> {
         let direction = found.direction;
         let new_tick = self.note(slot, found, parsed, packet, is_counted);
         let hop = self.next_hop(slot, direction, parsed, packet, new_tick);
+        if new_tick {
+            self.offer(slot, found.slot);
+        }
         let (recipe, aside) = slot.recipe_and_aside(direction);
         if aside != 0 {
             return self.assist(packet, parsed, (slot, found), hop);
@@ -408,7 +411,11 @@ impl<'a, H: NextHops> Work<'a, H> {
             (Some(hop), _) => Ok(hop),
             (None, Direction::In) => Err(DropReason::Unresolved),
             // A client the kernel knows no neighbour for: back where its own packets come from.
-            (None, Direction::Out) => self.hops.back_to(slot.learned()).ok_or(DropReason::Unresolved),
+            (None, Direction::Out) => {
+                // The client's packets have to tell it.
+                self.director.offload.withdraw(slot);
+                self.hops.back_to(slot.learned()).ok_or(DropReason::Unresolved)
+            }
         }
     }
 
@@ -421,7 +428,12 @@ impl<'a, H: NextHops> Work<'a, H> {
 
 /// Chooses among equal routes: the same for all packets of a flow.
 pub(super) fn flow_hash(parsed: &Parsed) -> u32 {
-    parsed.key.ports() ^ parsed.key.ports().rotate_left(16)
+    hash_of_ports(parsed.key.ports())
+}
+
+/// As [`flow_hash`], by the ports that a key has.
+pub(super) const fn hash_of_ports(ports: u32) -> u32 {
+    ports ^ ports.rotate_left(16)
 }
 
 /// True if the packet belongs to this connection and the connection is not removed.

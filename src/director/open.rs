@@ -343,6 +343,9 @@ impl<'a, H: NextHops> Work<'a, H> {
             counts.opened(id, new.status);
             let (refused, status) = match self.shard.insert(table, new, deadline) {
                 Ok(slot) => {
+                    if let Some(older) = self.shard.displaced() {
+                        director.offload.withdraw(table.slot(older));
+                    }
                     if is_scheduled {
                         self.stats.connection(id);
                     }

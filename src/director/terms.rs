@@ -71,7 +71,7 @@ impl Terms {
 type Piece = [Terms; PIECE];
 
 /// The terms of all servers, removed ones included.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AllTerms(Arc<[Option<Arc<Piece>>]>);
 
 impl Default for AllTerms {

@@ -104,6 +104,13 @@ pub struct Outer {
     pub flow_hash: u32,
 }
 
+impl Outer {
+    /// The source port of GUE.
+    pub fn source_port(&self) -> u16 {
+        source_port(self.flow_hash)
+    }
+}
+
 /// Writes the outer headers in front of the IP packet of `inner_len` bytes that starts at `inner` in `frame`. Its TTL
 /// is what it leaves the director with. Returns where the outer packet starts, and its length; `None`, with nothing
 /// written, if there is no room, the addresses are of two families, or the whole were longer than 65,535 bytes.

@@ -19,9 +19,12 @@
  * the VIP too. VLAN interfaces and bonds have the address of what they are made of. One with an address of its
  * own, such as a macvlan for a virtual router's MAC, is the kernel's, with all that is sent to that address.
  *
- * Nothing else is decided here: which server, which connection, what is dropped is user space's business.
- * Each frame counts in exactly one outcome. What was in a frame is never written to; one to a service whose servers
- * are behind tunnels gets room in front of it, since user space cannot move its beginning:
+ * Nothing else is decided here: which server, which connection, what is dropped is user space's business. Packets of
+ * established connections that user space has offloaded do not come up to it, though: offload.bpf.h readdresses and
+ * redirects them as their recipe says                                                     (offloaded)
+ *
+ * Each frame counts in exactly one outcome. What was in any other frame is never written to; one to a service whose
+ * servers are behind tunnels gets room in front of it, since user space cannot move its beginning:
  *
  *   | MAC addresses again | ROOM_MARK | room in bytes | ... | the frame as it came |
  *   0                     12          14              16    room
@@ -72,6 +75,7 @@ enum outcome {
 	OUTCOME_PASS_NOT_IP,
 	OUTCOME_PASS_TAGS,
 	OUTCOME_PASS_MALFORMED,
+	OUTCOME_OFFLOADED,
 	OUTCOMES,
 };
 
@@ -231,6 +235,7 @@ struct extension {
 
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_FRAGMENT_OFFSET 0x1fff
+#define IPV4_DONT_FRAGMENT 0x4000
 
 /* What room begins with. */
 struct room {
@@ -720,13 +725,25 @@ INLINE void count(__u32 outcome)
 		*counter += 1;
 }
 
+#include "offload.bpf.h"
+
 SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
-	void *frame = (void *)(long)ctx->data;
 	__u32 room = 0;
-	enum outcome outcome = judge(frame, (void *)(long)ctx->data_end, &room);
+	enum outcome outcome;
+	void *frame;
 
+	if (offloads) {
+		int action = carry(ctx);
+
+		if (action != COMES_UP) {
+			count(OUTCOME_OFFLOADED);
+			return action;
+		}
+	}
+	frame = (void *)(long)ctx->data;
+	outcome = judge(frame, (void *)(long)ctx->data_end, &room);
 	if (outcome < OUTCOME_NO_SOCKET)
 		outcome = to_socket(ctx, frame, outcome);
 	if (room && outcome < OUTCOME_NO_SOCKET)

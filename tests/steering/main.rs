@@ -5,9 +5,16 @@
 mod agreement;
 mod figures;
 mod frames;
+#[allow(dead_code, reason = "shared: no test binary uses all of it")]
+#[path = "../common/netns.rs"]
+mod netns;
+mod offload;
 mod ranges;
 mod rooms;
 mod samples;
+#[allow(dead_code, missing_docs, reason = "shared: no test binary uses all of it")]
+#[path = "../engine/table.rs"]
+mod table;
 mod tunnels;
 
 use std::net::{IpAddr, Ipv4Addr};

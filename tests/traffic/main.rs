@@ -28,6 +28,7 @@ mod mtu6;
 #[path = "../common/netns.rs"]
 mod netns;
 mod next_hops;
+mod offload;
 mod passes;
 mod path_mtu;
 #[path = "../common/process.rs"]

@@ -260,7 +260,12 @@ mod tests {
             }),
             driver: Some("ice".to_owned()),
             queues: Some(Queues { receive: 4, most: 16, combined: true, adjustable: true }),
-            xdp: Some(XdpFeatures { native: true, zero_copy: true, zero_copy_segments: 1 }),
+            xdp: Some(XdpFeatures {
+                native: true,
+                takes_redirected: true,
+                zero_copy: true,
+                zero_copy_segments: 1,
+            }),
             rp_filter: Some(0),
             ..InterfaceFacts::default()
         }

@@ -199,10 +199,12 @@ pub(super) fn connections(client: &mut Client, args: &ConnectionsArgs, json: boo
             c.state,
             c.expires_s / 60,
             c.expires_s % 60,
-            match c.local {
-                Some(local) => format!("  from {local}"),
-                None if c.template => "  persistence".to_owned(),
-                None => String::new(),
+            match (c.local, c.template) {
+                (Some(local), _) if c.offloaded => format!("  from {local}, offloaded"),
+                (Some(local), _) => format!("  from {local}"),
+                (None, true) => "  persistence".to_owned(),
+                (None, false) if c.offloaded => "  offloaded".to_owned(),
+                (None, false) => String::new(),
             }
         )
     };

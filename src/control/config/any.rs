@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{
-    Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, PASS_LIMIT, Pass, XdpMode, ZeroCopy,
+    Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, OFFLOAD_FLOWS, Offload, PASS_LIMIT, Pass, XdpMode, ZeroCopy,
 };
 use crate::control::wanted::{TIMEOUT_S, Timeouts, Wanted};
 use crate::director::local::{LOCAL_PORTS, Locals, Ports};
@@ -45,14 +45,25 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
 pub(crate) fn director() -> impl Strategy<Value = Director> {
     let interfaces = vec("[a-z][a-z\"'\\\\#é=.-]{0,6}", 1..4);
     let switches = (any::<bool>(), any::<bool>(), any::<bool>());
-    let modes = (select(XdpMode::ALL), select(ZeroCopy::ALL), select(Pass::ALL));
+    let modes = (
+        (select(XdpMode::ALL), select(ZeroCopy::ALL), select(Pass::ALL)),
+        (select(Offload::ALL), OFFLOAD_FLOWS),
+    );
     let sizes = (IDLE_SPIN_US, CONNECTIONS, select(&FRAME_BYTES[..]), 6..16u32, PASS_LIMIT);
     (interfaces, option::of(vec(0..=1023usize, 1..9)), switches, modes, sizes).prop_map(
-        |(interfaces, cores, (busy_poll, huge_pages, watch), (xdp_mode, zero_copy, pass), sizes)| Director {
+        |(
+            interfaces,
+            cores,
+            (busy_poll, huge_pages, watch),
+            ((xdp_mode, zero_copy, pass), (offload, offload_flows)),
+            sizes,
+        )| Director {
             interfaces: distinct(interfaces),
             // The two contradict each other.
             xdp_mode: if zero_copy == ZeroCopy::Require { XdpMode::Native } else { xdp_mode },
             zero_copy,
+            offload,
+            offload_flows,
             cores: cores.map(distinct),
             busy_poll,
             idle_spin_us: sizes.0,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{Api, Config, Director, Pass, Severity, Style, XdpMode, ZeroCopy, write};
+use super::{Api, Config, Director, Offload, Pass, Severity, Style, XdpMode, ZeroCopy, write};
 use crate::control::wanted::{Timeouts, Wanted};
 use crate::director::conn::state;
 use crate::director::marks::MarkRule;
@@ -93,7 +93,7 @@ fn every_commented_default_is_the_one_of_the_code() {
         assert_eq!(config, parsed(), "`{key}` is not the default");
         tried += 1;
     }
-    assert_eq!(tried, 53, "keys with a constant default");
+    assert_eq!(tried, 55, "keys with a constant default");
 }
 
 #[test]
@@ -127,6 +127,8 @@ fn every_value_arrives_in_its_own_field() {
         interfaces = ["eth1", "eth0"]
         xdp_mode = "native"
         zero_copy = "require"
+        offload = "on"
+        offload_flows = 2_048
         cores = [3, 2]
         busy_poll = true
         connections = 1_025
@@ -200,6 +202,8 @@ fn every_value_arrives_in_its_own_field() {
             interfaces: vec!["eth1".into(), "eth0".into()],
             xdp_mode: XdpMode::Native,
             zero_copy: ZeroCopy::Require,
+            offload: Offload::On,
+            offload_flows: 2_048,
             cores: Some(vec![3, 2]),
             busy_poll: true,
             idle_spin_us: 50,

@@ -170,8 +170,9 @@ impl ControlPlane {
         Draft::new(&self.director.services.load(), &self.roster).at(self.tick_now())
     }
 
-    /// What was counted under a number since the start.
+    /// What was counted under a number since the start, until this moment.
     fn raw(director: &Director) -> impl Fn(ServerId) -> Traffic {
+        director.offload().settle();
         |id| director.traffic(id)
     }
 

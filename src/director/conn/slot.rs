@@ -3,7 +3,7 @@
 //! ```text
 //! line 0   key of the client's packets, their recipe and way, last-seen tick, state and flags
 //! line 1   key of the server's packets, their recipe and way (TUN: the director's address), server, template
-//! line 2   cold: the way back as learned, the timer's links, the free list's stamp, owner, what a template needs
+//! line 2   cold: the way back as learned, who carries its packets, the timer's links, the free list's stamp, owner, what a template needs
 //! ```
 //!
 //! Keys and recipes are written before the slot is in the index and never while a reader may hold it
@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relax
 
 use crate::director::forward::hops::Origin;
 use crate::director::forward::recipe::{Recipe, Way};
+use crate::director::offload::Carried;
 use crate::packet::flow::FlowKey;
 
 use super::state::Status;
@@ -77,6 +78,7 @@ pub struct Slot {
     /// Where the client's packets come from.
     learned: AtomicU64,
     pub(super) stamp: AtomicU64,
+    pub(in crate::director) carried: Carried,
     pub(super) next: AtomicU32,
     pub(super) previous: AtomicU32,
     pub(super) armed: AtomicU32,
@@ -223,6 +225,21 @@ impl Slot {
         };
         self.last_seen.store(tick << COUNT_BITS | count, Relaxed);
         word & !MANY != tick << COUNT_BITS
+    }
+
+    /// Notes a packet at `tick` that somebody else has seen, if none came since.
+    pub(in crate::director) fn catch_up(&self, tick: u32) {
+        let word = self.last_seen.load(Relaxed);
+        if (tick << COUNT_BITS).wrapping_sub(word & !MANY).cast_signed() > 0 {
+            let new = tick << COUNT_BITS | word & MANY;
+            // Whoever was quicker knows of a later one.
+            let _later = self.last_seen.compare_exchange(word, new, Relaxed, Relaxed);
+        }
+    }
+
+    /// What becomes of its packets without coming up: see [`offload`](crate::director::offload).
+    pub const fn carried(&self) -> &Carried {
+        &self.carried
     }
 
     /// Notes that it is still wanted at `tick`, without a packet.
@@ -373,7 +390,11 @@ mod tests {
             assert_eq!(slot.few_packets(), Some(8));
             assert!(!slot.seen(In, start + 2) && slot.few_packets().is_none());
             assert!(slot.seen(Out, start + 3) && slot.seen(In, start + 4) && slot.few_packets().is_none());
-            assert_eq!(slot.last_seen(start.wrapping_add(1 << 26)), start + 4, "after half a year");
+            slot.catch_up(start + 3);
+            assert_eq!(slot.last_seen(start + 9), start + 4, "no later one");
+            slot.catch_up(start + 6);
+            assert_eq!((slot.last_seen(start + 9), slot.few_packets()), (start + 6, None));
+            assert_eq!(slot.last_seen(start.wrapping_add(1 << 26)), start + 6, "after half a year");
         }
     }
 }

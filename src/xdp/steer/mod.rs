@@ -7,6 +7,7 @@
 mod attach;
 mod error;
 mod key_set;
+pub mod offload;
 mod outcome;
 mod ranges;
 mod rules;
@@ -18,12 +19,13 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::Xdp;
-use aya::{Ebpf, EbpfError};
+use aya::{Ebpf, EbpfError, EbpfLoader};
 
 use attach::Attachment;
 pub use attach::{Require, XdpMode};
 pub use error::SteerError;
 use key_set::KeySet;
+use offload::Offload;
 pub use outcome::Outcome;
 use ranges::RangeMap;
 pub use ranges::{MAX_RANGES, Range};
@@ -55,6 +57,8 @@ pub struct Steering {
     counters: PerCpuArray<MapData, u64>,
     /// By port index.
     attachments: BTreeMap<u16, Attachment>,
+    /// Until somebody takes it.
+    offload: Option<Offload>,
 }
 
 impl std::fmt::Debug for Steering {
@@ -69,7 +73,31 @@ impl Steering {
     /// # Errors
     /// Missing privileges, or a kernel without BPF, without AF_XDP or older than 5.11.
     pub fn load() -> Result<Self, SteerError> {
-        let mut ebpf = Ebpf::load(OBJECT).map_err(SteerError::from_load)?;
+        Self::load_with(None)
+    }
+
+    /// As [`load`](Self::load), with room for so many offloaded flows,
+    /// [`FLOWS_MIN`](offload::FLOWS_MIN) to [`FLOWS_MAX`](offload::FLOWS_MAX), if for any: 64 bytes each, and some 100
+    /// more while it is there.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn load_with(flows: Option<u32>) -> Result<Self, SteerError> {
+        let mut loader = EbpfLoader::new();
+        let flows = flows.map(|flows| flows.clamp(offload::FLOWS_MIN, offload::FLOWS_MAX));
+        if let Some(flows) = flows {
+            loader.override_global("offloads", &1_u32, true);
+            for (map, entries) in [
+                ("flows", flows),
+                ("tallies", flows),
+                ("hops", offload::MAX_HOPS),
+                ("stations", offload::MAX_STATIONS),
+            ] {
+                loader.map_max_entries(map, entries);
+            }
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(SteerError::from_load)?;
+        let offload = flows.map(|flows| Offload::of(&mut ebpf, flows)).transpose()?;
         let mut steering = Self {
             services: key_set(&mut ebpf, "services")?,
             nat_servers: key_set(&mut ebpf, "nat_servers")?,
@@ -83,6 +111,7 @@ impl Steering {
             sockets: take(&mut ebpf, "sockets")?,
             counters: take(&mut ebpf, "counters")?,
             attachments: BTreeMap::new(),
+            offload,
             ebpf,
         };
         steering.program()?.load().map_err(|error| SteerError::from_load(EbpfError::ProgramError(error)))?;
@@ -146,6 +175,11 @@ impl Steering {
         self.sockets
             .set(place, socket.as_fd().as_raw_fd(), 0)
             .map_err(|source| write_error("sockets", source))
+    }
+
+    /// What offloading needs, for the one who does it: once, and only if there is room for flows.
+    pub fn offload(&mut self) -> Option<Offload> {
+        self.offload.take()
     }
 
     /// Frames by outcome since loading, on all interfaces and CPUs.

@@ -36,11 +36,13 @@ pub enum Outcome {
     PassTags,
     /// Passed: truncated, contradicting itself, or more IPv6 extension headers than are looked through.
     PassMalformed,
+    /// Of an offloaded connection: readdressed and sent on, without coming up.
+    Offloaded,
 }
 
 impl Outcome {
     /// How many there are.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 15;
 
     /// All, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -58,6 +60,7 @@ impl Outcome {
         Self::PassNotIp,
         Self::PassTags,
         Self::PassMalformed,
+        Self::Offloaded,
     ];
 
     /// The name in counters and listings.
@@ -77,10 +80,12 @@ impl Outcome {
             Self::PassNotIp => "pass_not_ip",
             Self::PassTags => "pass_tags",
             Self::PassMalformed => "pass_malformed",
+            Self::Offloaded => "offloaded",
         }
     }
 
-    /// Whether such a frame was given to a socket; all others went to the kernel.
+    /// Whether such a frame was given to a socket. All others went to the kernel, or on their way
+    /// ([`Offloaded`](Self::Offloaded)).
     pub const fn is_redirected(self) -> bool {
         (self as u32) < Self::NoSocket as u32
     }
