@@ -304,7 +304,9 @@ impl From<Refused> for Refusal {
             | Refused::NotUnicast(_)
             | Refused::Port { .. }
             | Refused::ZeroPort(_)
-            | Refused::OnePacket(_) => Code::Invalid,
+            | Refused::OnePacket(_)
+            | Refused::ClientAddress { .. }
+            | Refused::ClientAddressMethod { .. } => Code::Invalid,
         };
         Self::new(code, refused.to_string())
     }

@@ -12,6 +12,7 @@
 //! | [`forward`] | rewrite recipes, next hops |
 //! | [`pe`] | persistence engines: what besides its address tells a client's server |
 //! | [`app`] | helpers of applications that announce connections in their text: FTP |
+//! | [`client_address`] | how servers are told who a connection is from: PROXY headers, a TCP option |
 //! | `fragments`, [`outbox`] | datagrams in fragments; frames made besides those lent |
 //! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing |
 //!
@@ -19,6 +20,7 @@
 
 pub mod app;
 mod aside;
+pub mod client_address;
 mod close;
 pub mod conn;
 pub mod defence;

@@ -5,6 +5,7 @@
 //! VIP's name whoever says it. An error counts as a packet of its direction, and that is all: it changes no
 //! state and keeps no connection alive.
 
+use super::client_address::renumber;
 use super::conn::{Direction, NewConnection};
 use super::drops::DropReason;
 use super::engine::{Packet, Work, flow_hash};
@@ -42,6 +43,9 @@ impl<H: NextHops> Work<'_, H> {
             return self.send_wrapped(packet, parsed, Ok(hop), slot).map_err(|refusal| refusal.reason);
         }
         forward::check(parsed, &hop)?;
+        if direction == Direction::Out {
+            renumber(packet.frame(), &error, slot);
+        }
         let quoted = slot.key(direction.opposite());
         Ok(send(packet, &error, direction, recipe, &quoted, &hop))
     }

@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod answers;
+mod client_address;
 mod defence;
 mod fragments;
 mod ftp;
@@ -17,6 +18,7 @@ mod reuse;
 mod rewrite;
 mod sctp;
 mod sip;
+mod streams;
 mod switches;
 mod table;
 mod timers;

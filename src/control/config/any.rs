@@ -19,7 +19,10 @@ use crate::director::service::{
     MAX_DRAIN_S, MAX_PERSISTENCE_S, MAX_WEIGHT, Method, Netmask, Persistence, Pool, Protocol, Server,
     ServerState, Service, Tunnel, TunnelChecksum,
 };
-use crate::director::switches::{SLOW_START_S, Switches, TIMEOUT_S as OWN_TIMEOUT_S, TcpWhenDown};
+use crate::director::switches::{
+    ClientAddress, SLOW_START_S, Switches, TIMEOUT_S as OWN_TIMEOUT_S, TOA_KIND, TOA_KIND_DEFAULT,
+    TcpWhenDown,
+};
 use crate::director::tunables::Tunables;
 
 /// From how much the values are taken.
@@ -138,7 +141,12 @@ fn switches(range: Range) -> impl Strategy<Value = Switches> {
     let times =
         (seconds(OWN_TIMEOUT_S), seconds(OWN_TIMEOUT_S), seconds(OWN_TIMEOUT_S), seconds(SLOW_START_S));
     let gone = (any::<bool>(), select(TcpWhenDown::ALL), any::<bool>());
-    (times, gone, option::of(any::<bool>())).prop_map(|(times, gone, sloppy_tcp)| Switches {
+    // What suits every service with every server: the others have tests of their own.
+    let kind = match range {
+        Range::Wide => prop_oneof![2 => Just(TOA_KIND_DEFAULT), 1 => TOA_KIND].boxed(),
+        Range::Narrow => Just(TOA_KIND_DEFAULT).boxed(),
+    };
+    (times, gone, option::of(any::<bool>()), kind).prop_map(|(times, gone, sloppy_tcp, toa_kind)| Switches {
         timeout_tcp_s: times.0,
         timeout_tcp_fin_s: times.1,
         timeout_udp_s: times.2,
@@ -147,6 +155,8 @@ fn switches(range: Range) -> impl Strategy<Value = Switches> {
         tcp_when_down: gone.1,
         reset_on_removal: gone.2,
         sloppy_tcp,
+        client_address: ClientAddress::None,
+        toa_kind,
     })
 }
 

@@ -61,6 +61,7 @@ impl Shard {
         slot.set_side(Direction::Out, reply_key, *reply_recipe, *reply_way);
         slot.set_server_id(new.server_id);
         slot.set_aside(new.aside);
+        slot.set_told(0);
         slot.set_template(new.template);
         slot.held.store(0, Ordering::Relaxed);
         slot.set_timeout_s(new.timeout_s);
