@@ -96,9 +96,8 @@ impl Receiver {
         }
         let from = usize::try_from(from).ok()?;
         let to = (from + len).min(self.next + room);
-        let doubled = from.max(self.next.min(from + len));
         let duplicate = (from < self.next && len > 0).then_some((from, self.next.min(from + len)));
-        if to > doubled || to > self.next {
+        if to > from.max(self.next) {
             self.beyond.entry(from).and_modify(|end| *end = to.max(*end)).or_insert(to);
         }
         while let Some((&from, &to)) = self.beyond.first_key_value()
@@ -156,8 +155,11 @@ impl Lab {
         let firsts = (isns.0.wrapping_add(1), isns.1.wrapping_add(1));
         let sender = |first, stream| Sender { first, stream, acked: 0, sent: 0 };
         let receiver = |first, expected| Receiver { first, expected, next: 0, beyond: BTreeMap::default() };
+        let mut table = Table::new(&[told("proxy")]);
+        // An old SYN that comes again after the end would begin another connection otherwise, as in the kernel.
+        table.tune("conn_reuse_mode", 0);
         Self {
-            table: Table::new(&[told("proxy")]),
+            table,
             client_gets: receiver(firsts.1, server.clone()),
             server_gets: receiver(firsts.0, [&HEADER[..], &client].concat()),
             client: sender(firsts.0, client),
@@ -212,9 +214,15 @@ impl Lab {
                 let answer = self.syn_ack();
                 return self.server_says(&answer);
             }
-            self.is_open.1 = true;
+            // What ends the handshake is a segment of the window (RFC 9293, 3.10.7.4).
+            self.is_open.1 |= serial(segment.seq, self.server_gets.first) >= 0;
+            if !self.is_open.1 {
+                return;
+            }
             self.server.acknowledge(segment);
-            let duplicate = self.server_gets.take(segment, room);
+            // No server opens a window too small for the header: nobody would send it again to one that waits for it.
+            let header = HEADER.len().saturating_sub(self.server_gets.next);
+            let duplicate = self.server_gets.take(segment, room.max(header));
             if !segment.text.is_empty() || segment.flags != "A" {
                 let ack = self.server_gets.ack(number(self.server.first, self.server.sent), duplicate);
                 self.server_says(&ack);

@@ -218,9 +218,9 @@ impl<'a, H: NextHops> Work<'a, H> {
         let mut stream = Stream::from_word(word);
         let acknowledged = segment::acknowledged(frame, parsed);
         let kept = Kept::of(frame, parsed);
-        let answers = parsed.flags.has(TcpFlags::SYN) && !slot.status().state.is_established();
+        let is_open = slot.status().state.is_established();
         match acknowledged {
-            Some(number) if answers => {
+            Some(number) if parsed.flags.has(TcpFlags::SYN) && (!is_open || stream.begins_at(number)) => {
                 // One that comes again, or is damaged, begins nothing.
                 if !stream.begins_at(number) && segment::is_sound(frame, parsed) {
                     let mss = segment::mss(frame, parsed).unwrap_or(MSS_DEFAULT);
