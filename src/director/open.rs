@@ -72,7 +72,12 @@ impl<'a, H: NextHops> Work<'a, H> {
         let mut stale = None;
         if let Some((slot, found)) = known {
             match self.fate(slot, found, service, parsed) {
-                Fate::Stays => return Ok(Begun::Connection(slot, found)),
+                Fate::Stays => {
+                    if found.direction == Direction::In {
+                        self.introduce_again(slot, parsed);
+                    }
+                    return Ok(Begun::Connection(slot, found));
+                }
                 Fate::Waits => return Err(DropReason::ServerGone.into()),
                 Fate::Ends => stale = Some(found.slot),
                 Fate::Resets => return Err(self.reset(slot, found.slot)),

@@ -35,6 +35,11 @@ fn bounds(frame: &[u8], parsed: &Parsed) -> Option<(usize, usize)> {
     (header_len >= HEADER_LEN && text <= end && end <= frame.len()).then_some((text, end))
 }
 
+/// True if the segment's header is whole, options included: a first fragment's need not be.
+pub fn has_header(frame: &[u8], parsed: &Parsed) -> bool {
+    bounds(frame, parsed).is_some()
+}
+
 /// Where the segment's text is in the frame; empty if there is none.
 pub fn text(frame: &[u8], parsed: &Parsed) -> Range<usize> {
     bounds(frame, parsed).map_or(0..0, |(text, end)| text..end)

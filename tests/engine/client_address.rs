@@ -94,7 +94,7 @@ impl Segment {
 }
 
 /// Makes lengths and checksums those of the whole frame.
-fn mend(frame: &mut [u8]) {
+pub fn mend(frame: &mut [u8]) {
     let len = u16::try_from(frame.len() - 14).unwrap();
     frame[16..18].copy_from_slice(&len.to_be_bytes());
     frame[24..26].fill(0);
@@ -113,7 +113,7 @@ pub fn told(how: &str) -> Pool {
 }
 
 /// How wrong the transport checksum of an IPv4 packet is; 0 is right.
-fn error(frame: &[u8]) -> u32 {
+pub fn error(frame: &[u8]) -> u32 {
     let len = u16::try_from(frame.len() - 34).unwrap();
     let pseudo = [&frame[26..34], &[0, frame[23]], &len.to_be_bytes(), &frame[34..]].concat();
     u32::from(xvs::packet::checksum::of(&pseudo)) % 0xffff
@@ -546,9 +546,22 @@ fn the_option_is_on_the_clients_segments_until_the_server_speaks() {
     let mut t = opened("toa", 1460);
     assert_eq!(from_server(&mut t, &Segment::new("SA", S_ISN, FIRST, b"")).unwrap().options, [0u8; 0]);
     assert_eq!(from_client(&mut t, &says(b"")).unwrap()[0].options, OPTION);
+    // It says so without a connection too, to what does not fit one that is being made.
     assert_eq!(from_server(&mut t, &acks(FIRST)).unwrap(), acks(FIRST));
+    assert_eq!(from_client(&mut t, &says(b"text")).unwrap()[0].options, OPTION);
+    assert_eq!(from_server(&mut t, &acks(after(FIRST, 4))).unwrap(), acks(after(FIRST, 4)));
     assert_eq!(from_client(&mut t, &says(b"text")).unwrap(), [says(b"text")], "it knows");
     t.director.table.list(|slot| assert_eq!(slot.aside(), 0, "the plain way from now on"));
+    // The same ports again, in the same entry, are another connection.
+    t.tune("conn_reuse_mode", 0);
+    from_client(&mut t, &Segment { flags: "FA", seq: after(FIRST, 4), ..says(b"") }).unwrap();
+    from_server(&mut t, &Segment { flags: "FA", ..acks(after(FIRST, 5)) }).unwrap();
+    from_client(&mut t, &Segment::new("S", ISN, 0, b"")).unwrap();
+    from_server(&mut t, &Segment::new("SA", S_ISN, FIRST, b"")).unwrap();
+    assert_eq!(from_client(&mut t, &says(b"")).unwrap()[0].options, OPTION);
+    // Who speaks first knows.
+    from_server(&mut t, &Segment { text: b"220".to_vec(), ..acks(FIRST) }).unwrap();
+    assert_eq!(from_client(&mut t, &says(b"")).unwrap(), [says(b"")]);
 }
 
 #[test]

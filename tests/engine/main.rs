@@ -4,6 +4,7 @@
 mod answers;
 mod client_address;
 mod defence;
+mod forged;
 mod fragments;
 mod ftp;
 mod hostile;

@@ -31,8 +31,8 @@ use super::service::Protocol;
 use super::terms::Told;
 use crate::packet::flow::FlowKey;
 use crate::packet::icmp::{self, Related};
-use crate::packet::parse::Parsed;
-use crate::packet::proxy as proxy_header;
+use crate::packet::parse::{Parsed, TcpFlags};
+use crate::packet::{proxy as proxy_header, segment};
 
 /// What is done to the packets of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,16 @@ impl<'a, H: NextHops> Work<'a, H> {
         Introduction::new(self.services.terms.of(id).told, key.protocol()).map(Introduction::mark)
     }
 
+    /// A client's SYN goes on in a connection there is already: its server, for which it may be a new one, is told anew.
+    pub(super) fn introduce_again(&self, slot: &Slot, parsed: &Parsed) {
+        let toa = Introduction::Toa.mark();
+        let opens = parsed.flags.has(TcpFlags::SYN) && slot.aside() == 0;
+        if opens && self.introduction(&parsed.key, ServerId(slot.server_id())) == Some(toa) {
+            slot.set_told(0);
+            slot.set_aside(toa);
+        }
+    }
+
     /// Forwards a packet of a connection whose client is introduced.
     pub(super) fn introduce(
         &mut self,
@@ -88,6 +98,10 @@ impl<'a, H: NextHops> Work<'a, H> {
         hop: Result<Hop, DropReason>,
     ) -> Result<PortId, Refusal> {
         let direction = found.direction;
+        // What is in another fragment could neither be changed nor looked at.
+        if introduction != Introduction::Datagram && !segment::has_header(packet.frame(), parsed) {
+            return Err(DropReason::ClientAddress.into());
+        }
         match introduction {
             Introduction::Stream => self.send_in_stream(packet, parsed, (slot, direction), hop),
             Introduction::Datagram => self.send_datagram(packet, parsed, (slot, direction), hop),

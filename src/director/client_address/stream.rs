@@ -57,6 +57,11 @@ impl Stream {
         self.is_known() && self.edge == number
     }
 
+    /// True if the server has text of the client's when it acknowledges all before this number.
+    pub fn is_beyond(self, number: u32) -> bool {
+        self.is_known() && is_before(self.edge, number)
+    }
+
     /// True once the header has been sent.
     pub const fn is_sent(self) -> bool {
         self.has(SENT)

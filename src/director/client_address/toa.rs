@@ -1,8 +1,8 @@
 //! The TCP option that tells the client's address, on the client's segments from the one that ends the handshake until the
-//! server's next one.
+//! server's next one that shows that it has a connection.
 //!
 //! The servers' module reads it from the segment that makes the connection, which is the first that arrives behind the
-//! SYN; so any of them may be it, until the server has sent something that is no SYN-ACK. A segment with text has it
+//! SYN; so any of them may be it, until the server says something or has heard something of the client's. A segment with text has it
 //! only if no router on the way can find it too long for that, or the first time; text that has no room for it goes
 //! behind an acknowledgement that has, if none went before. Never on a SYN. Where the header is full of other options the
 //! server is not told. What the client sends of this kind itself is blanked all that time.
@@ -34,9 +34,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         hop: Result<Hop, DropReason>,
     ) -> Result<PortId, Refusal> {
         if direction == Direction::Out {
-            if !parsed.flags.has(TcpFlags::SYN) {
-                slot.clear_aside();
-            }
+            self.note_server(packet, parsed, slot);
             let recipe = slot.recipe(direction);
             return self.send(packet, parsed, direction, hop, recipe, || slot.key(Direction::In));
         }
@@ -74,6 +72,28 @@ impl<'a, H: NextHops> Work<'a, H> {
         }
         slot.change_told(word, sent.to_word());
         self.pass(packet, &parsed, slot, hop)
+    }
+
+    /// Learns from a segment of the server's whether the server has a connection, and so knows the client. An
+    /// acknowledgement of the SYN alone does not tell: a server sends that without a connection too, to whatever does not
+    /// fit one that is being made.
+    fn note_server(&self, packet: &mut Packet<'_>, parsed: &Parsed, slot: &Slot) {
+        let (frame, stream) = (packet.frame(), Stream::from_word(slot.told()));
+        let acknowledged = segment::acknowledged(frame, parsed);
+        if parsed.flags.has(TcpFlags::SYN) {
+            if let Some(number) = acknowledged
+                && !stream.begins_at(number)
+                && segment::is_sound(frame, parsed)
+            {
+                slot.set_told(Stream::new(number, 0).to_word());
+            }
+            return;
+        }
+        let hears_client = acknowledged.is_some_and(|number| stream.is_beyond(number));
+        let speaks = !segment::text(frame, parsed).is_empty() || parsed.flags.has(TcpFlags::FIN);
+        if !parsed.flags.has(TcpFlags::RST) && (hears_client || speaks) {
+            slot.clear_aside();
+        }
     }
 
     /// Makes the segment an acknowledgement with the option, and sends its text behind. False, and nothing has changed,

@@ -172,7 +172,7 @@ impl Slot {
     /// Notes what is kept aside, below 2^30: in the recipes' words, so that who asks for a recipe need not ask again.
     pub(in crate::director) fn set_aside(&self, aside: u32) {
         for side in [&self.client, &self.server] {
-            side.recipe.store(side.recipe.load(Relaxed) | u64::from(aside) << Recipe::BITS, Relaxed);
+            side.recipe.fetch_or(u64::from(aside) << Recipe::BITS, Relaxed);
         }
     }
 
