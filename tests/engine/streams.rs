@@ -234,7 +234,7 @@ impl Lab {
             );
             self.is_open.0 = true;
             // It may wait for text to go with.
-            if room % 4 > 0 {
+            if !room.is_multiple_of(4) {
                 let ack =
                     Segment::new("A", number(self.client.first, self.client.sent), self.client_ack(), b"");
                 self.client_says(&ack);
