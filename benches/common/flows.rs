@@ -12,7 +12,7 @@ use xvs::director::sched::Kind;
 use xvs::director::service::{Method, Pool, Protocol, Server, Service};
 use xvs::director::services::Services;
 use xvs::director::time::Time;
-use xvs::director::{Director, Size};
+use xvs::director::{Director, Seat, Size};
 use xvs::packet::checksum;
 use xvs::packet::room::ROOM_MARK;
 
@@ -82,20 +82,37 @@ fn server(n: u32) -> Ipv4Addr {
     Ipv4Addr::new(10, 1, 0, u8::try_from(1 + n % 64).unwrap_or(1))
 }
 
+/// A director for one TCP service with one server for each of 64 addresses, and its workers' seats.
+fn director(method: Method, connections: u32, workers: usize) -> (Arc<Director>, Vec<Seat>) {
+    let servers = (0..64).map(|n| Server::new(SocketAddr::new(server(n).into(), 80), method));
+    let key = ServiceKey::new(Protocol::Tcp, SocketAddr::new(VIP.into(), 80));
+    let service = Pool {
+        service: Service { scheduler: Kind::Rr, ..Service::new(key) },
+        // The newest is first in the list: so flow n goes to server n.
+        servers: servers.rev().collect(),
+    };
+    let services = Services::new(&[service], Timeouts::default()).unwrap();
+    Director::new(Size { connections, workers, huge_pages: false }, (1, 2), services).unwrap()
+}
+
 impl Flows {
     /// A director for one TCP service with one server for each of 64 addresses.
     pub fn new(method: Method, capacity: u32) -> Self {
-        let servers = (0..64).map(|n| Server::new(SocketAddr::new(server(n).into(), 80), method));
-        let key = ServiceKey::new(Protocol::Tcp, SocketAddr::new(VIP.into(), 80));
-        let service = Pool {
-            service: Service { scheduler: Kind::Rr, ..Service::new(key) },
-            // The newest is first in the list: so flow n goes to server n.
-            servers: servers.rev().collect(),
-        };
-        let services = Services::new(&[service], Timeouts::default()).unwrap();
-        let (director, mut seats) =
-            Director::new(Size { connections: capacity, workers: 1, huge_pages: false }, (1, 2), services)
-                .unwrap();
+        let (director, mut seats) = director(method, capacity, 1);
+        Self::of(method, director, seats.remove(0))
+    }
+
+    /// Two workers of one director, with `flows` established connections that the first has opened.
+    #[allow(dead_code, reason = "for one of the benches")]
+    pub fn of_two_workers(method: Method, flows: u32) -> [Self; 2] {
+        let (director, mut seats) = director(method, 2 * flows, 2);
+        let second = Self::of(method, director.clone(), seats.remove(1));
+        let mut first = Self::of(method, director, seats.remove(0));
+        first.establish(flows);
+        [first, second]
+    }
+
+    fn of(method: Method, director: Arc<Director>, seat: Seat) -> Self {
         let mut bytes = Vec::new();
         PacketBuilder::ethernet2(MAC, MAC)
             .ipv4([0; 4], VIP.octets(), 64)
@@ -104,7 +121,7 @@ impl Flows {
             .unwrap();
         Self {
             director,
-            engine: Engine::new(seats.remove(0)),
+            engine: Engine::new(seat),
             frames: vec![[0; ROOM_LEN]; BATCH],
             room: if let Method::Tun(tunnel) = method { tunnel.overhead(true) } else { 0 },
             verdicts: Verdicts::new(),
@@ -116,15 +133,19 @@ impl Flows {
     /// With `flows` established connections.
     pub fn established(method: Method, flows: u32) -> Self {
         let mut all = Self::new(method, flows.max(1024));
+        all.establish(flows);
+        all
+    }
+
+    fn establish(&mut self, flows: u32) {
         for way in [Way::Syn, Way::In] {
             for first in (0..flows).step_by(BATCH) {
                 let batch: Vec<u32> = (first..flows.min(first + 64)).collect();
-                all.fill(&batch, way);
-                all.process(batch.len());
+                self.fill(&batch, way);
+                self.process(batch.len());
             }
         }
-        assert_eq!(all.director.table.len(), u64::from(flows));
-        all
+        assert_eq!(self.director.table.len(), u64::from(flows));
     }
 
     /// The frame of flow `n`, with a right IP header checksum and any transport checksum.

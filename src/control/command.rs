@@ -298,7 +298,7 @@ impl From<Refused> for Refusal {
             Refused::ServerExists { .. } => Code::ServerExists,
             Refused::NoServer { .. } => Code::NoServer,
             Refused::OutOfRange { .. } | Refused::Thresholds { .. } => Code::OutOfRange,
-            Refused::Ipv6(_) | Refused::Family { .. } => Code::Family,
+            Refused::Family { .. } => Code::Family,
             Refused::TooManyServices(_) | Refused::TooManyServers(_) => Code::Full,
             Refused::Maglev { .. }
             | Refused::NotUnicast(_)

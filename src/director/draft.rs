@@ -45,8 +45,6 @@ pub enum Refused {
     Port { service: ServiceKey, server: SocketAddr },
     #[error("server {server} and service {service} have different address families: only tunnels may")]
     Family { service: ServiceKey, server: SocketAddr },
-    #[error("IPv6 is not forwarded yet, and service {0} would need it")]
-    Ipv6(ServiceKey),
     #[error("service {0} has port 0, which stands for all ports and needs persistence")]
     ZeroPort(ServiceKey),
     #[error(
@@ -342,9 +340,6 @@ fn check_service(service: &Service) -> Result<(), Refused> {
             return Err(Refused::ZeroPort(key));
         }
     }
-    if !key.is_v4() {
-        return Err(Refused::Ipv6(key));
-    }
     if let Some((what, value, limits)) = service.switches.beyond() {
         let (least, most) = limits.into_inner();
         return Err(Refused::OutOfRange { what, value, least, most });
@@ -384,9 +379,7 @@ fn check_server(key: &ServiceKey, server: &Server) -> Result<(), Refused> {
     if let Method::Tun(Tunnel::Gue { port: 0, .. }) = server.method {
         return Err(Refused::OutOfRange { what: "tunnel port", value: 0, least: 1, most: 65_535 });
     }
-    let ip = address.ip();
-    let is_broadcast = matches!(ip, std::net::IpAddr::V4(v4) if v4.is_broadcast() || v4.octets()[0] == 0);
-    if ip.is_multicast() || ip.is_unspecified() || is_broadcast {
+    if !is_unicast(address) {
         return Err(Refused::NotUnicast(address));
     }
     let tunnels = matches!(server.method, Method::Tun(_));
@@ -398,6 +391,22 @@ fn check_server(key: &ServiceKey, server: &Server) -> Result<(), Refused> {
         return Err(Refused::Port { service: *key, server: address });
     }
     Ok(())
+}
+
+/// True for the address of one machine as `__ip_vs_update_dest` takes it: none of a link alone, and none of IPv4 written
+/// as one of IPv6.
+fn is_unicast(address: SocketAddr) -> bool {
+    match address {
+        SocketAddr::V4(v4) => {
+            let ip = v4.ip();
+            !(ip.is_multicast() || ip.is_broadcast() || ip.octets()[0] == 0)
+        }
+        SocketAddr::V6(v6) => {
+            let ip = v6.ip();
+            let is_special = ip.is_multicast() || ip.is_unspecified() || ip.is_unicast_link_local();
+            !is_special && ip.to_ipv4_mapped().is_none() && v6.scope_id() == 0 && v6.flowinfo() == 0
+        }
+    }
 }
 
 #[cfg(test)]
@@ -477,6 +486,8 @@ mod tests {
         let mut draft = empty();
         draft.add_service(rr(1)).unwrap();
         draft.add_server(key(1), server(1)).unwrap();
+        let six: ServiceKey = "tcp:[2001:db8::1]:80".parse().unwrap();
+        draft.add_service(Service::new(six)).unwrap();
         let before = draft.services.pools();
         let udp = ServiceKey::new(Protocol::Udp, ([192, 0, 2, 1], 80).into());
         let with = |change: fn(&mut Server)| {
@@ -492,7 +503,6 @@ mod tests {
                 one_packet: true,
                 ..Service::new(ServiceKey::new(Protocol::Sctp, ([192, 0, 2, 1], 80).into()))
             }),
-            draft.add_service(Service::new("tcp:[2001:db8::1]:80".parse().unwrap())),
             draft.add_service(Service::new(ServiceKey::new(Protocol::Tcp, ([192, 0, 2, 3], 0).into()))),
             draft.add_service(Service { one_packet: true, ..rr(3) }),
             draft.add_server(udp, server(1)),
@@ -504,6 +514,12 @@ mod tests {
             draft.add_server(key(1), with(|s| s.address = "224.0.0.1:80".parse().unwrap())),
             draft.add_server(key(1), with(|s| s.address = "255.255.255.255:80".parse().unwrap())),
             draft.add_server(key(1), with(|s| s.address = "[2001:db8::1]:80".parse().unwrap())),
+            draft.add_server(six, with(|_| {})),
+            draft.add_server(six, with(|s| s.address = "[fe80::1]:80".parse().unwrap())),
+            draft.add_server(six, with(|s| s.address = "[ff02::1]:80".parse().unwrap())),
+            draft.add_server(six, with(|s| s.address = "[::]:80".parse().unwrap())),
+            draft.add_server(six, with(|s| s.address = "[::ffff:10.0.0.1]:80".parse().unwrap())),
+            draft.add_server(six, with(|s| s.address = "[2001:db8::1%3]:80".parse().unwrap())),
             draft.add_server(
                 key(1),
                 with(|s| (s.method, s.address) = (Method::Dr, "10.0.0.2:81".parse().unwrap())),
@@ -549,6 +565,25 @@ mod tests {
         draft.replace(&pool(toa(rr(1)), server(1))).unwrap();
         draft.replace(&pool(rr(1), dr)).unwrap();
         assert!(draft.replace(&pool(toa(rr(1)), dr)).is_err());
+    }
+
+    #[test]
+    fn servers_of_the_other_ip_version_are_behind_tunnels() {
+        let mut draft = empty();
+        let six: ServiceKey = "tcp:[2001:db8::1]:80".parse().unwrap();
+        draft.add_service(Service::new(six)).unwrap();
+        let add = |draft: &mut Draft, address: &str, method| {
+            draft.add_server(six, Server::new(address.parse().unwrap(), method))
+        };
+        for method in [Method::Nat, Method::Dr] {
+            assert!(matches!(add(&mut draft, "10.0.0.1:80", method), Err(Refused::Family { .. })));
+        }
+        let tunnel = Method::Tun(Tunnel::Ipip);
+        let methods = [("10.0.0.1", tunnel), ("[2001:db8::11]", tunnel), ("[2001:db8::12]", Method::Nat)];
+        for (host, method) in methods.into_iter().chain([("[2001:db8::13]", Method::Dr)]) {
+            add(&mut draft, &format!("{host}:80"), method).unwrap();
+        }
+        assert_eq!(draft.services.get(&six).unwrap().destinations.len(), 4);
     }
 
     #[test]

@@ -31,14 +31,14 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// Shorter than its headers say, or than an Ethernet header.
     Truncated = "truncated",
-    /// A header field that contradicts itself: IHL, total length, data offset, UDP length.
+    /// A header field that contradicts itself: version, IHL, total length, data offset, UDP length.
     BadHeader = "bad_header",
     /// The IPv4 header checksum is wrong.
     BadChecksum = "bad_checksum",
-    /// Neither IPv4 nor a VLAN tag in front of it.
+    /// Neither IPv4 nor IPv6, nor a VLAN tag in front of one.
     NotIp = "not_ip",
-    /// IPv6, which is not forwarded yet.
-    Ipv6 = "ipv6",
+    /// IPv6 extension headers: more than six, longer than 1024 bytes, or a source route that goes on from here.
+    Extension = "extension",
     /// A transport protocol that is not forwarded.
     Protocol = "protocol",
     /// A fragment that fits no datagram (empty, its length no multiple of 8 bytes, an end that cannot be), or of ICMP.
@@ -123,7 +123,7 @@ impl From<Reject> for DropReason {
             Reject::BadHeader => DropReason::BadHeader,
             Reject::BadChecksum => DropReason::BadChecksum,
             Reject::NotIp => DropReason::NotIp,
-            Reject::Ipv6 => DropReason::Ipv6,
+            Reject::Extension => DropReason::Extension,
             Reject::Protocol => DropReason::Protocol,
             Reject::Fragment => DropReason::Fragment,
             Reject::Icmp => DropReason::Icmp,

@@ -344,7 +344,9 @@ impl<'a, H: NextHops> Work<'a, H> {
         let new_tick = slot.seen(found.direction, self.tick);
         if parsed.key.protocol() == Protocol::Tcp as u8 {
             let old = slot.status();
-            if old.after_tcp(self.tables, found.direction, parsed.flags) != old {
+            if !old.stays_established(found.direction, parsed.flags)
+                && old.after_tcp(self.tables, found.direction, parsed.flags) != old
+            {
                 self.step(slot, found, parsed.flags);
             }
         } else if parsed.key.protocol() == Protocol::Sctp as u8 {

@@ -177,7 +177,7 @@ impl<H: NextHops> Work<'_, H> {
     ) -> Result<PortId, Refusal> {
         let rewrite = |frame: &mut [u8], hop: &Hop| {
             if recipe.rewrite == Rewrite::Tuple {
-                edit::set_addresses_v4(frame, parsed, &opposite.reversed());
+                edit::set_addresses(frame, parsed, &opposite.reversed());
             }
             edit::decrement_ttl(frame, parsed, recipe.l3);
             edit::set_macs(frame, hop.dst_mac, hop.src_mac);

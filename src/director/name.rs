@@ -37,7 +37,8 @@ pub enum ServiceKey {
 impl ServiceKey {
     /// The service of this protocol, virtual address and port.
     pub const fn new(protocol: Protocol, address: SocketAddr) -> Self {
-        Self::Address { protocol, address }
+        // Of an IPv6 address without its zone, which no packet has.
+        Self::Address { protocol, address: SocketAddr::new(address.ip(), address.port()) }
     }
 
     /// The virtual IP, if the service has one.

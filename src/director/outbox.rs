@@ -15,7 +15,7 @@ pub const FRAME_MAX: usize = 4096;
 pub struct Outbox {
     bytes: Box<[u8]>,
     ready: ArrayVec<(PortId, usize), OUTBOX_FRAMES>,
-    /// Room for a frame that is being worked on.
+    /// Room for a frame that is being worked on; who does has taken it, and left none.
     pub(super) desk: Box<[u8]>,
 }
 
@@ -30,9 +30,9 @@ impl Default for Outbox {
 }
 
 impl Outbox {
-    /// Frames there still is room for.
+    /// Frames there still is room for, besides one that is being worked on.
     pub fn free(&self) -> usize {
-        self.ready.remaining_capacity()
+        self.ready.remaining_capacity().saturating_sub(usize::from(self.desk.is_empty()))
     }
 
     /// Adds the frame that `write` writes, to be sent from `port`; its length comes back from there. False, and nothing

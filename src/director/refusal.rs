@@ -4,7 +4,7 @@
 //! (`ip_vs_leave`, `ip_vs_xmit.c`). A client is told in the name of the VIP it sent to; a server by the director as
 //! the router that it is, from its own address, if the routes name one (`icmp_send` in the kernel's icmp.c).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::conn::Direction;
 use super::drops::DropReason;
@@ -26,7 +26,7 @@ pub(super) enum Answer {
     /// An ICMP error in the name of who the packet was sent to.
     Error(IcmpError),
     /// An ICMP error from an address of the director's own.
-    ErrorFrom(Ipv4Addr, IcmpError),
+    ErrorFrom(IpAddr, IcmpError),
 }
 
 /// A packet that goes no further.
@@ -89,8 +89,8 @@ impl<H: NextHops> Work<'_, H> {
     /// Dropped, and the server that sent the packet is told.
     pub(super) fn tell_server(&self, reason: DropReason, error: IcmpError, parsed: &Parsed) -> Refusal {
         match self.hops.source(parsed.key.source().ip(), flow_hash(parsed)) {
-            Some(IpAddr::V4(own)) => reason.answered(Answer::ErrorFrom(own, error)),
-            _ => reason.into(),
+            Some(own) => reason.answered(Answer::ErrorFrom(own, error)),
+            None => reason.into(),
         }
     }
 }

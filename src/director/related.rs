@@ -1,6 +1,6 @@
 //! ICMP errors about packets of connections: relayed to who sent the packet, as who sent it knows it.
 //!
-//! `ip_vs_in_icmp`, `ip_vs_out_icmp` and `ip_vs_nat_icmp` in ip_vs_core.c. What a client or a router has to say of a
+//! `ip_vs_in_icmp`, `ip_vs_out_icmp` and `ip_vs_nat_icmp` in ip_vs_core.c, and those of IPv6 with `_v6`. What a client or a router has to say of a
 //! server's packet goes to the server; what a server or a router has to say of a client's goes to the client, in the
 //! VIP's name whoever says it. An error counts as a packet of its direction, and that is all: it changes no
 //! state and keeps no connection alive.
@@ -137,7 +137,7 @@ fn send(
         (Rewrite::None | Rewrite::Wrap, _) => Delta::default(),
         (Rewrite::Tuple, Direction::In) => icmp::translate(frame, error, None, quoted),
         (Rewrite::Tuple, Direction::Out) => {
-            icmp::translate(frame, error, Some(quoted.v4_destination()), quoted)
+            icmp::translate(frame, error, Some(quoted.destination().ip()), quoted)
         }
     };
     edit::decrement_ttl(frame, &error.parsed, addresses.and(Delta::TTL_MINUS_ONE));

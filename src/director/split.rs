@@ -7,27 +7,33 @@ use super::engine::{Packet, Work};
 use super::forward::hops::{Hop, NextHops, PortId};
 use super::refusal::Refusal;
 use crate::packet::answer::must_not_fragment;
-use crate::packet::fragment::Pieces;
 use crate::packet::parse::Parsed;
+use crate::packet::pieces::Pieces;
 use crate::packet::room;
 
 /// Identifications of outer packets: no two workers give the same one, so that a server does not mix up their pieces.
 #[derive(Debug)]
 pub(super) struct Identifications {
-    last: u16,
-    stride: u16,
+    last: u32,
+    stride: u32,
 }
 
 impl Identifications {
     pub(super) fn new(worker: u32, workers: usize) -> Self {
         // A power of two, so that each keeps to its own when they begin anew.
-        let stride = u16::try_from(workers.max(1).next_power_of_two()).unwrap_or(1);
-        Self { last: u16::try_from(worker).unwrap_or(0), stride }
+        let stride = u32::try_from(workers.max(1).next_power_of_two()).unwrap_or(1);
+        Self { last: worker, stride }
     }
 
-    pub(super) fn next(&mut self) -> u16 {
+    pub(super) fn next(&mut self) -> u32 {
         self.last = self.last.wrapping_add(self.stride);
         self.last
+    }
+
+    /// One for IPv4, where they are half as long.
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half, which is a worker's own as well")]
+    pub(super) fn next_v4(&mut self) -> u16 {
+        self.next() as u16
     }
 }
 
@@ -50,7 +56,7 @@ impl<H: NextHops> Work<'_, H> {
                 let header_len = parsed.l4 - parsed.l3;
                 let payload_len = usize::from(parsed.ip_len) - header_len;
                 let l3 = parsed.l3 - usize::from(parsed.room);
-                let pieces = self.pieces(l3, header_len, payload_len, hop.mtu)?;
+                let pieces = self.has_room(Pieces::v4(l3, header_len, payload_len, hop.mtu))?;
                 rewrite(packet.frame(), &hop);
                 // Room for a tunnel that is not used: the pieces have none.
                 packet.len = room::close(packet.room, packet.len);
@@ -65,14 +71,8 @@ impl<H: NextHops> Work<'_, H> {
     }
 
     /// How a packet that fits no longer is split, if there is room for all of its pieces.
-    pub(super) fn pieces(
-        &self,
-        l3: usize,
-        header_len: usize,
-        payload_len: usize,
-        mtu: u16,
-    ) -> Result<Pieces, DropReason> {
-        let pieces = Pieces::new(l3, header_len, payload_len, mtu).ok_or(DropReason::TooBig)?;
+    pub(super) fn has_room(&self, pieces: Option<Pieces>) -> Result<Pieces, DropReason> {
+        let pieces = pieces.ok_or(DropReason::TooBig)?;
         if pieces.later() > self.outbox.free() { Err(DropReason::OutboxFull) } else { Ok(pieces) }
     }
 
@@ -89,7 +89,7 @@ impl<H: NextHops> Work<'_, H> {
                 return Err(DropReason::OutboxFull.into());
             }
         }
-        packet.len = pieces.shorten(packet.frame()).unwrap_or(packet.len);
+        packet.len = pieces.shorten(packet.frame()).ok_or(DropReason::TooBig)?;
         Ok(port)
     }
 }

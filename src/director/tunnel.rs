@@ -18,9 +18,11 @@ use crate::packet::checksum::Delta;
 use crate::packet::edit;
 use crate::packet::encap::{Outer, encapsulate};
 use crate::packet::parse::Parsed;
+use crate::packet::pieces::Pieces;
 
-/// Bytes of an outer IPv4 header.
+/// Bytes of an outer header.
 const IPV4_LEN: usize = 20;
+const IPV6_LEN: usize = 40;
 /// Least MTU that a tunnel may leave, by the family of the outer packet (`__ip_vs_get_out_rt`).
 const LEAST_MTU_V4: u16 = 68;
 const LEAST_MTU_V6: u16 = 1280;
@@ -63,11 +65,16 @@ impl<H: NextHops> Work<'_, H> {
                 Err(DropReason::NoTunnel)
             } else if parsed.ip_len <= mtu {
                 Ok((hop, overhead, source, destination, None))
-            } else if is_v4 && (may_split || !must_not_fragment(packet.frame(), parsed)) {
-                // The outer packet is split then, like any that is too long.
+            } else if !must_not_fragment(packet.frame(), parsed) || (may_split && parsed.key.is_v4()) {
+                // The outer packet is split then, which is the director's own (RFC 2473, 7.2). One that holds IPv6 never
+                // is, whatever `pmtu_disc` says (`ensure_mtu_is_adequate`).
                 let start = edit::ethernet_len(hop.vlan);
-                let pieces = self.pieces(start, IPV4_LEN, len - IPV4_LEN, hop.mtu)?;
-                Ok((hop, overhead, source, destination, Some(pieces)))
+                let pieces = if is_v4 {
+                    Pieces::v4(start, IPV4_LEN, len - IPV4_LEN, hop.mtu)
+                } else {
+                    Pieces::v6(start, len - IPV6_LEN, hop.mtu, self.identifications.next())
+                };
+                Ok((hop, overhead, source, destination, Some(self.has_room(pieces)?)))
             } else {
                 Err(DropReason::TooBig)
             }
@@ -75,7 +82,8 @@ impl<H: NextHops> Work<'_, H> {
         let (hop, overhead, source, destination, pieces) =
             fits.map_err(|reason| self.told(reason, Direction::In, packet, parsed, mtu))?;
 
-        let has_df = !may_split && must_not_fragment(packet.frame(), parsed);
+        // Around IPv6 there is none: the outer packet may be split on its way.
+        let has_df = !may_split && parsed.key.is_v4() && must_not_fragment(packet.frame(), parsed);
         let inner = edit::ethernet_len(hop.vlan) + overhead;
         let len = usize::from(parsed.ip_len);
         if parsed.l3 != inner {
@@ -92,7 +100,7 @@ impl<H: NextHops> Work<'_, H> {
             destination,
             copies_df: !may_split,
             // There are few: none for what is never split.
-            identification: if has_df { 0 } else { self.identifications.next() },
+            identification: if has_df { 0 } else { self.identifications.next_v4() },
             flow_hash: parsed.key.ports() ^ parsed.key.source_bits(),
         };
         encapsulate(packet.room, inner, len, &outer).ok_or(DropReason::NoTunnel)?;

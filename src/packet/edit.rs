@@ -1,4 +1,4 @@
-//! Header edits in place: MAC addresses, TTL, addresses and ports with their checksums.
+//! Header edits in place: MAC addresses, TTL or hop limit, addresses and ports with their checksums.
 //!
 //! Every function takes the offsets of a [`Parsed`]; where the bytes are too few it does nothing, which
 //! a parsed frame cannot bring about.
@@ -6,7 +6,7 @@
 use super::checksum::Delta;
 use super::flow::FlowKey;
 use super::parse::Parsed;
-use super::sctp;
+use super::{ipv6, sctp};
 
 /// Ethernet header, without and with a VLAN tag.
 const ETHERNET_LEN: usize = 14;
@@ -50,20 +50,43 @@ pub fn set_ethernet(frame: &mut [u8], destination: [u8; 6], source: [u8; 6], vla
 }
 
 /// Counts the TTL of an IPv4 packet down by one and mends the header checksum by `delta`, which must
-/// hold [`Delta::TTL_MINUS_ONE`] and every other edit of the IP header.
+/// hold [`Delta::TTL_MINUS_ONE`] and every other edit of the IP header. IPv6 has a hop limit and no checksum.
 #[inline]
 pub fn decrement_ttl(frame: &mut [u8], parsed: &Parsed, delta: Delta) {
+    if !parsed.key.is_v4() {
+        return decrement_hop_limit(frame, parsed);
+    }
     if let Some(ip) = frame.get_mut(parsed.l3..).and_then(|p| p.first_chunk_mut::<20>()) {
         ip[TTL] = ip[TTL].wrapping_sub(1);
         update(ip, IP_CHECKSUM, |c| delta.apply(c));
     }
 }
 
+/// Counts the hop limit of an IPv6 packet down by one.
+pub fn decrement_hop_limit(frame: &mut [u8], parsed: &Parsed) {
+    if let Some(hop_limit) = frame.get_mut(parsed.l3 + ipv6::HOP_LIMIT) {
+        *hop_limit = hop_limit.wrapping_sub(1);
+    }
+}
+
 /// Writes the addresses and ports of `tuple` over an IPv4 packet's own and mends the transport checksum: by `delta`
-/// where it is an Internet checksum. AH and ESP get the addresses only. The IP header checksum is left to [`decrement_ttl`], which follows in every path.
+/// where it is an Internet checksum. AH and ESP get the addresses only. The IP header checksum is left to
+/// [`decrement_ttl`], which follows in every path.
 #[inline]
 pub fn set_tuple_v4(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey, delta: Delta) {
     set_addresses_v4(frame, parsed, tuple);
+    set_ports(frame, parsed, tuple, delta);
+}
+
+/// As [`set_tuple_v4`] for IPv6. A UDP checksum of zero stays zero, as IPVS leaves it: whether it may be one (RFC 6936)
+/// is for the ends to say.
+pub fn set_tuple_v6(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey, delta: Delta) {
+    set_addresses_v6(frame, parsed, tuple);
+    set_ports(frame, parsed, tuple, delta);
+}
+
+#[inline(always)]
+fn set_ports(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey, delta: Delta) {
     if parsed.is_ipsec() {
         return;
     }
@@ -93,11 +116,26 @@ fn update_sctp(transport: &mut [u8], parsed: &Parsed, tuple: &FlowKey) {
     }
 }
 
-/// Writes the addresses of `tuple` alone over an IPv4 packet's own: what a fragment gets that has no transport header.
+/// Writes the addresses of `tuple` alone over a packet's own: what a fragment gets that has no transport header.
+pub fn set_addresses(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey) {
+    if parsed.key.is_v4() {
+        set_addresses_v4(frame, parsed, tuple);
+    } else {
+        set_addresses_v6(frame, parsed, tuple);
+    }
+}
+
 #[inline]
-pub fn set_addresses_v4(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey) {
+fn set_addresses_v4(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey) {
     if let Some(field) = frame.get_mut(parsed.l3 + ADDRESSES..).and_then(|p| p.first_chunk_mut::<8>()) {
         *field = tuple.v4_addresses().to_be_bytes();
+    }
+}
+
+fn set_addresses_v6(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey) {
+    if let Some(field) = frame.get_mut(parsed.l3 + ipv6::ADDRESSES..).and_then(|p| p.first_chunk_mut::<32>())
+    {
+        *field = tuple.v6_addresses();
     }
 }
 

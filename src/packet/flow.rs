@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::checksum::Delta;
+
 const V4: u64 = 4;
 const V6: u64 = 6;
 const GROUP: u64 = 1 << 16;
@@ -37,6 +39,7 @@ impl FlowKey {
     }
 
     /// The key of an IPv6 packet.
+    #[inline]
     pub fn v6(protocol: u8, source: Ipv6Addr, destination: Ipv6Addr, ports: u32) -> Self {
         let (s, d) = (halves(source), halves(destination));
         Self { words: [s.0, u64::from(ports) << 32 | u64::from(protocol) << 8 | V6, s.1, d.0, d.1] }
@@ -122,6 +125,29 @@ impl FlowKey {
     #[allow(clippy::cast_possible_truncation, reason = "half of the word")]
     pub const fn v4_destination(&self) -> u32 {
         self.words[0] as u32
+    }
+
+    /// IPv6 source and destination as they follow each other in the header.
+    #[inline]
+    pub fn v6_addresses(&self) -> [u8; 32] {
+        let [a, _, b, c, d] = self.words;
+        let mut bytes = [0; 32];
+        for (field, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip([a, b, c, d]) {
+            *field = word.to_be_bytes();
+        }
+        bytes
+    }
+
+    /// The difference to a checksum over addresses and ports, or over addresses alone, when those of this key become
+    /// those of `other`, which is of the same family: the first is both of them.
+    pub fn difference(&self, other: &FlowKey) -> (Delta, Delta) {
+        let addresses = if self.is_v4() {
+            Delta::between(&self.v4_addresses().to_be_bytes(), &other.v4_addresses().to_be_bytes())
+        } else {
+            Delta::between(&self.v6_addresses(), &other.v6_addresses())
+        };
+        let ports = Delta::between(&self.ports().to_be_bytes(), &other.ports().to_be_bytes());
+        (addresses.and(ports), addresses)
     }
 
     /// Source and destination port as they follow each other in the header, read as one big-endian number.

@@ -1,26 +1,24 @@
-//! Fragments of IPv4 packets (RFC 791, 3.2): read, and made.
+//! Fragments of IPv4 (RFC 791, 3.2) and IPv6 packets (RFC 8200, 4.5), read.
 //!
 //! Where a datagram goes, and which of its fragments there have been, is not known here.
 
 use etherparse::{EtherType, Ipv4HeaderSlice};
 
-use super::checksum;
 use super::flow::FlowKey;
-use super::parse::{Parsed, Reject, TcpFlags, link};
+use super::ipv6::{self, Ipv6, Over};
+use super::parse::{self, Parsed, Reject, TcpFlags, link};
 use super::sctp;
 
-/// Longest datagram in bytes, its header included.
+/// Longest datagram in bytes, its header included; IPv6's is not.
 const DATAGRAM_MAX: usize = 65_535;
 /// What offsets count in, in bytes.
 const UNIT: usize = 8;
-const MORE: u8 = 0x20;
-const OFFSET_MASK: u16 = 0x1fff;
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SCTP: u8 = 132;
 
-/// What all fragments of a datagram have in common: source, destination, protocol and identification.
+/// What all fragments of a datagram have in common: source, destination and identification; in IPv4 the protocol too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatagramKey(FlowKey);
 
@@ -31,12 +29,12 @@ impl DatagramKey {
     }
 }
 
-/// A fragment of a TCP or UDP packet.
+/// A fragment of a packet that may have a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Fragment {
     /// Its datagram.
     pub datagram: DatagramKey,
-    /// Where its bytes are in the datagram's, behind the IP header. A multiple of eight.
+    /// Where its bytes are in the datagram's, behind the headers that every fragment has. A multiple of eight.
     pub offset: u16,
     /// How many there are, at least one.
     pub len: u16,
@@ -51,7 +49,8 @@ pub struct Fragment {
 pub enum Malformed {
     /// As for whole packets.
     Packet(Reject),
-    /// A first one that does not hold the whole transport header (RFC 1858, RFC 3128): nothing could be told by it.
+    /// A first one that does not hold all headers up to the whole transport header (RFC 1858, RFC 3128, RFC 7112):
+    /// nothing could be told by it.
     Tiny,
     /// Empty, ending beyond the longest datagram, or not the last one and its length no multiple of eight.
     Bounds,
@@ -60,6 +59,31 @@ pub enum Malformed {
 impl From<Reject> for Malformed {
     fn from(reject: Reject) -> Self {
         Malformed::Packet(reject)
+    }
+}
+
+/// Where a fragment's bytes are in its datagram.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    offset: u16,
+    len: u16,
+    more: bool,
+}
+
+impl Place {
+    /// Of `bytes` bytes at `offset` in a datagram, whose other headers take `header_len` of the longest datagram.
+    fn new(header_len: usize, offset: usize, bytes: usize, more: bool) -> Result<Self, Malformed> {
+        let is_whole_units = bytes.is_multiple_of(UNIT) || !more;
+        if bytes == 0 || header_len + offset + bytes > DATAGRAM_MAX || !is_whole_units {
+            return Err(Malformed::Bounds);
+        }
+        let short = |n: usize| u16::try_from(n).map_err(|_| Malformed::Bounds);
+        Ok(Self { offset: short(offset)?, len: short(bytes)?, more })
+    }
+
+    fn fragment(self, datagram: FlowKey, parsed: Parsed) -> Fragment {
+        let Self { offset, len, more } = self;
+        Fragment { datagram: DatagramKey(datagram), offset, len, more, parsed }
     }
 }
 
@@ -73,6 +97,32 @@ const fn header_len_min(protocol: u8) -> Option<usize> {
     }
 }
 
+/// Why a protocol's fragments cannot be forwarded.
+const fn unknown(protocol: u8) -> Malformed {
+    // ICMP is relayed whole only.
+    let reject = if matches!(protocol, ICMP | ipv6::ICMPV6) { Reject::Fragment } else { Reject::Protocol };
+    Malformed::Packet(reject)
+}
+
+/// Ports and flags of the transport header that a first fragment begins with.
+fn transport(protocol: u8, payload: &[u8]) -> Result<(u32, TcpFlags), Malformed> {
+    let least = header_len_min(protocol).ok_or_else(|| unknown(protocol))?;
+    if payload.len() < least {
+        return Err(Malformed::Tiny);
+    }
+    let flags = match (protocol, payload) {
+        (TCP, [_, _, _, _, _, _, _, _, _, _, _, _, data_offset, bits, ..]) if data_offset >> 4 >= 5 => {
+            TcpFlags(*bits)
+        }
+        // The length is that of the whole datagram.
+        (UDP, [_, _, _, _, high, low, ..]) if u16::from_be_bytes([*high, *low]) >= 8 => TcpFlags::default(),
+        (SCTP, _) => sctp::flags(payload),
+        _ => return Err(Reject::BadHeader.into()),
+    };
+    let ports = payload.first_chunk().ok_or(Malformed::Tiny)?;
+    Ok((u32::from_be_bytes(*ports), flags))
+}
+
 /// Reads the fragment in a frame for which [`parse`](super::parse::parse) says [`Reject::Fragment`]. Frames with room in
 /// front are none: who makes room knows ports.
 ///
@@ -82,145 +132,77 @@ const fn header_len_min(protocol: u8) -> Option<usize> {
 #[inline(never)]
 pub fn read(frame: &[u8]) -> Result<Fragment, Malformed> {
     let (kind, l3, vlan) = link(frame, 0)?;
-    if kind != EtherType::IPV4 {
-        return Err(Reject::NotIp.into());
+    match kind {
+        EtherType::IPV4 => read_v4(frame, l3, vlan),
+        EtherType::IPV6 => read_v6(&Ipv6::of(frame, l3, vlan)?),
+        _ => Err(Reject::NotIp.into()),
     }
+}
+
+fn read_v4(frame: &[u8], l3: usize, vlan: Option<u16>) -> Result<Fragment, Malformed> {
     let packet = frame.get(l3..).unwrap_or_default();
     let ip = Ipv4HeaderSlice::from_slice(packet).map_err(|_| Reject::BadHeader)?;
     let (ip_len, header_len) = (ip.total_len(), ip.slice().len());
     let payload = packet.get(header_len..usize::from(ip_len)).ok_or(Reject::Truncated)?;
     let protocol = ip.protocol().0;
-    // ICMP is relayed whole only.
-    let unknown = if protocol == ICMP { Reject::Fragment } else { Reject::Protocol };
-    let least = header_len_min(protocol).ok_or(unknown)?;
-
+    if header_len_min(protocol).is_none() {
+        return Err(unknown(protocol));
+    }
     let offset = usize::from(ip.fragments_offset().value()) * UNIT;
-    let more = ip.more_fragments();
-    let is_whole_units = payload.len().is_multiple_of(UNIT) || !more;
-    if payload.is_empty() || header_len + offset + payload.len() > DATAGRAM_MAX || !is_whole_units {
-        return Err(Malformed::Bounds);
-    }
+    let place = Place::new(header_len, offset, payload.len(), ip.more_fragments())?;
     let (source, destination) = (u32::from_be_bytes(ip.source()), u32::from_be_bytes(ip.destination()));
-    let (mut ports, mut flags) = (0, TcpFlags::default());
-    if offset == 0 {
-        if payload.len() < least {
-            return Err(Malformed::Tiny);
-        }
-        match (protocol, payload) {
-            (TCP, [_, _, _, _, _, _, _, _, _, _, _, _, data_offset, bits, ..]) if data_offset >> 4 >= 5 => {
-                flags = TcpFlags(*bits);
-            }
-            // The length is that of the whole datagram.
-            (UDP, [_, _, _, _, high, low, ..]) if u16::from_be_bytes([*high, *low]) >= 8 => {}
-            (SCTP, _) => flags = sctp::flags(payload),
-            _ => return Err(Reject::BadHeader.into()),
-        }
-        ports = u32::from_be_bytes(*payload.first_chunk().ok_or(Malformed::Tiny)?);
-    }
+    let (ports, flags) = if offset == 0 { transport(protocol, payload)? } else { <_>::default() };
     let key = FlowKey::v4(protocol, source, destination, ports);
-    let len = u16::try_from(payload.len()).map_err(|_| Malformed::Bounds)?;
-    Ok(Fragment {
-        datagram: DatagramKey(FlowKey::v4(protocol, source, destination, ip.identification().into())),
-        offset: u16::try_from(offset).map_err(|_| Malformed::Bounds)?,
-        len,
-        more,
-        parsed: Parsed { key, l3, l4: l3 + header_len, ip_len, vlan, ttl: ip.ttl(), flags, room: 0 },
-    })
+    let datagram = FlowKey::v4(protocol, source, destination, ip.identification().into());
+    let parsed = Parsed { key, l3, l4: l3 + header_len, ip_len, vlan, ttl: ip.ttl(), flags, room: 0 };
+    Ok(place.fragment(datagram, parsed))
 }
 
-/// How a packet, or a fragment, is split so that its pieces fit an MTU. The first piece stays in its frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pieces {
-    l3: usize,
-    header_len: usize,
-    payload_len: usize,
-    /// Payload of every piece but the last.
-    step: usize,
-}
-
-impl Pieces {
-    /// Of the IPv4 packet at `l3` of its frame. `None` if not even eight bytes of payload fit the MTU.
-    pub const fn new(l3: usize, header_len: usize, payload_len: usize, mtu: u16) -> Option<Self> {
-        let step = (mtu as usize).saturating_sub(header_len) / UNIT * UNIT;
-        if step == 0 { None } else { Some(Self { l3, header_len, payload_len, step }) }
+/// In IPv6 there may be extension headers in front of the Fragment header, and behind it in the first one.
+fn read_v6(ip: &Ipv6<'_>) -> Result<Fragment, Malformed> {
+    if ip.chain.protocol != ipv6::FRAGMENT {
+        return Err(Reject::Fragment.into());
     }
-
-    /// How many there are besides the first.
-    pub const fn later(&self) -> usize {
-        self.payload_len.div_ceil(self.step).saturating_sub(1)
-    }
-
-    /// Writes the nth piece of `frame`, counted from the first as 0, with its Ethernet header to `to`. Its length
-    /// comes back; `None` if it does not fit.
-    ///
-    /// Before [`shorten`](Self::shorten).
-    pub fn write(&self, frame: &[u8], n: usize, to: &mut [u8]) -> Option<usize> {
-        let head = self.l3 + self.header_len;
-        let (from, end) = (n * self.step, self.payload_len.min((n + 1) * self.step));
-        let len = head + end.checked_sub(from)?;
-        let to = to.get_mut(..len)?;
-        to[..head].copy_from_slice(frame.get(..head)?);
-        to[head..].copy_from_slice(frame.get(head + from..head + end)?);
-        let header = to.get_mut(self.l3..head)?;
-        if n > 0 {
-            only_copied_options(header.get_mut(20..)?);
+    let (header, payload) =
+        ip.payload.split_first_chunk::<{ ipv6::FRAGMENT_LEN }>().ok_or(Reject::Truncated)?;
+    let [next, _, high, low, identification @ ..] = *header;
+    let field = u16::from_be_bytes([high, low]);
+    let offset = usize::from(field & ipv6::OFFSET_MASK);
+    let place = Place::new(ip.chain.len, offset, payload.len(), field & ipv6::MORE != 0)?;
+    let datagram = ipv6::key(ip.header, ipv6::FRAGMENT, u32::from_be_bytes(identification));
+    let later = ip.parsed(ipv6::key(ip.header, next, 0), TcpFlags::default());
+    let l4 = later.l4 + ipv6::FRAGMENT_LEN;
+    if offset > 0 {
+        // What is behind others than these only the first tells.
+        let may_be_ours = matches!(next, ipv6::DESTINATION_OPTIONS | ipv6::AH | ipv6::ESP);
+        if !may_be_ours && header_len_min(next).is_none() {
+            return Err(unknown(next));
         }
-        head_piece(header, end - from, from / UNIT, end < self.payload_len)?;
-        Some(len)
+        return Ok(place.fragment(datagram, Parsed { l4, ..later }));
     }
-
-    /// Makes `frame` its own first piece. Its length comes back.
-    pub fn shorten(&self, frame: &mut [u8]) -> Option<usize> {
-        let len = self.payload_len.min(self.step);
-        let head = self.l3 + self.header_len;
-        head_piece(frame.get_mut(self.l3..head)?, len, 0, len < self.payload_len)?;
-        Some(head + len)
-    }
-}
-
-/// Makes an IP header that of a piece of `len` bytes, `further` units behind where its payload was.
-fn head_piece(header: &mut [u8], len: usize, further: usize, more: bool) -> Option<()> {
-    let total = u16::try_from(header.len() + len).ok()?;
-    header.get_mut(2..4)?.copy_from_slice(&total.to_be_bytes());
-    let field = header.get_mut(6..8)?;
-    let old = u16::from_be_bytes([field[0], field[1]]);
-    let offset = u16::try_from(usize::from(old & OFFSET_MASK) + further).ok()? & OFFSET_MASK;
-    field.copy_from_slice(&(old & !OFFSET_MASK | offset).to_be_bytes());
-    if more {
-        field[0] |= MORE;
-    }
-    header.get_mut(10..12)?.fill(0);
-    let sum = checksum::of_header(header);
-    header.get_mut(10..12)?.copy_from_slice(&sum.to_be_bytes());
-    Some(())
-}
-
-/// Leaves of IP options those that every fragment has (RFC 791, 3.1: the copied flag); others become "no operation", as
-/// Linux does (`ip_options_fragment`).
-fn only_copied_options(mut options: &mut [u8]) {
-    const END: u8 = 0;
-    const NO_OPERATION: u8 = 1;
-    const COPIED: u8 = 0x80;
-    while let Some(&kind) = options.first() {
-        let len = match (kind, options.get(1)) {
-            (END, _) => return,
-            (NO_OPERATION, _) => 1,
-            (_, Some(&len)) if len >= 2 => usize::from(len),
-            _ => return,
-        };
-        let Some((option, rest)) = options.split_at_mut_checked(len) else { return };
-        if kind & COPIED == 0 {
-            option.fill(NO_OPERATION);
+    let chain = ipv6::walk(payload, next, Over::Whole).map_err(|reject| match reject {
+        Reject::Truncated => Malformed::Tiny,
+        other => Malformed::Packet(other),
+    })?;
+    let behind = payload.get(chain.len..).ok_or(Malformed::Tiny)?;
+    let (protocol, ports, flags) = match chain.protocol {
+        // A fragment of a fragment.
+        ipv6::FRAGMENT => return Err(Reject::Fragment.into()),
+        ipv6::ESP => (UDP, parse::ISAKMP, TcpFlags::of_ipsec()),
+        protocol => {
+            let (ports, flags) = transport(protocol, behind)?;
+            (protocol, ports, flags)
         }
-        options = rest;
-    }
+    };
+    let key = ipv6::key(ip.header, protocol, ports);
+    Ok(place.fragment(datagram, Parsed { key, flags, l4: l4 + chain.len, ..later }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::packet::parse::parse;
-    use etherparse::{IpFragOffset, Ipv4Header, PacketBuilder};
+    use etherparse::{IpFragOffset, Ipv4Header};
     use proptest::prelude::*;
 
     fn frame(protocol: u8, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
@@ -276,56 +258,94 @@ mod tests {
         assert_eq!(refused(ICMP, 0, true, &[0; 64]), Some(Reject::Fragment.into()));
     }
 
+    const HOP_BY_HOP: u8 = 0;
+
+    /// A fragment of IPv6 behind eight bytes of options, `next` being what follows its header.
+    fn frame6(next: u8, field: u16, payload: &[u8]) -> Vec<u8> {
+        let len = u16::try_from(16 + payload.len()).unwrap();
+        let (source, destination) = ([0x20; 16], [0x21; 16]);
+        let header = [&[0x60, 0, 0, 0][..], &len.to_be_bytes(), &[HOP_BY_HOP, 64]].concat();
+        let options = [ipv6::FRAGMENT, 0, 1, 4, 0, 0, 0, 0];
+        let fragment = [&[next, 0xff][..], &field.to_be_bytes(), &[0xde, 0xad, 0xbe, 0xef]].concat();
+        let (macs, kind) = ([&[1; 6][..], &[2; 6]].concat(), [0x86, 0xdd]);
+        [&macs[..], &kind, &header, &source, &destination, &options, &fragment, payload].concat()
+    }
+
     #[test]
-    fn options_that_are_not_copied_become_no_operations() {
-        // Record route (not copied), loose source route (copied), the end and what is behind it.
-        let mut options = [7, 4, 4, 9, 1, 131, 3, 4, 0, 7, 3, 0];
-        only_copied_options(&mut options);
-        assert_eq!(options, [1, 1, 1, 1, 1, 131, 3, 4, 0, 7, 3, 0]);
-        for lie in [[7, 1, 0, 0], [7, 0, 0, 0], [7, 9, 0, 0], [1, 1, 1, 7]] {
-            let mut options = lie;
-            only_copied_options(&mut options);
-            assert_eq!(options, lie, "left as it is");
+    fn in_ipv6_a_first_one_has_ports_behind_whatever_headers_and_a_later_one_none() {
+        let options = [UDP, 0, 1, 4, 0, 0, 0, 0];
+        let udp = [&udp_head(4000)[..], &[0; 8]].concat();
+        for (next, chain) in [(UDP, &[][..]), (ipv6::DESTINATION_OPTIONS, &options)] {
+            let first = read(&frame6(next, 1, &[chain, &udp].concat())).unwrap();
+            let key = format!(
+                "protocol 17 [{0}]:4711 -> [{1}]:53",
+                first.parsed.key.source().ip(),
+                first.parsed.key.destination().ip()
+            );
+            assert_eq!(format!("{:?}", first.parsed.key), key);
+            assert_eq!((first.offset, usize::from(first.len), first.more), (0, 16 + chain.len(), true));
+            assert_eq!((first.parsed.l3, first.parsed.l4), (14, 14 + 40 + 16 + chain.len()));
+            // Reserved bits are set.
+            let later = read(&frame6(next, 16 | 6, &[7; 5])).unwrap();
+            assert_eq!((later.offset, later.len, later.more), (16, 5, false));
+            assert_eq!((later.datagram, later.parsed.l4, later.parsed.ip_len), (first.datagram, 70, 61));
+            assert_eq!(later.parsed.key.ports(), 0);
+            for byte in [66, 67, 68, 69, 37, 53] {
+                let mut other = frame6(next, 16, &[7; 5]);
+                other[byte] ^= 1;
+                assert_ne!(read(&other).unwrap().datagram, first.datagram, "byte {byte}");
+            }
+        }
+        let esp = read(&frame6(ipv6::ESP, 1, &[7; 16])).unwrap();
+        assert!(
+            esp.parsed.is_ipsec() && esp.datagram == read(&frame6(ipv6::ESP, 8, &[7; 3])).unwrap().datagram
+        );
+    }
+
+    #[test]
+    fn in_ipv6_each_lie_has_its_reason() {
+        let refused = |next, field, payload: &[u8]| {
+            let frame = frame6(next, field, payload);
+            assert_eq!(parse(&frame).err(), Some(Reject::Fragment));
+            read(&frame).err()
+        };
+        let mut segment = [0; 24];
+        segment[12] = 0x50;
+        let options =
+            |next: u8, eights: u8| [&[next, eights - 1], &vec![1; 8 * usize::from(eights) - 2][..]].concat();
+        assert_eq!(refused(TCP, 1, &segment), None);
+        assert_eq!(refused(TCP, 1, &segment[..16]), Some(Malformed::Tiny));
+        let chained = |len: usize| refused(60, 1, &[&options(TCP, 2)[..], &segment].concat()[..len]);
+        assert_eq!(
+            (chained(40), chained(32), chained(16), chained(8)),
+            (None, Some(Malformed::Tiny), Some(Malformed::Tiny), Some(Malformed::Tiny))
+        );
+        segment[12] = 0x40;
+        assert_eq!(refused(TCP, 1, &segment), Some(Reject::BadHeader.into()));
+        assert_eq!(refused(UDP, 1, &udp_head(7)), Some(Reject::BadHeader.into()));
+        assert_eq!(refused(UDP, 8 | 1, &[0; 9]), Some(Malformed::Bounds), "no multiple of eight");
+        assert_eq!(refused(UDP, 8, &[]), Some(Malformed::Bounds), "empty");
+        // The longest payload of a packet, of which 8 bytes of options are.
+        assert_eq!(refused(UDP, 0xfff0, &[0; 7]), None);
+        assert_eq!(refused(UDP, 0xfff0, &[0; 8]), Some(Malformed::Bounds), "65,536 bytes");
+        for protocol in [47, 43, 59, 112] {
+            assert_eq!(refused(protocol, 8, &[0; 64]), Some(Reject::Protocol.into()), "{protocol}");
+        }
+        for field in [1, 8] {
+            assert_eq!(refused(ipv6::ICMPV6, field, &[0; 64]), Some(Reject::Fragment.into()));
+            assert_eq!(refused(47, field, &[0; 64]), Some(Reject::Protocol.into()));
+        }
+        let nested = [&[UDP, 0, 0, 1, 0, 0, 0, 1], &udp_head(4000)[..]].concat();
+        assert_eq!(refused(ipv6::FRAGMENT, 1, &nested), Some(Reject::Fragment.into()), "of a fragment");
+        let many: Vec<u8> = (0..7).flat_map(|_| options(60, 1)).collect();
+        assert_eq!(refused(60, 1, &many), Some(Reject::Extension.into()));
+        let whole = frame6(UDP, 1, &[&udp_head(4000)[..], &[0; 8]].concat());
+        for len in 0..whole.len() {
+            assert_eq!(read(&whole[..len]).err(), Some(Reject::Truncated.into()), "{len} bytes");
         }
     }
 
     proptest! {
-        /// The oracle puts the bytes of all pieces where they say that they belong.
-        #[test]
-        fn pieces_are_the_packet_and_fit_the_mtu(
-            len in 1usize..3000,
-            mtu in 68u16..1500,
-            at in 0u16..1000,
-            more: bool,
-        ) {
-            let payload: Vec<u8> = (0..len).map(|i| i.to_le_bytes()[0] ^ i.to_le_bytes()[1]).collect();
-            let whole = frame(UDP, at, more, &payload);
-            let pieces = Pieces::new(14, 20, len, mtu).unwrap();
-            let mut all: Vec<Vec<u8>> = (0..=pieces.later())
-                .map(|n| {
-                    let mut room = vec![0; 2000];
-                    let len = pieces.write(&whole, n, &mut room).unwrap();
-                    room.truncate(len);
-                    room
-                })
-                .collect();
-            let mut shortened = whole.clone();
-            let first = pieces.shorten(&mut shortened).unwrap();
-            prop_assert_eq!(&shortened[..first], &all[0]);
-            let mut got = vec![0xee; len];
-            let last = all.pop().unwrap();
-            for (piece, is_last) in all.iter().map(|p| (p, false)).chain([(&last, true)]) {
-                prop_assert!(piece.len() <= 14 + usize::from(mtu));
-                let ip = Ipv4HeaderSlice::from_slice(&piece[14..]).unwrap();
-                prop_assert_eq!(checksum::of(ip.slice()), 0);
-                prop_assert_eq!((ip.identification(), ip.more_fragments()), (0x1234, more || !is_last));
-                let from = 8 * usize::from(ip.fragments_offset().value() - at);
-                let bytes = &piece[34..14 + usize::from(ip.total_len())];
-                got[from..from + bytes.len()].copy_from_slice(bytes);
-            }
-            prop_assert_eq!(got, payload);
-        }
-
         #[test]
         fn any_bytes_are_an_answer_whose_offsets_lie_inside(frame in proptest::collection::vec(any::<u8>(), 0..100)) {
             let mut headed = frame;
@@ -339,18 +359,24 @@ mod tests {
                 prop_assert_eq!(f.parsed.l4 + usize::from(f.len), f.parsed.l3 + usize::from(f.parsed.ip_len));
             }
         }
-    }
 
-    #[test]
-    fn a_whole_packet_that_fits_is_one_piece() {
-        let mut frame = Vec::new();
-        PacketBuilder::ethernet2([1; 6], [2; 6])
-            .ipv4([10, 0, 1, 1], [10, 0, 0, 100], 33)
-            .udp(4711, 53)
-            .write(&mut frame, &[7; 100])
-            .unwrap();
-        assert_eq!(Pieces::new(14, 20, 108, 128).unwrap().later(), 1, "104 bytes are whole units");
-        assert_eq!(Pieces::new(14, 20, 104, 128).unwrap().later(), 0);
-        assert_eq!(Pieces::new(14, 20, 108, 27), None);
+        #[test]
+        fn any_bytes_of_ipv6_are_an_answer_whose_offsets_lie_inside(
+            payload in proptest::collection::vec(any::<u8>(), 0..100),
+            next in prop::sample::select(vec![0u8, 6, 17, 43, 44, 50, 51, 58, 60, 132]),
+            field: u16,
+        ) {
+            let mut frame = frame6(next, if field & 2 == 0 { field | 8 } else { 1 }, &payload);
+            if let Some(len) = frame.get_mut(71) {
+                *len %= 8;
+            }
+            if let Ok(f) = read(&frame) {
+                let end = f.parsed.l3 + usize::from(f.parsed.ip_len);
+                prop_assert_eq!(end, frame.len());
+                prop_assert_eq!(usize::from(f.len), payload.len());
+                prop_assert!(f.parsed.l4 >= 70 && f.parsed.l4 <= end && (f.offset == 0 || f.parsed.l4 == 70));
+                prop_assert!(f.offset > 0 || f.parsed.is_ipsec() || f.parsed.l4 + 8 <= end);
+            }
+        }
     }
 }

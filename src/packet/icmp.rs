@@ -1,4 +1,4 @@
-//! ICMP errors on their way (RFC 792): which packet they are about, and that packet readdressed inside of them.
+//! ICMP errors on their way (RFC 792, RFC 4443): which packet they are about, and that packet readdressed inside of them.
 //!
 //! An error quotes the packet that it is about, at least its IP header and eight bytes more. It goes to who sent that
 //! packet, so the answer to the packet would come the same way: the key of that answer is the error's key.
@@ -6,22 +6,27 @@
 //! Quoted checksums are mended like those of packets, as far as they are quoted: the addressee finds its packet as
 //! it has sent it (RFC 5508, 4.2). `ip_vs_nat_icmp` leaves the quoted transport checksum as it was.
 
-use etherparse::{IpNumber, Ipv4HeaderSlice};
+use std::net::IpAddr;
+
+use etherparse::{EtherType, IpNumber, Ipv4HeaderSlice};
 
 use super::checksum::{self, Delta};
 use super::flow::FlowKey;
-use super::parse::{self, Parsed, Reject, TcpFlags};
+use super::ipv6::{self, ICMPV6, Ipv6, Over};
+use super::parse::{self, Ipv4, Parsed, Reject, TcpFlags, link};
 
 /// Bytes of an ICMP header.
 const HEADER_LEN: usize = 8;
-/// The longest IPv4 header, and a TCP header up to its checksum: all that is ever changed of a quoted packet.
-const MAX_HEAD: usize = 60 + 18;
-
-const IP_CHECKSUM: usize = 10;
-const ADDRESSES: usize = 12;
+const ICMP_CHECKSUM: usize = 2;
+const IPV4_CHECKSUM: usize = 10;
+const IPV4_ADDRESSES: usize = 12;
+const TCP_CHECKSUM: usize = 16;
+const UDP_CHECKSUM: usize = 6;
 
 /// Types that IPVS relays: unreachable, source quench, time exceeded (`ip_vs_in_icmp` in ip_vs_core.c).
-const RELAYED: [u8; 3] = [3, 4, 11];
+const RELAYED_V4: [u8; 3] = [3, 4, 11];
+/// Unreachable, too big, time exceeded, parameter problem: all errors there are (`ip_vs_in_icmp_v6`).
+const RELAYED_V6: [u8; 4] = [1, 2, 3, 4];
 
 /// Why an ICMP message is not one to relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,53 +50,101 @@ pub struct Related {
     quoted_l4: usize,
 }
 
+/// The packet that an error quotes: the key it was sent with, and where its transport header begins in the quote.
+type Quoted = (FlowKey, usize);
+
 /// Reads an ICMP error.
 ///
 /// # Errors
 /// Why it is none that can be relayed.
 pub fn read(frame: &[u8]) -> Result<Related, Unrelated> {
-    let ip = parse::ipv4(frame, 0).map_err(Unrelated::Packet)?;
+    let (kind, l3, vlan) = link(frame, 0).map_err(Unrelated::Packet)?;
+    if kind == EtherType::IPV6 {
+        read_v6(&Ipv6::of(frame, l3, vlan).map_err(Unrelated::Packet)?)
+    } else {
+        read_v4(&parse::ipv4(frame, 0).map_err(Unrelated::Packet)?)
+    }
+}
+
+fn read_v4(ip: &Ipv4<'_>) -> Result<Related, Unrelated> {
     if ip.header.protocol() != IpNumber::ICMP {
         return Err(Unrelated::Type);
     }
-    let (head, quote) = ip.payload.split_at_checked(HEADER_LEN).ok_or(Unrelated::Quote)?;
-    if !RELAYED.contains(&head[0]) {
-        return Err(Unrelated::Type);
-    }
+    let quote = quote(ip.payload, &RELAYED_V4)?;
     if checksum::of(ip.payload) != 0 {
         return Err(Unrelated::Checksum);
     }
-    let quoted = Ipv4HeaderSlice::from_slice(quote).map_err(|_| Unrelated::Quote)?;
-    let quoted_len = quoted.slice().len();
-    let ports = quote.get(quoted_len..).and_then(|t| t.first_chunk().copied()).ok_or(Unrelated::Quote)?;
-    if quoted.fragments_offset().value() != 0 || quoted.source() != ip.header.destination() {
-        return Err(Unrelated::Quote);
+    let (sent, l4) = quoted_v4(quote).ok_or(Unrelated::Quote)?;
+    related(ip.parsed(sent.reversed(), TcpFlags::default()), ip.header.destination_addr().into(), (sent, l4))
+}
+
+fn read_v6(ip: &Ipv6<'_>) -> Result<Related, Unrelated> {
+    if ip.chain.protocol != ICMPV6 {
+        return Err(Unrelated::Type);
     }
-    let key = parse::key(&quoted, u32::from_be_bytes(ports)).reversed();
-    let parsed = ip.parsed(key, TcpFlags::default());
-    Ok(Related { parsed, quoted_l4: parsed.l4 + HEADER_LEN + quoted_len })
+    let quote = quote(ip.payload, &RELAYED_V6)?;
+    let outer = ipv6::key(ip.header, ICMPV6, 0);
+    let (source, destination) = (outer.source().ip(), outer.destination().ip());
+    if checksum::of_transport(source, destination, ICMPV6, ip.payload) != 0 {
+        return Err(Unrelated::Checksum);
+    }
+    let (sent, l4) = quoted_v6(quote).ok_or(Unrelated::Quote)?;
+    related(ip.parsed(sent.reversed(), TcpFlags::default()), destination, (sent, l4))
+}
+
+/// What is behind the header of a message, if it is of one of these types.
+fn quote<'m>(message: &'m [u8], relayed: &[u8]) -> Result<&'m [u8], Unrelated> {
+    let (head, quote) = message.split_at_checked(HEADER_LEN).ok_or(Unrelated::Quote)?;
+    if relayed.contains(&head[0]) { Ok(quote) } else { Err(Unrelated::Type) }
+}
+
+fn quoted_v4(quote: &[u8]) -> Option<Quoted> {
+    let header = Ipv4HeaderSlice::from_slice(quote).ok()?;
+    let l4 = header.slice().len();
+    let ports = ports(quote, l4).filter(|_| header.fragments_offset().value() == 0)?;
+    Some((parse::key(&header, ports), l4))
+}
+
+fn quoted_v6(quote: &[u8]) -> Option<Quoted> {
+    let (header, behind) = quote.split_first_chunk::<{ ipv6::HEADER_LEN }>()?;
+    if header[0] >> 4 != 6 {
+        return None;
+    }
+    let chain = ipv6::walk(behind, header[ipv6::NEXT_HEADER], Over::First).ok()?;
+    let l4 = ipv6::HEADER_LEN + chain.len;
+    // Behind a later fragment's header there are no ports.
+    let ports = ports(quote, l4).filter(|_| chain.protocol != ipv6::FRAGMENT)?;
+    Some((ipv6::key(header, chain.protocol, ports), l4))
+}
+
+/// The ports at `l4` of a quote.
+fn ports(quote: &[u8], l4: usize) -> Option<u32> {
+    quote.get(l4..)?.first_chunk().map(|ports| u32::from_be_bytes(*ports))
+}
+
+/// The error `parsed` to `addressee`, if that has sent what it quotes.
+fn related(parsed: Parsed, addressee: IpAddr, (sent, l4): Quoted) -> Result<Related, Unrelated> {
+    if sent.source().ip() == addressee {
+        Ok(Related { parsed, quoted_l4: parsed.l4 + HEADER_LEN + l4 })
+    } else {
+        Err(Unrelated::Quote)
+    }
 }
 
 /// Makes it an error about the packet `quoted`, which is the quoted one under the key it was sent with: the error
 /// goes to its source, from `sender` or, without one, from where it came. The difference to the IP header's
 /// checksum comes back, which is left to [`decrement_ttl`](super::edit::decrement_ttl).
-pub fn translate(frame: &mut [u8], error: &Related, sender: Option<u32>, quoted: &FlowKey) -> Delta {
+pub fn translate(frame: &mut [u8], error: &Related, sender: Option<IpAddr>, quoted: &FlowKey) -> Delta {
     let Parsed { l3, l4, ip_len, .. } = error.parsed;
     let Some(packet) = frame.get_mut(l3..l3 + usize::from(ip_len)) else { return Delta::default() };
     let Some((ip, message)) = packet.split_at_mut_checked(l4 - l3) else { return Delta::default() };
     let Some((header, quote)) = message.split_at_mut_checked(HEADER_LEN) else { return Delta::default() };
-    let changed = requote(quote, error.quoted_l4 - l4 - HEADER_LEN, quoted);
-    if let Some(field) = header.get_mut(2..).and_then(|h| h.first_chunk_mut::<2>()) {
-        *field = changed.apply(u16::from_be_bytes(*field)).to_be_bytes();
-    }
-    let Some(field) = ip.get_mut(ADDRESSES..).and_then(|h| h.first_chunk_mut::<8>()) else {
-        return Delta::default();
-    };
-    let before = u64::from_be_bytes(*field);
-    let source = sender.map_or(before >> 32, u64::from);
-    let after = (source << 32 | quoted.v4_addresses() >> 32).to_be_bytes();
-    *field = after;
-    Delta::between(&before.to_be_bytes(), &after)
+    let addresses = readdress(ip, sender, quoted.source().ip());
+    let inside = requote(quote, error.quoted_l4 - l4 - HEADER_LEN, quoted);
+    // ICMPv6 sums its pseudo header too (RFC 4443, 2.3).
+    let all = if quoted.is_v4() { inside } else { inside.and(addresses) };
+    update(header, ICMP_CHECKSUM, |c| all.apply(c));
+    addresses
 }
 
 /// Gives the quoted segment the sequence number that its sender gave it, where that was changed on the way.
@@ -112,28 +165,33 @@ pub fn renumber(frame: &mut [u8], error: &Related, sequence: impl FnOnce(u32) ->
 /// Writes addresses and ports of `key` into the quoted packet, whose transport header begins at `l4`, and mends its
 /// checksums. What all that makes of the checksum over the quote comes back.
 fn requote(quote: &mut [u8], l4: usize, key: &FlowKey) -> Delta {
-    let (is_udp, at) = match key.protocol() {
-        6 => (false, Some(16)),
-        17 => (true, Some(6)),
-        _ => (false, None),
+    let addresses = readdress(quote, Some(key.source().ip()), key.destination().ip());
+    let ports = replace(quote, l4, &key.ports().to_be_bytes());
+    let both = addresses.and(ports);
+    let header =
+        if key.is_v4() { update(quote, IPV4_CHECKSUM, |c| addresses.apply(c)) } else { Delta::default() };
+    // A quote may end before it.
+    let transport = match key.protocol() {
+        6 => update(quote, l4 + TCP_CHECKSUM, |c| both.apply(c)),
+        17 => update(quote, l4 + UDP_CHECKSUM, |c| both.apply_udp(c)),
+        _ => Delta::default(),
     };
-    // A quote may end before the checksum. Of an even number of bytes: the quoted header is whole words.
-    let len = quote.len().min(l4 + at.map_or(4, |at| at + 2)).min(MAX_HEAD) & !1;
-    let Some(head) = quote.get_mut(..len) else { return Delta::default() };
-    let mut before = [0; MAX_HEAD];
-    before[..len].copy_from_slice(head);
-
-    let addresses = replace(head, ADDRESSES, &key.v4_addresses().to_be_bytes());
-    let ports = replace(head, l4, &key.ports().to_be_bytes());
-    update(head, IP_CHECKSUM, |c| addresses.apply(c));
-    if let Some(at) = at {
-        let all = addresses.and(ports);
-        update(head, l4 + at, |c| if is_udp { all.apply_udp(c) } else { all.apply(c) });
-    }
-    Delta::between(&before[..len], head)
+    both.and(header).and(transport)
 }
 
-/// Puts `new` at `at`; the difference it makes to a checksum.
+/// Writes addresses into the IP header that `packet` begins with, the source only if there is one; the difference they
+/// make to a checksum.
+fn readdress(packet: &mut [u8], source: Option<IpAddr>, destination: IpAddr) -> Delta {
+    let (at, len) = if destination.is_ipv4() { (IPV4_ADDRESSES, 4) } else { (ipv6::ADDRESSES, 16) };
+    let mut put = |at: usize, address: IpAddr| match address {
+        IpAddr::V4(ip) => replace(packet, at, &ip.octets()),
+        IpAddr::V6(ip) => replace(packet, at, &ip.octets()),
+    };
+    let source = source.map_or_else(Delta::default, |source| put(at, source));
+    source.and(put(at + len, destination))
+}
+
+/// Puts `new` at `at`, which is even; the difference it makes to a checksum.
 fn replace<const N: usize>(bytes: &mut [u8], at: usize, new: &[u8; N]) -> Delta {
     let Some(field) = bytes.get_mut(at..).and_then(|b| b.first_chunk_mut::<N>()) else {
         return Delta::default();
@@ -143,10 +201,10 @@ fn replace<const N: usize>(bytes: &mut [u8], at: usize, new: &[u8; N]) -> Delta 
     delta
 }
 
-fn update(bytes: &mut [u8], at: usize, edit: impl FnOnce(u16) -> u16) {
-    if let Some(field) = bytes.get_mut(at..).and_then(|b| b.first_chunk_mut::<2>()) {
-        *field = edit(u16::from_be_bytes(*field)).to_be_bytes();
-    }
+/// As [`replace`], with what `edit` makes of the two bytes there.
+fn update(bytes: &mut [u8], at: usize, edit: impl FnOnce(u16) -> u16) -> Delta {
+    let field = bytes.get(at..).and_then(|b| b.first_chunk::<2>()).map(|field| u16::from_be_bytes(*field));
+    field.map_or_else(Delta::default, |field| replace(bytes, at, &edit(field).to_be_bytes()))
 }
 
 #[cfg(test)]
@@ -204,9 +262,9 @@ mod tests {
     }
 
     /// Translates with the IP checksum mended as the director does.
-    fn translated(frame: &[u8], sender: Option<[u8; 4]>, sent_as: &FlowKey) -> Vec<u8> {
+    fn translated(frame: &[u8], sender: Option<impl Into<IpAddr>>, sent_as: &FlowKey) -> Vec<u8> {
         let (mut frame, error) = (frame.to_vec(), read(frame).unwrap());
-        let l3 = translate(&mut frame, &error, sender.map(u32::from_be_bytes), sent_as);
+        let l3 = translate(&mut frame, &error, sender.map(Into::into), sent_as);
         super::super::edit::decrement_ttl(&mut frame, &error.parsed, l3.and(Delta::TTL_MINUS_ONE));
         frame
     }
@@ -223,7 +281,7 @@ mod tests {
             let frame = error(ROUTER, &as_seen);
             let read = read(&frame).unwrap();
             assert_eq!(read.parsed.key, key(protocol, (CLIENT, 4711), (VIP, 80)));
-            let after = translated(&frame, None, &key(protocol, (SERVER, 8080), (CLIENT, 4711)));
+            let after = translated(&frame, None::<[u8; 4]>, &key(protocol, (SERVER, 8080), (CLIENT, 4711)));
             assert_eq!(quoted(&after), as_sent, "protocol {protocol}, {words} words of options");
             assert_eq!((&after[26..30], &after[30..34]), (&ROUTER[..], &SERVER[..]));
         }
@@ -332,9 +390,183 @@ mod tests {
             if let Ok(error) = read(&frame) {
                 let len = frame.len();
                 let key = FlowKey::v4(error.parsed.key.protocol(), 1, 2, 3);
-                translate(&mut frame, &error, Some(7), &key);
+                translate(&mut frame, &error, Some([7; 4].into()), &key);
                 prop_assert_eq!(frame.len(), len);
                 prop_assert_eq!(checksum::of(&frame[error.parsed.l4..]), 0);
+            }
+        }
+    }
+
+    const CLIENT6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    const VIP6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6];
+    const SERVER6: [u8; 16] = [0xfd, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+    const ROUTER6: [u8; 16] = [0xfd, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 99];
+    /// Extension headers, each with its number in front, and where it has that of the next.
+    const OPTIONS: &[u8] = &[60, 0, 0, 1, 4, 0, 0, 0, 0];
+    const WHOLE: [u8; 9] = [44, 0, 0, 0, 0, 0, 0, 0, 9];
+    const FIRST: [u8; 9] = [44, 0, 0, 0, 1, 0, 0, 0, 9];
+    const LATER: [u8; 9] = [44, 0, 0, 0, 8, 0, 0, 0, 9];
+
+    /// An IPv6 packet without its Ethernet header, with these extension headers.
+    fn packet6(
+        protocol: u8,
+        source: ([u8; 16], u16),
+        destination: ([u8; 16], u16),
+        chain: &[&[u8]],
+    ) -> Vec<u8> {
+        let builder = PacketBuilder::ipv6(source.0, destination.0, 63);
+        let mut bytes = Vec::new();
+        let payload = b"a payload of an odd size, long enough to be cut";
+        match protocol {
+            6 => builder.tcp(source.1, destination.1, 7, 99).ack(5).write(&mut bytes, payload).unwrap(),
+            _ => builder.udp(source.1, destination.1).write(&mut bytes, payload).unwrap(),
+        }
+        for header in chain.iter().rev() {
+            let next = std::mem::replace(&mut bytes[6], header[0]);
+            bytes.splice(40..40, [&[next], &header[2..]].concat());
+        }
+        let len = u16::try_from(bytes.len() - 40).unwrap();
+        bytes[4..6].copy_from_slice(&len.to_be_bytes());
+        bytes
+    }
+
+    fn chains() -> [&'static [&'static [u8]]; 5] {
+        const HOP: [u8; 9] = [0, 0, 0, 1, 4, 0, 0, 0, 0];
+        [&[], &[&HOP], &[&WHOLE], &[&HOP, &FIRST], &[&HOP, OPTIONS, &FIRST, OPTIONS]]
+    }
+
+    fn error6(source: [u8; 16], quote: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        let destination = quote[8..24].try_into().unwrap();
+        let kind = etherparse::Icmpv6Type::PacketTooBig { mtu: 1400 };
+        let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv6(source, destination, 60);
+        builder.icmpv6(kind).write(&mut frame, quote).unwrap();
+        frame
+    }
+
+    fn quoted6(frame: &[u8]) -> Vec<u8> {
+        let sliced = etherparse::SlicedPacket::from_ethernet(frame).unwrap();
+        let Some(etherparse::NetSlice::Ipv6(ip)) = &sliced.net else { panic!("{sliced:?}") };
+        let Some(TransportSlice::Icmpv6(icmp)) = &sliced.transport else { panic!("{sliced:?}") };
+        assert!(icmp.is_checksum_valid(ip.header().source(), ip.header().destination()));
+        icmp.payload().to_vec()
+    }
+
+    fn key6(protocol: u8, source: ([u8; 16], u16), destination: ([u8; 16], u16)) -> FlowKey {
+        FlowKey::new(protocol, source.into(), destination.into())
+    }
+
+    #[test]
+    fn in_ipv6_both_find_the_packet_they_have_sent_behind_every_extension_header() {
+        for (protocol, chain) in [6, 17].into_iter().flat_map(|p| chains().map(|chain| (p, chain))) {
+            let seen = packet6(protocol, (VIP6, 80), (CLIENT6, 4711), chain);
+            let sent = packet6(protocol, (SERVER6, 8080), (CLIENT6, 4711), chain);
+            let frame = error6(ROUTER6, &seen);
+            assert_eq!(read(&frame).unwrap().parsed.key, key6(protocol, (CLIENT6, 4711), (VIP6, 80)));
+            let after =
+                translated(&frame, None::<[u8; 16]>, &key6(protocol, (SERVER6, 8080), (CLIENT6, 4711)));
+            assert_eq!(quoted6(&after), sent, "protocol {protocol} behind {chain:?}");
+            assert_eq!((&after[22..38], &after[38..54], after[21]), (&ROUTER6[..], &SERVER6[..], 59));
+
+            let seen = packet6(protocol, (CLIENT6, 4711), (SERVER6, 8080), chain);
+            let sent = packet6(protocol, (CLIENT6, 4711), (VIP6, 80), chain);
+            let after =
+                translated(&error6(SERVER6, &seen), Some(VIP6), &key6(protocol, (CLIENT6, 4711), (VIP6, 80)));
+            assert_eq!(quoted6(&after), sent, "protocol {protocol} behind {chain:?}");
+            assert_eq!((&after[22..38], &after[38..54]), (&VIP6[..], &CLIENT6[..]));
+        }
+    }
+
+    #[test]
+    fn each_lie_in_ipv6_has_its_reason() {
+        let seen = packet6(6, (VIP6, 80), (CLIENT6, 4711), &[]);
+        let good = error6(ROUTER6, &seen);
+        // Changes a byte behind the IP header and makes the checksum right again.
+        let edit = |at: usize, value: u8| {
+            let mut frame = good.clone();
+            frame[at] = value;
+            frame[56..58].fill(0);
+            let destination = <[u8; 16]>::try_from(&frame[38..54]).unwrap();
+            let sum = checksum::of_transport(ROUTER6.into(), destination.into(), ICMPV6, &frame[54..]);
+            frame[56..58].copy_from_slice(&sum.to_be_bytes());
+            read(&frame).err()
+        };
+        for kind in 0..=255 {
+            let expected = (!(1..=4).contains(&kind)).then_some(Unrelated::Type);
+            assert_eq!(edit(54, kind), expected, "type {kind}");
+        }
+        assert_eq!(edit(62, 0x45), Some(Unrelated::Quote), "of version 4");
+        assert_eq!(edit(68, 43), Some(Unrelated::Quote), "a routing header longer than the quote");
+        assert_eq!(edit(70 + 15, 11), Some(Unrelated::Quote), "not sent by who the error goes to");
+        let about =
+            |chain: &[&[u8]]| read(&error6(ROUTER6, &packet6(17, (VIP6, 80), (CLIENT6, 4711), chain))).err();
+        assert_eq!(about(&[&LATER]), Some(Unrelated::Quote), "a later fragment has no ports");
+        assert_eq!(about(&[&[43, 0, 0, 2, 1, 0, 0, 0, 0]]), Some(Unrelated::Quote), "a stop on its way");
+        assert_eq!(about(&[OPTIONS; 6]), None);
+        assert_eq!(about(&[OPTIONS; 7]), Some(Unrelated::Quote), "too many to look through");
+        for at in [23, 53, 60, 90] {
+            let mut wrong = good.clone();
+            wrong[at] ^= 1;
+            let reason = read(&wrong).err();
+            assert!(matches!(reason, Some(Unrelated::Checksum | Unrelated::Quote)), "byte {at}: {reason:?}");
+        }
+        let mut wrong = good.clone();
+        wrong[20] = 17;
+        assert_eq!(read(&wrong).err(), Some(Unrelated::Type), "no ICMPv6");
+    }
+
+    proptest! {
+        /// However much is quoted, what is behind the ports and checksums stays, and the ICMPv6 checksum is right.
+        #[test]
+        fn every_length_of_a_quote_of_ipv6(is_udp: bool, chain in 0usize..5, cut in 40usize..160) {
+            let (protocol, chain) = (if is_udp { 17 } else { 6 }, chains()[chain]);
+            let seen = packet6(protocol, (CLIENT6, 4711), (SERVER6, 8053), chain);
+            let sent = packet6(protocol, (CLIENT6, 4711), (VIP6, 53), chain);
+            let cut = cut.min(seen.len());
+            let frame = error6(SERVER6, &seen[..cut]);
+            let l4 = 40 + 8 * chain.len();
+            if cut < l4 + 4 {
+                prop_assert_eq!(read(&frame).err(), Some(Unrelated::Quote));
+                return Ok(());
+            }
+            let after = translated(&frame, Some(VIP6), &key6(protocol, (CLIENT6, 4711), (VIP6, 53)));
+            let mut expected = sent[..cut].to_vec();
+            // Half a checksum is none: it stays.
+            let half = l4 + if is_udp { 6 } else { 16 };
+            if cut == half + 1 {
+                expected[half] = seen[half];
+            }
+            prop_assert_eq!(quoted6(&after), expected);
+        }
+
+        #[test]
+        fn any_bytes_of_ipv6_are_an_answer_and_translating_keeps_the_length(
+            mut frame in proptest::collection::vec(any::<u8>(), 0..260), mend: bool, next in prop::sample::select(vec![0u8, 6, 17, 43, 44, 51, 60]),
+        ) {
+            if frame.len() > 110 {
+                let len = u16::try_from(frame.len() - 54).unwrap();
+                frame[12..15].copy_from_slice(&[0x86, 0xdd, 0x60]);
+                frame[18..20].copy_from_slice(&len.to_be_bytes());
+                frame[20] = ICMPV6;
+                frame[54] = 1 + frame[54] % 4;
+                frame[62] = 0x60;
+                frame[68] = next;
+                let to: [u8; 16] = frame[38..54].try_into().unwrap();
+                frame[70..86].copy_from_slice(&to);
+                frame[103] %= 4;
+                if mend {
+                    frame[56..58].fill(0);
+                    let from = <[u8; 16]>::try_from(&frame[22..38]).unwrap();
+                    let sum = checksum::of_transport(from.into(), to.into(), ICMPV6, &frame[54..]);
+                    frame[56..58].copy_from_slice(&sum.to_be_bytes());
+                }
+            }
+            if let Ok(error) = read(&frame) {
+                prop_assert!(error.quoted_l4 + 4 <= frame.len());
+                let len = frame.len();
+                let after = translated(&frame, Some(VIP6), &error.parsed.key);
+                prop_assert_eq!(after.len(), len);
+                quoted6(&after);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! From a frame to what the director needs of it: Ethernet, one VLAN tag, IPv4, and TCP, UDP, SCTP or IPsec.
+//! From a frame to what the director needs of it: Ethernet, one VLAN tag, IPv4 or IPv6, and TCP, UDP, SCTP or IPsec.
 //!
 //! Total: any bytes give a [`Parsed`] or a [`Reject`]. All offsets in a `Parsed` lie inside the frame,
 //! so later stages index without being able to fail.
@@ -8,7 +8,7 @@ use etherparse::{
 };
 
 use super::flow::FlowKey;
-use super::{checksum, room, sctp};
+use super::{checksum, ipv6, room, sctp};
 
 /// Why a frame is not a packet the director can look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub enum Reject {
     BadChecksum,
     /// Neither IPv4 nor IPv6.
     NotIp,
-    /// IPv6.
-    Ipv6,
+    /// IPv6 extension headers that are too many or too long, or a source route that goes on from here.
+    Extension,
     /// None of TCP, UDP, SCTP, AH, ESP and ICMP.
     Protocol,
     /// A fragment, first or later.
@@ -50,6 +50,11 @@ impl TcpFlags {
     /// AH or ESP, in the place of UDP's flags, which has none.
     const IPSEC: u8 = 0x80;
 
+    /// Those of AH and ESP.
+    pub(super) const fn of_ipsec() -> Self {
+        Self(Self::IPSEC)
+    }
+
     /// True if `flag` is set.
     #[inline]
     pub const fn has(self, flag: u8) -> bool {
@@ -66,11 +71,11 @@ pub struct Parsed {
     pub l3: usize,
     /// Offset of the transport header in the frame.
     pub l4: usize,
-    /// Length of the IP packet in bytes, header included, padding not.
+    /// Length of the IP packet in bytes, its header included (IPv6's too), padding not.
     pub ip_len: u16,
     /// The VLAN id of its 802.1Q tag, if it has one.
     pub vlan: Option<u16>,
-    /// The TTL it arrived with.
+    /// The TTL, or IPv6's hop limit, that it arrived with.
     pub ttl: u8,
     /// TCP flags; for SCTP what [`sctp::flags`] says; none for UDP.
     pub flags: TcpFlags,
@@ -88,7 +93,8 @@ impl Parsed {
 }
 
 /// Both ports of ISAKMP (RFC 2408, 2.5.1), as one number.
-const ISAKMP: u32 = 500 << 16 | 500;
+pub(super) const ISAKMP: u32 = 500 << 16 | 500;
+pub(super) const UDP: u8 = IpNumber::UDP.0;
 
 /// The IPv4 packet in a frame, whole.
 pub(super) struct Ipv4<'f> {
@@ -133,36 +139,49 @@ fn parse_behind_room(frame: &[u8]) -> Result<Parsed, Reject> {
 /// Reads the headers of the frame that begins at `start`.
 #[inline(always)]
 fn parse_from(frame: &[u8], start: usize) -> Result<Parsed, Reject> {
-    let ip = ipv4(frame, start)?;
+    let (kind, l3, vlan) = link(frame, start)?;
+    if kind == EtherType::IPV6 {
+        return ipv6::parse(frame, l3, vlan);
+    }
+    let ip = ipv4_behind(frame, kind, l3, vlan)?;
     let (payload, protocol) = (ip.payload, ip.header.protocol());
-    let flags = match protocol {
+    if protocol == IpNumber::ICMP {
+        return Err(Reject::Icmp);
+    }
+    // Whole or in fragments: all of them have what is looked at (`dont_defrag`).
+    if is_ipsec(protocol) {
+        let key = FlowKey::v4(UDP, source(&ip.header), destination(&ip.header), ISAKMP);
+        return Ok(ip.parsed(key, TcpFlags::of_ipsec()));
+    }
+    let flags = transport(protocol.0, payload)?;
+    let ports = u32::from_be_bytes(*payload.first_chunk().ok_or(Reject::Truncated)?);
+    Ok(ip.parsed(key(&ip.header, ports), flags))
+}
+
+/// Checks the transport header that `payload` begins with, and reads what of it stands for TCP's flags.
+#[inline(always)]
+pub(super) fn transport(protocol: u8, payload: &[u8]) -> Result<TcpFlags, Reject> {
+    match IpNumber(protocol) {
         IpNumber::TCP => {
             let tcp = TcpHeaderSlice::from_slice(payload).map_err(|e| match e {
                 etherparse::err::tcp::HeaderSliceError::Len(_) => Reject::Truncated,
                 etherparse::err::tcp::HeaderSliceError::Content(_) => Reject::BadHeader,
             })?;
-            TcpFlags(tcp.slice()[13])
+            Ok(TcpFlags(tcp.slice()[13]))
         }
         IpNumber::UDP => {
             let &[_, _, _, _, high, low, _, _] = payload.first_chunk().ok_or(Reject::Truncated)?;
             let length = usize::from(u16::from_be_bytes([high, low]));
             if length < 8 || length > payload.len() {
-                return Err(Reject::BadHeader);
+                Err(Reject::BadHeader)
+            } else {
+                Ok(TcpFlags::default())
             }
-            TcpFlags::default()
         }
-        IpNumber::SCTP if payload.len() < sctp::HEADER_LEN => return Err(Reject::Truncated),
-        IpNumber::SCTP => sctp::flags(payload),
-        IpNumber::ICMP => return Err(Reject::Icmp),
-        // Whole or in fragments: all of them have what is looked at (`dont_defrag`).
-        _ if is_ipsec(protocol) => {
-            let key = FlowKey::v4(IpNumber::UDP.0, source(&ip.header), destination(&ip.header), ISAKMP);
-            return Ok(ip.parsed(key, TcpFlags(TcpFlags::IPSEC)));
-        }
-        _ => return Err(Reject::Protocol),
-    };
-    let ports = u32::from_be_bytes(*payload.first_chunk().ok_or(Reject::Truncated)?);
-    Ok(ip.parsed(key(&ip.header, ports), flags))
+        IpNumber::SCTP if payload.len() < sctp::HEADER_LEN => Err(Reject::Truncated),
+        IpNumber::SCTP => Ok(sctp::flags(payload)),
+        _ => Err(Reject::Protocol),
+    }
 }
 
 /// The key of a packet with this header and, in front of what it carries, these ports.
@@ -185,12 +204,15 @@ fn destination(ip: &Ipv4HeaderSlice<'_>) -> u32 {
 #[inline(always)]
 pub(super) fn ipv4(frame: &[u8], start: usize) -> Result<Ipv4<'_>, Reject> {
     let (kind, l3, vlan) = link(frame, start)?;
-    match kind {
-        EtherType::IPV4 => {}
-        EtherType::IPV6 => return Err(Reject::Ipv6),
-        _ => return Err(Reject::NotIp),
-    }
+    ipv4_behind(frame, kind, l3, vlan)
+}
 
+/// The IPv4 packet at `l3`, behind a link header that says what it is and has this VLAN tag.
+#[inline(always)]
+fn ipv4_behind(frame: &[u8], kind: EtherType, l3: usize, vlan: Option<u16>) -> Result<Ipv4<'_>, Reject> {
+    if kind != EtherType::IPV4 {
+        return Err(Reject::NotIp);
+    }
     let packet = rest(frame, l3);
     let ip = Ipv4HeaderSlice::from_slice(packet).map_err(|e| match e {
         etherparse::err::ipv4::HeaderSliceError::Len(_) => Reject::Truncated,
@@ -311,6 +333,7 @@ mod tests {
             parse(&frame).err()
         };
         assert_eq!(edit(12, 0x86), Some(Reject::NotIp));
+        assert_eq!(edit(23, 58), Some(Reject::Protocol), "ICMPv6 over IPv4");
         assert_eq!(edit(14, 0x44), Some(Reject::BadHeader), "IHL of 16 bytes");
         assert_eq!(edit(14, 0x65), Some(Reject::BadHeader), "version 6");
         assert_eq!(edit(17, 19), Some(Reject::BadHeader), "total length below the header's");

@@ -42,8 +42,9 @@
 /* An update adds the new before it removes the old, so both have to fit side by side. */
 #define OLD_AND_NEW(limit) (2 * (limit))
 
-/* IPv6 extension headers looked through; real traffic has one or two. */
+/* IPv6 extension headers looked through, and their bytes; real traffic has one or two. src/packet/ipv6.rs has the same. */
 #define MAX_EXTENSIONS 6
+#define MAX_EXTENSIONS_LEN 1024
 
 /* Bytes of room a service may ask for, and the EtherType in front of it; src/packet/room.rs has the same. */
 #define ROOM_MIN 16
@@ -200,10 +201,18 @@ struct icmp { /* of both families */
 struct extension {
 	__u8 next;
 	__u8 len; /* in 8 bytes, the first 8 not counted; reserved in a fragment header */
-	__u8 type;
-	__u8 segments_left; /* routing header only */
+	union {
+		struct {
+			__u8 type;
+			__u8 segments_left;
+		}; /* routing header only */
+		__be16 offset; /* fragment header only: in 8 bytes << 3, and whether more follow */
+	};
 	__u32 rest;
 };
+
+#define IPV6_MORE_FRAGMENTS 1
+#define IPV6_FRAGMENT_OFFSET 0xfff8
 
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_FRAGMENT_OFFSET 0x1fff
@@ -229,10 +238,13 @@ INLINE int is_balanced(__u8 protocol)
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
 }
 
-/* They have no ports: IPVS looks for the connection of the ISAKMP between the same two addresses. IPv4's only. */
+/*
+ * They have no ports: IPVS looks for the connection of the ISAKMP between the same two addresses. IPv6's AH is an
+ * extension header like others, as it is to IPVS.
+ */
 INLINE int is_ipsec(struct packet *packet, __u8 protocol)
 {
-	return packet->destination.family == 4 && (protocol == IPPROTO_AH || protocol == IPPROTO_ESP);
+	return protocol == IPPROTO_ESP || (protocol == IPPROTO_AH && packet->destination.family == 4);
 }
 
 INLINE int is_vip(struct packet *packet)
@@ -243,17 +255,104 @@ INLINE int is_vip(struct packet *packet)
 /*
  * A fragment after the first has no ports, so all fragments of a datagram go the same way: by address. Only
  * those of protocols that can be a service: a large ping to the VIP stays the kernel's. By address alone a NAT
- * server's replies cannot be told from its other traffic: user space routes on what is nobody's.
+ * server's replies cannot be told from its other traffic: user space routes on what is nobody's. What is behind
+ * other extension headers of IPv6 only the first fragment tells.
  */
 INLINE enum outcome judge_fragment(struct packet *packet, __u8 protocol)
 {
-	if (!is_balanced(protocol))
+	if (!is_balanced(protocol) &&
+	    (packet->destination.family == 4 ||
+	     (protocol != IPPROTO_DSTOPTS && protocol != IPPROTO_AH && protocol != IPPROTO_ESP)))
 		return OUTCOME_PASS_NOT_OURS;
 	if (is_vip(packet))
 		return OUTCOME_FRAGMENT;
 	if (!map_lookup(&nat_addresses, &packet->source))
 		return OUTCOME_PASS_NOT_OURS;
 	return map_lookup(&host_addresses, &packet->destination) ? OUTCOME_PASS_HOST : OUTCOME_FRAGMENT;
+}
+
+/* What a walk along extension headers came to. */
+enum found {
+	FOUND_TRANSPORT,
+	FOUND_FRAGMENT, /* `protocol` is what its datagram goes on with */
+	FOUND_NEITHER,
+	FOUND_BAD,
+};
+
+/* Where a walk is: `left` bytes of the packet, `at` bytes behind its beginning, and they are of `protocol`. */
+struct walk {
+	__u32 at;
+	__u32 left;
+	__u8 protocol;
+};
+
+/*
+ * Makes the verifier forget what it knows of a number, by the detour of one of which it knows nothing: the ways through
+ * a loop look alike then, and what is behind it is verified once, not once for each of them.
+ */
+#define FORGET(number, unknown)                         \
+	do {                                            \
+		(number) += (unknown);                  \
+		__asm__ volatile("" : "+r"(number));    \
+		(number) -= (unknown);                  \
+	} while (0)
+
+/*
+ * Along the extension headers of a packet, or of a quoted one, which has `len` bytes. A fragment header on a whole packet
+ * is but another extension header (RFC 6946); of a quoted datagram the first fragment has the ports, which is all that
+ * is asked for.
+ */
+INLINE enum found walk(struct walk *to, struct ipv6hdr *ip, __u32 len, void *end, int is_quoted)
+{
+	enum found found = FOUND_BAD;
+	__u32 at = sizeof(*ip), left = len - sizeof(*ip), unknown = *(__u32 *)ip;
+	__u8 protocol = ip->nexthdr;
+
+	for (int seen = 0; seen <= MAX_EXTENSIONS; seen++) {
+		struct extension *extension;
+		__u32 extension_len;
+
+		FORGET(at, unknown);
+		FORGET(left, unknown);
+		if (at > sizeof(*ip) + MAX_EXTENSIONS_LEN)
+			break;
+		if (protocol != IPPROTO_HOPOPTS && protocol != IPPROTO_ROUTING && protocol != IPPROTO_DSTOPTS &&
+		    protocol != IPPROTO_FRAGMENT && protocol != IPPROTO_AH) {
+			found = FOUND_TRANSPORT;
+			break;
+		}
+
+		extension = (void *)ip + at;
+		if (left < sizeof(*extension) || (void *)(extension + 1) > end)
+			break;
+		/* AH counts in 4 bytes, its first 8 not counted either (RFC 4302, 2.2). */
+		extension_len = protocol == IPPROTO_AH ? (extension->len + 2) * 4 : (extension->len + 1) * 8;
+		if (protocol == IPPROTO_FRAGMENT) {
+			__u16 part = is_quoted ? IPV6_FRAGMENT_OFFSET : IPV6_FRAGMENT_OFFSET | IPV6_MORE_FRAGMENTS;
+
+			extension_len = sizeof(*extension);
+			if (extension->offset & NET16(part)) {
+				protocol = extension->next;
+				found = FOUND_FRAGMENT;
+				break;
+			}
+		}
+		/* Source-routed and not there yet: this destination is a stop on the way, and routing is the kernel's. */
+		if (protocol == IPPROTO_ROUTING && extension->segments_left) {
+			found = FOUND_NEITHER;
+			break;
+		}
+		if (left < extension_len)
+			break;
+		protocol = extension->next;
+		at += extension_len;
+		left -= extension_len;
+	}
+
+	to->at = at;
+	to->left = left;
+	to->protocol = protocol;
+	return found;
 }
 
 INLINE int is_icmp_error(__u8 family, __u8 type)
@@ -360,7 +459,7 @@ INLINE enum outcome judge_icmp_error(struct packet *packet, void *quote, __u32 l
 		if (len < sizeof(*ip) || (void *)(ip + 1) > packet->end)
 			return OUTCOME_PASS_MALFORMED;
 		header_len = ip->ihl * 4;
-		if (ip->version != 4 || header_len < sizeof(*ip))
+		if (ip->version != 4 || header_len < sizeof(*ip) || header_len > len)
 			return OUTCOME_PASS_MALFORMED;
 		/* A later fragment has no ports. */
 		if (ip->frag_off & NET16(IPV4_FRAGMENT_OFFSET) ||
@@ -368,23 +467,34 @@ INLINE enum outcome judge_icmp_error(struct packet *packet, void *quote, __u32 l
 			return OUTCOME_PASS_NOT_OURS;
 		__builtin_memcpy(packet->source.address, &ip->daddr, sizeof(ip->daddr));
 		protocol = ip->protocol;
+		quoted = quote + header_len;
+		len -= header_len;
 	} else {
 		struct ipv6hdr *ip = quote;
+		struct walk at = {};
 
 		if (len < sizeof(*ip) || (void *)(ip + 1) > packet->end)
 			return OUTCOME_PASS_MALFORMED;
-		header_len = sizeof(*ip); /* quoted extension headers are not looked through */
 		if (ip->version != 6)
 			return OUTCOME_PASS_MALFORMED;
 		if (!was_sent_by_its_destination(packet, &ip->saddr, sizeof(ip->saddr)))
 			return OUTCOME_PASS_NOT_OURS;
 		__builtin_memcpy(packet->source.address, &ip->daddr, sizeof(ip->daddr));
-		protocol = ip->nexthdr;
+		switch (walk(&at, ip, len, packet->end, 1)) {
+		case FOUND_TRANSPORT:
+			break;
+		case FOUND_BAD:
+			return OUTCOME_PASS_MALFORMED;
+		default:
+			return OUTCOME_PASS_NOT_OURS;
+		}
+		protocol = at.protocol;
+		quoted = quote + at.at;
+		len = at.left;
 	}
 	if (!is_balanced(protocol))
 		return OUTCOME_PASS_NOT_OURS;
-	quoted = quote + header_len;
-	if (len < header_len + sizeof(*quoted) || (void *)(quoted + 1) > packet->end)
+	if (len < sizeof(*quoted) || (void *)(quoted + 1) > packet->end)
 		return OUTCOME_PASS_MALFORMED;
 	answer.source = quoted->destination;
 	answer.destination = quoted->source;
@@ -449,48 +559,30 @@ INLINE enum outcome judge_ipv6(void *network, void *end, __u32 *room)
 	struct packet packet = {.end = end};
 	enum outcome outcome;
 	struct ipv6hdr *ip = network;
-	struct extension *extension;
-	__u32 left;
-	void *next;
-	__u8 protocol;
+	struct walk at = {};
+	__u32 len;
 
 	if ((void *)(ip + 1) > end)
 		return OUTCOME_PASS_MALFORMED;
-	next = ip + 1;
-	left = HOST16(ip->payload_len);
-	if (ip->version != 6 || next + left > end)
+	len = sizeof(*ip) + HOST16(ip->payload_len);
+	if (ip->version != 6 || network + len > end)
 		return OUTCOME_PASS_MALFORMED;
 
 	packet.source.family = packet.destination.family = 6;
 	__builtin_memcpy(packet.source.address, &ip->saddr, sizeof(ip->saddr));
 	__builtin_memcpy(packet.destination.address, &ip->daddr, sizeof(ip->daddr));
-	protocol = ip->nexthdr;
-	for (int seen = 0; seen <= MAX_EXTENSIONS; seen++) {
-		__u32 len;
-
-		if (protocol != IPPROTO_HOPOPTS && protocol != IPPROTO_ROUTING && protocol != IPPROTO_DSTOPTS &&
-		    protocol != IPPROTO_FRAGMENT) {
-			outcome = judge_transport(&packet, protocol, next, left);
-			*room = packet.room;
-			return outcome;
-		}
-
-		extension = next;
-		if (left < sizeof(*extension) || (void *)(extension + 1) > end)
-			return OUTCOME_PASS_MALFORMED;
-		if (protocol == IPPROTO_FRAGMENT)
-			return judge_fragment(&packet, extension->next);
-		/* Source-routed and not there yet: this destination is a stop on the way, and routing is the kernel's. */
-		if (protocol == IPPROTO_ROUTING && extension->segments_left)
-			return OUTCOME_PASS_NOT_OURS;
-		len = (extension->len + 1) * 8;
-		if (left < len)
-			return OUTCOME_PASS_MALFORMED;
-		protocol = extension->next;
-		next += len;
-		left -= len;
+	switch (walk(&at, ip, len, end, 0)) {
+	case FOUND_TRANSPORT:
+		outcome = judge_transport(&packet, at.protocol, network + at.at, at.left);
+		*room = packet.room;
+		return outcome;
+	case FOUND_FRAGMENT:
+		return judge_fragment(&packet, at.protocol);
+	case FOUND_NEITHER:
+		return OUTCOME_PASS_NOT_OURS;
+	default:
+		return OUTCOME_PASS_MALFORMED;
 	}
-	return OUTCOME_PASS_MALFORMED;
 }
 
 INLINE enum outcome judge(void *frame, void *end, __u32 *room)

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -35,10 +35,15 @@ pub struct Server {
 impl Server {
     /// Starts a server in `netns`; it listens when this returns.
     pub fn spawn(netns: &str, manners: impl Manners, tcp: &[SocketAddrV4], udp: &[SocketAddrV4]) -> Self {
+        let any = |addresses: &[SocketAddrV4]| addresses.iter().copied().map(SocketAddr::from).collect();
+        Self::spawn_at(netns, manners, any(tcp), any(udp))
+    }
+
+    /// As [`spawn`](Self::spawn), at addresses of either version.
+    pub fn spawn_at(netns: &str, manners: impl Manners, tcp: Vec<SocketAddr>, udp: Vec<SocketAddr>) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = mpsc::channel();
         let (there, manners) = (netns.to_owned(), Arc::new(manners));
-        let (tcp, udp) = (tcp.to_vec(), udp.to_vec());
         let thread = thread::spawn(move || {
             netns::enter(&there);
             let runtime =
@@ -72,10 +77,10 @@ impl Drop for Server {
     }
 }
 
-fn listen(address: SocketAddrV4) -> io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    socket.bind(address.into())?;
+    socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 

@@ -136,7 +136,7 @@ pub fn from_server(t: &mut Table, segment: &Segment) -> Result<Segment, DropReas
 }
 
 fn send(t: &mut Table, frame: Vec<u8>, port: u16) -> Result<Vec<Segment>, DropReason> {
-    let (verdict, after) = t.batch(0, &[frame.clone()], port).remove(0);
+    let (verdict, after) = t.batch(0, std::slice::from_ref(&frame), port).remove(0);
     let made = std::mem::take(&mut t.made);
     match verdict {
         Verdict::Transmit(_) => {
@@ -187,7 +187,7 @@ fn says(text: &[u8]) -> Segment {
 fn the_segment_that_ends_the_handshake_brings_the_header_and_all_numbers_follow() {
     let mut t = opened("proxy", 1460);
     let expected = Segment { text: HEADER.to_vec(), ..says(b"") };
-    assert_eq!(from_client(&mut t, &says(b"")).unwrap(), [expected.clone()]);
+    assert_eq!(from_client(&mut t, &says(b"")).unwrap()[..], std::slice::from_ref(&expected)[..]);
     // Again, as if the server had asked by another SYN-ACK.
     from_server(&mut t, &Segment::new("SA", S_ISN, FIRST, b"")).unwrap();
     assert_eq!(from_client(&mut t, &says(b"")).unwrap(), [expected]);
@@ -273,7 +273,7 @@ fn an_end_without_text_comes_behind_the_header() {
 fn resets_have_the_number_that_the_server_waits_for() {
     let reset = Segment { flags: "R", ack: 0, ..says(b"") };
     let mut t = opened("proxy", 1460);
-    assert_eq!(from_client(&mut t, &reset).unwrap(), [reset.clone()], "before the header");
+    assert_eq!(from_client(&mut t, &reset).unwrap()[0], reset, "before the header");
     let mut t = opened("proxy", 1460);
     from_client(&mut t, &says(b"")).unwrap();
     let behind = Segment { seq: after(FIRST, 28), ..reset.clone() };
@@ -375,7 +375,7 @@ fn a_wrong_checksum_stays_wrong_and_changes_nothing() {
     let wrong = |t: &mut Table, segment: &Segment, (from, to, port): (&str, &str, u16)| {
         let mut frame = segment.frame(from, to);
         frame[50] ^= 0x55;
-        let (verdict, after) = t.batch(0, &[frame.clone()], port).remove(0);
+        let (verdict, after) = t.batch(0, std::slice::from_ref(&frame), port).remove(0);
         assert!(matches!(verdict, Verdict::Transmit(_)));
         let all = [after].into_iter().chain(std::mem::take(&mut t.made).into_iter().map(|(_, frame)| frame));
         all.for_each(|after| assert_eq!(error(&after), error(&frame)));
@@ -414,7 +414,7 @@ fn an_error_about_a_shifted_segment_quotes_the_clients_number() {
     from_client(&mut t, &says(b"")).unwrap();
     for quoted_len in [28, 40, 60] {
         let frame = says(b"a longer text to be quoted").frame(C, VIP);
-        let (_, sent) = t.batch(0, &[frame.clone()], OUTSIDE).remove(0);
+        let (_, sent) = t.batch(0, std::slice::from_ref(&frame), OUTSIDE).remove(0);
         t.made.clear();
         let mut icmp = vec![3, 4, 0, 0, 0, 0, 5, 0x78];
         icmp.extend(&sent[14..14 + quoted_len]);
@@ -497,7 +497,7 @@ fn the_first_datagram_of_a_flow_has_the_header() {
     assert_eq!((sent.len(), &sent[40..42]), (42 + 28 + 8, &[0, 0][..]));
     let mut frame = udp("192.0.2.7:40002", DNS, b"question");
     frame[40] ^= 0x55;
-    let sent = t.batch(0, &[frame.clone()], OUTSIDE).remove(0).1;
+    let sent = t.batch(0, std::slice::from_ref(&frame), OUTSIDE).remove(0).1;
     assert_eq!((sent.len(), error(&sent)), (42 + 28 + 8, error(&frame)));
 }
 
@@ -516,7 +516,7 @@ fn a_datagram_that_is_too_long_with_the_header_is_split_or_its_client_told() {
     let mut t = Table::new(&[dns()]);
     t.hops.mtu = 600;
     let mut frame = udp(C, DNS, &[7; 560]);
-    let (verdict, answer) = t.batch(0, &[frame.clone()], OUTSIDE).remove(0);
+    let (verdict, answer) = t.batch(0, std::slice::from_ref(&frame), OUTSIDE).remove(0);
     assert_eq!(verdict, Verdict::Answer(OUTSIDE, DropReason::TooBig));
     assert_eq!(answer[34..42][4..], [0, 0, 2, 0x3c], "572 bytes are left of 600");
     // It may be split: the header is in the first piece.
@@ -602,7 +602,7 @@ fn a_wrong_checksum_stays_wrong_with_the_option() {
     for text in [&b""[..], b"odd", &[7; 1460]] {
         let mut frame = says(text).frame(C, VIP);
         frame[50] ^= 0x55;
-        let (_, sent) = t.batch(0, &[frame.clone()], OUTSIDE).remove(0);
+        let (_, sent) = t.batch(0, std::slice::from_ref(&frame), OUTSIDE).remove(0);
         assert_eq!(error(&sent), error(&frame));
         t.made.drain(..).for_each(|(_, made)| assert_eq!(error(&made), error(&frame)));
     }
@@ -633,4 +633,82 @@ fn a_tagged_frame_has_its_header_too() {
     let (verdict, after) = t.batch(0, &[frame], OUTSIDE).remove(0);
     assert_eq!((verdict, &after[46..]), (Verdict::Transmit(INSIDE), &[&dns_header()[..], b"?"].concat()[..]));
     read(&after, INSIDE);
+}
+
+const C6: &str = "[2001:db8::7]:40000";
+const VIP6: &str = "[2001:db8:f::100]:80";
+const R6: &str = "[fd00:1::11]:8080";
+
+/// A pool at the IPv6 VIP.
+fn told_v6(protocol: Protocol, how: &str) -> Pool {
+    let mut pool = service(protocol, VIP6, Method::Nat, &[(R6, 1)]);
+    pool.service.switches.set("client_address", how).unwrap();
+    pool
+}
+
+/// A segment or datagram of IPv6.
+fn v6(from: &str, to: &str, tcp: Option<(&str, u32, u32)>, text: &[u8]) -> Vec<u8> {
+    use std::net::SocketAddrV6;
+    let (from, to): (SocketAddrV6, SocketAddrV6) = (from.parse().unwrap(), to.parse().unwrap());
+    let ip = PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC).ipv6(from.ip().octets(), to.ip().octets(), 64);
+    let mut frame = Vec::new();
+    match tcp {
+        None => ip.udp(from.port(), to.port()).write(&mut frame, text).unwrap(),
+        Some((flags, seq, ack)) => {
+            let mut segment = ip.tcp(from.port(), to.port(), seq, 8192);
+            if flags.contains('S') {
+                segment = segment.syn();
+            }
+            if flags.contains('A') {
+                segment = segment.ack(ack);
+            }
+            segment.write(&mut frame, text).unwrap();
+        }
+    }
+    frame
+}
+
+/// Sends a frame to whichever side it belongs: what comes out, behind its IP header, checksums verified.
+fn through(t: &mut Table, frame: Vec<u8>, port: u16) -> Vec<u8> {
+    let (verdict, after) = t.batch(0, &[frame], port).remove(0);
+    assert_eq!(verdict, Verdict::Transmit(if port == OUTSIDE { INSIDE } else { OUTSIDE }));
+    read(&after, 0);
+    assert_eq!(usize::from(u16::from_be_bytes([after[18], after[19]])) + 54, after.len(), "its length");
+    after[54..].to_vec()
+}
+
+fn header_v6(transport: u8) -> Vec<u8> {
+    let mut header = HEADER[..12].to_vec();
+    header.extend([0x21, 0x20 | transport, 0, 36]);
+    header.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
+    header.extend([0x20, 1, 0xd, 0xb8, 0, 0xf, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
+    header.extend([0x9c, 0x40, 0, 80]);
+    header
+}
+
+#[test]
+fn clients_of_ipv6_are_told_too() {
+    let mut t = Table::new(&[told_v6(Protocol::Udp, "proxy")]);
+    assert_eq!(
+        through(&mut t, v6(C6, VIP6, None, b"odd"), OUTSIDE)[8..],
+        [&header_v6(2)[..], b"odd"].concat()
+    );
+    assert_eq!(through(&mut t, v6(C6, VIP6, None, b"odd"), OUTSIDE)[8..], *b"odd");
+
+    for how in ["proxy", "toa"] {
+        let mut t = Table::new(&[told_v6(Protocol::Tcp, how)]);
+        through(&mut t, v6(C6, VIP6, Some(("S", ISN, 0)), b""), OUTSIDE);
+        through(&mut t, v6(R6, C6, Some(("SA", S_ISN, FIRST)), b""), INSIDE);
+        let sent = through(&mut t, v6(C6, VIP6, Some(("A", FIRST, S_FIRST)), b""), OUTSIDE);
+        if how == "proxy" {
+            assert_eq!(sent[20..], header_v6(1));
+            let reply = v6(R6, C6, Some(("A", S_FIRST, after(FIRST, 52))), b"220");
+            assert_eq!(through(&mut t, reply, INSIDE)[8..12], FIRST.to_be_bytes());
+            let sent = through(&mut t, v6(C6, VIP6, Some(("A", FIRST, S_FIRST)), b"x"), OUTSIDE);
+            assert_eq!(sent[4..8], after(FIRST, 52).to_be_bytes());
+        } else {
+            let expected = [&[254, 20, 0x9c, 0x40][..], &header_v6(1)[16..32]].concat();
+            assert_eq!((sent[12], &sent[20..]), (10 << 4, &expected[..]));
+        }
+    }
 }

@@ -518,6 +518,25 @@ fn a_batch_that_makes_too_many_frames_loses_whole_packets_and_counts_them() {
     assert_eq!(t.director.drops(), [(DropReason::OutboxFull, 6)]);
 }
 
+/// Held fragments that are split on their way out: the outbox takes all pieces of each, or none.
+#[test]
+fn a_held_fragment_that_is_split_goes_whole_or_not_at_all() {
+    let mut t = Table::new(&[pool(Method::Nat)]);
+    t.hops.mtu = 68;
+    // Ten pieces of 48 bytes each; when there are nine places left, one is missing.
+    let (count, units) = (30, 10);
+    let whole = numbered(udp(C, VIP, &payload(count * units * 48 - 8)), 1);
+    let mut pieces = cut(&whole, units * 48);
+    pieces.rotate_left(1);
+    let verdicts = t.batch(0, &pieces, OUTSIDE);
+    assert!(verdicts[..count - 1].iter().all(|(verdict, _)| *verdict == Verdict::Keep));
+    // All but one of the first, which goes by itself, and all of the others.
+    let made = t.made.len();
+    assert_eq!(made, (units - 1) + (128 - (units - 1)) / units * units);
+    let lost = t.director.drops();
+    assert_eq!(lost, [(DropReason::OutboxFull, (count - 1 - (made - (units - 1)) / units) as u64)]);
+}
+
 /// First fragments by one worker, later ones by the other, at the same time.
 #[test]
 fn workers_share_datagrams_while_both_are_at_work() {

@@ -1,10 +1,12 @@
 //! A director on a table: real frames in, verdicts and frames out, time set by hand.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use etherparse::{IpNumber, PacketBuilder, SlicedPacket, TransportSlice};
+use etherparse::{
+    IpHeaders, IpNumber, NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket, TransportSlice,
+};
 use xvs::director::draft::{Draft, Refused};
 use xvs::director::drops::DropReason;
 use xvs::director::engine::{Batch, Engine, Packet, Verdict, Verdicts};
@@ -24,12 +26,15 @@ pub const INSIDE: PortId = 1;
 /// The director's own address towards servers.
 pub const INSIDE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 
+pub const INSIDE_ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1);
+
 pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
 pub const OUTSIDE_MAC: [u8; 6] = [2, 0xd, 0, 0, 0, 0];
 pub const INSIDE_MAC: [u8; 6] = [2, 0xd, 0, 0, 0, 1];
 
-/// Routes of the lab: 10.1.0.0/24 inside, hop ids by last byte; everybody else outside behind one router.
+/// Routes of the lab: 10.1.0.0/24 and fd00:1::/112 inside, hop ids by the last number as it is written; everybody else
+/// outside behind one router.
 pub struct Hops {
     pub generation: u32,
     /// MAC of a hop; a missing one is unresolved.
@@ -51,7 +56,7 @@ impl Hops {
             client_route: Route::Via(HopId(0)),
             mtu: 1500,
             vlan: None,
-            sources: vec![IpAddr::from([10, 1, 0, 1])],
+            sources: vec![INSIDE_ADDRESS.into(), INSIDE_ADDRESS_V6.into()],
         }
     }
 }
@@ -64,6 +69,9 @@ impl NextHops for Hops {
     fn route(&self, destination: IpAddr, _: u32) -> Route {
         match destination {
             IpAddr::V4(ip) if ip.octets()[..3] == [10, 1, 0] => Route::Via(HopId(u32::from(ip.octets()[3]))),
+            IpAddr::V6(ip) if ip.segments()[..7] == INSIDE_ADDRESS_V6.segments()[..7] => {
+                Route::Via(HopId(format!("{:x}", ip.segments()[7]).parse().unwrap()))
+            }
             _ => self.client_route,
         }
     }
@@ -83,13 +91,20 @@ impl NextHops for Hops {
     }
 }
 
+/// A client's Ethernet and IP header, with a TTL of 64.
+fn headed(from: IpAddr, to: IpAddr) -> PacketBuilderStep<IpHeaders> {
+    let builder = PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC);
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => builder.ipv4(from.octets(), to.octets(), 64),
+        (IpAddr::V6(from), IpAddr::V6(to)) => builder.ipv6(from.octets(), to.octets(), 64),
+        _ => panic!("{from} and {to} are of two families"),
+    }
+}
+
 /// TCP flags as letters.
 pub fn tcp(from: &str, to: &str, flags: &str) -> Vec<u8> {
     let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
-    let (IpAddr::V4(source), IpAddr::V4(destination)) = (from.ip(), to.ip()) else { panic!("IPv4 only") };
-    let mut b = PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC)
-        .ipv4(source.octets(), destination.octets(), 64)
-        .tcp(from.port(), to.port(), 7, 8192);
+    let mut b = headed(from.ip(), to.ip()).tcp(from.port(), to.port(), 7, 8192);
     for flag in flags.chars() {
         b = match flag {
             'S' => b.syn(),
@@ -108,24 +123,15 @@ pub fn tcp(from: &str, to: &str, flags: &str) -> Vec<u8> {
 
 pub fn udp(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
     let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
-    let (IpAddr::V4(source), IpAddr::V4(destination)) = (from.ip(), to.ip()) else { panic!("IPv4 only") };
     let mut frame = Vec::new();
-    PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC)
-        .ipv4(source.octets(), destination.octets(), 64)
-        .udp(from.port(), to.port())
-        .write(&mut frame, payload)
-        .unwrap();
+    headed(from.ip(), to.ip()).udp(from.port(), to.port()).write(&mut frame, payload).unwrap();
     frame
 }
 
 /// A packet of this protocol with these bytes behind the IP header.
 pub fn ip(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let (IpAddr::V4(source), IpAddr::V4(destination)) = (from, to) else { panic!("IPv4 only") };
     let mut frame = Vec::new();
-    PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC)
-        .ipv4(source.octets(), destination.octets(), 64)
-        .write(&mut frame, IpNumber(protocol), payload)
-        .unwrap();
+    headed(from, to).write(&mut frame, IpNumber(protocol), payload).unwrap();
     frame
 }
 
@@ -160,58 +166,79 @@ pub struct Sent {
     pub ttl: u8,
 }
 
+/// Source, destination, protocol and TTL of a packet, and what is behind its headers: an IPv4 header's checksum is right.
+fn read_ip<'f>(sliced: &'f SlicedPacket<'_>) -> (IpAddr, IpAddr, IpNumber, u8, &'f [u8]) {
+    match &sliced.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            let header = ip.header().to_header();
+            assert_eq!(header.calc_header_checksum(), header.header_checksum, "IP header checksum");
+            let (from, to) = (ip.header().source_addr().into(), ip.header().destination_addr().into());
+            (from, to, header.protocol, header.time_to_live, ip.payload().payload)
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            let (from, to) = (ip.header().source_addr().into(), ip.header().destination_addr().into());
+            (from, to, ip.payload().ip_number, ip.header().hop_limit(), ip.payload().payload)
+        }
+        other => panic!("not IP: {other:?}"),
+    }
+}
+
 /// Reads a frame with etherparse and panics unless every checksum is right.
 pub fn read(frame: &[u8], port: PortId) -> Sent {
     let sliced = SlicedPacket::from_ethernet(frame).expect("a whole packet");
-    let Some(etherparse::NetSlice::Ipv4(ip)) = &sliced.net else { panic!("not IPv4") };
-    let header = ip.header().to_header();
-    assert_eq!(header.calc_header_checksum(), header.header_checksum, "IP header checksum");
+    let (from, to, protocol, ttl, packet) = read_ip(&sliced);
     let (sport, dport) = match &sliced.transport {
         Some(TransportSlice::Tcp(tcp)) => {
-            let sum = tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination()).unwrap();
-            assert_eq!(sum, tcp.checksum(), "TCP checksum");
+            let sum = match (from, to) {
+                (IpAddr::V4(from), IpAddr::V4(to)) => tcp.calc_checksum_ipv4(from.octets(), to.octets()),
+                (IpAddr::V6(from), IpAddr::V6(to)) => tcp.calc_checksum_ipv6(from.octets(), to.octets()),
+                _ => unreachable!(),
+            };
+            assert_eq!(sum.unwrap(), tcp.checksum(), "TCP checksum");
             (tcp.source_port(), tcp.destination_port())
         }
         Some(TransportSlice::Udp(udp)) => {
-            let parsed = udp.to_header();
-            if parsed.checksum != 0 {
-                let sum = parsed.calc_checksum_ipv4(&header, udp.payload()).unwrap();
-                assert_eq!(sum, parsed.checksum, "UDP checksum");
-            }
+            let header = udp.to_header();
+            let sum = match (from, to) {
+                (IpAddr::V4(from), IpAddr::V4(to)) => {
+                    header.calc_checksum_ipv4_raw(from.octets(), to.octets(), udp.payload())
+                }
+                (IpAddr::V6(from), IpAddr::V6(to)) => {
+                    header.calc_checksum_ipv6_raw(from.octets(), to.octets(), udp.payload())
+                }
+                _ => unreachable!(),
+            };
+            assert!([0, sum.unwrap()].contains(&header.checksum), "UDP checksum");
             (udp.source_port(), udp.destination_port())
         }
-        None if header.protocol == IpNumber::SCTP => {
-            let packet = ip.payload().payload;
+        None if protocol == IpNumber::SCTP => {
             let zeroed = [&packet[..8], &[0; 4], &packet[12..]].concat();
             assert_eq!(crc32c(&zeroed).to_le_bytes(), packet[8..12], "CRC32c");
             let port = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
             (port(0), port(2))
         }
         // AH and ESP: addresses alone.
-        None if [50, 51].contains(&header.protocol.0) => (0, 0),
+        None if [50, 51].contains(&protocol.0) => (0, 0),
         other => panic!("{other:?}"),
     };
     Sent {
         port,
         dst_mac: frame[..6].try_into().unwrap(),
-        from: format!("{}:{sport}", ip.header().source_addr()),
-        to: format!("{}:{dport}", ip.header().destination_addr()),
-        ttl: header.time_to_live,
+        from: SocketAddr::new(from, sport).to_string(),
+        to: SocketAddr::new(to, dport).to_string(),
+        ttl,
     }
 }
 
 /// What an answer says, as the stack it is for would see it; every checksum is verified.
 pub fn read_answer(frame: &[u8]) -> String {
     let sliced = SlicedPacket::from_ethernet(frame).expect("a whole packet");
-    let Some(etherparse::NetSlice::Ipv4(ip)) = &sliced.net else { panic!("not IPv4") };
-    let header = ip.header().to_header();
-    assert_eq!(header.calc_header_checksum(), header.header_checksum, "IP header checksum");
-    let (from, to) = (ip.header().source_addr(), ip.header().destination_addr());
+    let (from, to, ..) = read_ip(&sliced);
     match &sliced.transport {
         Some(TransportSlice::Tcp(tcp)) => {
-            let sum = tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination()).unwrap();
-            assert_eq!((sum, tcp.rst()), (tcp.checksum(), true), "a reset with its checksum");
-            format!("{from}:{} resets {to}:{}", tcp.source_port(), tcp.destination_port())
+            assert!(tcp.rst(), "a reset");
+            let Sent { from, to, .. } = read(frame, OUTSIDE);
+            format!("{from} resets {to}")
         }
         Some(TransportSlice::Icmpv4(icmp)) => {
             assert_eq!(xvs::packet::checksum::of(icmp.slice()), 0, "ICMP checksum");
@@ -222,6 +249,18 @@ pub fn read_answer(frame: &[u8]) -> String {
                 "in the name of who it was sent to"
             );
             format!("{from} tells {to}: type {} code {}", icmp.type_u8(), icmp.code_u8())
+        }
+        Some(TransportSlice::Icmpv6(icmp)) => {
+            let (IpAddr::V6(source), IpAddr::V6(destination)) = (from, to) else { unreachable!() };
+            assert!(icmp.is_checksum_valid(source.octets(), destination.octets()), "ICMPv6 checksum");
+            let quoted = etherparse::Ipv6HeaderSlice::from_slice(icmp.payload()).expect("a quoted header");
+            assert_eq!(quoted.source_addr(), to, "the sender's own packet");
+            assert!(
+                quoted.destination_addr() == from || from == INSIDE_ADDRESS_V6,
+                "in the name of who it was sent to"
+            );
+            let rest = u32::from_be_bytes(icmp.bytes5to8());
+            format!("{from} tells {to}: type {} code {} and {rest}", icmp.type_u8(), icmp.code_u8())
         }
         other => panic!("{other:?}"),
     }
@@ -239,8 +278,14 @@ pub fn service(protocol: Protocol, address: &str, method: Method, servers: &[(&s
 
 /// The same service, and the connections of a client stay together for `timeout_s` seconds.
 pub fn persistent(mut pool: Pool, timeout_s: u32) -> Pool {
-    pool.service.persistence = Some(Persistence { timeout_s, netmask: Netmask::whole(true) });
+    pool.service.persistence =
+        Some(Persistence { timeout_s, netmask: Netmask::whole(pool.service.key.is_v4()) });
     pool
+}
+
+/// The side that an address belongs to.
+fn side(from: &str) -> PortId {
+    if from.starts_with("10.1.0.") || from.starts_with("[fd00:1::") { INSIDE } else { OUTSIDE }
 }
 
 /// The director with its workers.
@@ -352,13 +397,13 @@ impl Table {
 
     /// A TCP packet, to whichever side it belongs by its source.
     pub fn tcp(&mut self, from: &str, to: &str, flags: &str) -> Result<Sent, DropReason> {
-        let port = if from.starts_with("10.1.0.") { INSIDE } else { OUTSIDE };
+        let port = side(from);
         self.one(0, tcp(from, to, flags), port)
     }
 
     /// An SCTP packet of these chunks, to whichever side it belongs by its source.
     pub fn sctp(&mut self, from: &str, to: &str, chunks: &[u8]) -> Result<Sent, DropReason> {
-        let port = if from.starts_with("10.1.0.") { INSIDE } else { OUTSIDE };
+        let port = side(from);
         let chunks: Vec<_> = chunks.iter().map(|kind| (*kind, &b"some value"[..])).collect();
         self.one(0, sctp(from, to, &chunks), port)
     }

@@ -2,6 +2,7 @@
 //!
 //! Every test needs root (CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW) and fails without.
 
+mod agreement;
 mod figures;
 mod frames;
 mod ranges;
@@ -12,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use frames::{ICMP, MAC_TO, NETWORK, SCTP, SERVICE_VLAN, TCP, UDP, VLAN, fragment, tagged, tcp, to_mac};
 use samples::{BACKEND, CLIENT_PORT, DNS, HTTP, ISAKMP, Net, nets, samples};
+use xvs::packet::ipv6;
 use xvs::xdp::steer::{
     Endpoint, MAX_PORTS, MAX_QUEUES, MAX_SERVICES, Outcome, Rules, SteerError, Steering, Verdict, bare_socket,
 };
@@ -77,6 +79,17 @@ fn outcome(steering: &mut Steering, name: &str, frame: &[u8]) -> Outcome {
     let expected = if outcome.is_redirected() { Verdict::Redirect } else { Verdict::Pass };
     assert_eq!(verdict, expected, "{name}: counted as {outcome}");
     outcome
+}
+
+/// What the program leaves to the kernel and what the director drops must not part.
+#[test]
+fn the_director_walks_over_as_many_extension_headers() {
+    let source = include_str!("../../src/xdp/steer.bpf.c");
+    for (name, limit) in
+        [("MAX_EXTENSIONS", ipv6::MAX_EXTENSIONS), ("MAX_EXTENSIONS_LEN", ipv6::MAX_EXTENSIONS_LEN)]
+    {
+        assert!(source.contains(&format!("#define {name} {limit}\n")), "{name} is not {limit}");
+    }
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn the_program_leaves_the_verifier_room() {
     let mut steering = steering(&Rules::default());
     let verified = steering.verified_instructions().unwrap().expect("kernel 5.16 or newer");
     // Of a million. Other kernels take other ways through the loop.
-    assert!(verified < 100_000, "{verified} instructions");
+    assert!(verified < 200_000, "{verified} instructions");
 }
 
 #[test]

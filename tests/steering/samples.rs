@@ -95,9 +95,7 @@ pub fn samples(net: &Net) -> Vec<Sample> {
         ("TCP too short for its ports", ip(client, vip, TCP, &[0, 0, 80]), PassMalformed),
     ];
     samples.extend(icmp_samples(net));
-    if vip.is_ipv4() {
-        samples.extend(ipsec_samples(net));
-    }
+    samples.extend(ipsec_samples(net));
     samples.extend(match (client, vip) {
         (IpAddr::V4(client), IpAddr::V4(vip)) => ipv4_samples(client, vip),
         _ => ipv6_samples(client, vip),
@@ -105,20 +103,24 @@ pub fn samples(net: &Net) -> Vec<Sample> {
     samples
 }
 
-/// AH and ESP follow ISAKMP, in IPv4.
+/// AH and ESP follow ISAKMP; IPv6's AH is an extension header.
 fn ipsec_samples(net: &Net) -> Vec<Sample> {
-    use Outcome::{NatReturn, PassHost, PassNotOurs, Service};
+    use Outcome::{Fragment, NatReturn, PassHost, PassNotOurs, Service};
     let Net { client, vip, whole, host, server, any_port_server, .. } = *net;
+    let is_v4 = vip.is_ipv4();
+    let alone = |protocol| if protocol == ESP || is_v4 { Service } else { Outcome::PassMalformed };
+    // Of IPv6, where fragments have no protocol that could be asked for, the first decides on them in user space.
+    let part = if is_v4 { Service } else { Fragment };
     vec![
         ("ESP to a service of ISAKMP", ip(client, vip, ESP, &[7; 24]), Service),
-        ("AH to a service of ISAKMP", ip(client, vip, AH, &[7; 24]), Service),
+        ("AH to a service of ISAKMP", ip(client, vip, AH, &[7; 24]), alone(AH)),
         ("ESP from a NAT server of ISAKMP", ip(server, client, ESP, &[7; 24]), NatReturn),
         ("ESP to the host", ip(client, host, ESP, &[7; 24]), PassNotOurs),
         ("ESP to a VIP without ISAKMP", ip(client, whole, ESP, &[7; 24]), PassNotOurs),
         ("ESP from a NAT server to the host", ip(server, host, ESP, &[7; 24]), PassHost),
         ("ESP from a NAT server of another service", ip(any_port_server, client, ESP, &[7; 24]), PassNotOurs),
-        ("the last fragment of ESP", fragment(client, vip, ESP, 185, false), Service),
-        ("the first fragment of AH", fragment(client, vip, AH, 0, true), Service),
+        ("the last fragment of ESP", fragment(client, vip, ESP, 185, false), part),
+        ("the first fragment of AH", fragment(client, vip, AH, 0, true), part),
     ]
 }
 
@@ -243,6 +245,7 @@ fn ipv4_samples(client: Ipv4Addr, vip: Ipv4Addr) -> Vec<Sample> {
 }
 
 fn ipv6_samples(client: IpAddr, vip: IpAddr) -> Vec<Sample> {
+    use Outcome::IcmpError;
     let plain = udp(client, CLIENT_PORT, vip, DNS);
     let behind = |extensions: &[(u8, &[u8])]| with_extensions(&plain, extensions);
     // The first byte of each is replaced by the type of what follows.
@@ -251,7 +254,18 @@ fn ipv6_samples(client: IpAddr, vip: IpAddr) -> Vec<Sample> {
     let at_its_end: &[u8] = &edited(&[0; 24], 1, 2);
     let on_its_way: &[u8] = &edited(at_its_end, 3, 1);
     let around_a_whole: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 1];
+    let (first, last): (&[u8], &[u8]) = (&[0, 9, 0, 1, 0, 0, 0, 1], &[0, 9, 0, 8, 0, 0, 0, 1]);
+    let authentication: &[u8] = &edited(&[0; 24], 1, 4);
+    let half: &[u8] = &edited(&[0; 512], 1, 63);
     let too_long: &[u8] = &[0, 200, 0, 0, 0, 0, 0, 0];
+    let to_nobody = udp(client, CLIENT_PORT, vip, 99);
+    let to_nobody = with_extensions(&to_nobody, &[(FRAGMENT, around_a_whole)]);
+    let reply = udp(vip, DNS, client, CLIENT_PORT);
+    let error = |quoted: &[u8]| ip(client, vip, ICMPV6, &icmp_message(2, &quoted[NETWORK..]));
+    let about = |extensions: &[(u8, &[u8])]| error(&with_extensions(&reply, extensions));
+    let cut_off = with_extensions(&reply, &[(DESTINATION_OPTIONS, long_options)]);
+    let cut_off = error(&cut_off[..NETWORK + 40 + 63]);
+    let all: &[u8] = &edited(&[0; 1024], 1, 127);
     let padded = with_extensions(&plain, &[(HOP_BY_HOP, &edited(&[0; 24], 1, 2))]);
     let labelled = Ipv6Header {
         traffic_class: 0xff,
@@ -278,11 +292,48 @@ fn ipv6_samples(client: IpAddr, vip: IpAddr) -> Vec<Sample> {
             Outcome::PassMalformed,
         ),
         ("a stop on a source route", behind(&[(ROUTING, on_its_way)]), Outcome::PassNotOurs),
-        ("a fragment header on a whole packet", behind(&[(FRAGMENT, around_a_whole)]), Outcome::Fragment),
+        ("a fragment header on a whole packet", behind(&[(FRAGMENT, around_a_whole)]), Outcome::Service),
+        ("that packet to nobody", to_nobody, Outcome::PassNotOurs),
         (
-            "a fragment header behind options",
-            behind(&[(HOP_BY_HOP, long_options), (FRAGMENT, around_a_whole)]),
+            "a first fragment behind options",
+            behind(&[(HOP_BY_HOP, long_options), (FRAGMENT, first)]),
             Outcome::Fragment,
+        ),
+        (
+            "a later fragment behind options",
+            behind(&[(HOP_BY_HOP, long_options), (FRAGMENT, last)]),
+            Outcome::Fragment,
+        ),
+        (
+            "options in a first fragment",
+            behind(&[(FRAGMENT, first), (DESTINATION_OPTIONS, options)]),
+            Outcome::Fragment,
+        ),
+        (
+            "options in a later fragment",
+            fragment(client, vip, DESTINATION_OPTIONS, 9, true),
+            Outcome::Fragment,
+        ),
+        ("an authentication header of its own", behind(&[(AH, authentication)]), Outcome::Service),
+        ("1,024 bytes of options", behind(&[(DESTINATION_OPTIONS, half); 2]), Outcome::Service),
+        (
+            "more bytes of options",
+            behind(&[(DESTINATION_OPTIONS, half), (DESTINATION_OPTIONS, half), (HOP_BY_HOP, options)]),
+            Outcome::PassMalformed,
+        ),
+        // Errors about packets with extension headers.
+        ("about a reply behind options", about(&[(HOP_BY_HOP, options), (ROUTING, at_its_end)]), IcmpError),
+        ("about as many as are looked through", about(&[(DESTINATION_OPTIONS, options); 6]), IcmpError),
+        ("about more of them", about(&[(DESTINATION_OPTIONS, options); 7]), Outcome::PassMalformed),
+        ("about a whole fragment", about(&[(FRAGMENT, around_a_whole)]), IcmpError),
+        ("about a first fragment", about(&[(HOP_BY_HOP, options), (FRAGMENT, first)]), IcmpError),
+        ("about a later fragment", about(&[(FRAGMENT, last)]), Outcome::PassNotOurs),
+        ("about a stop on a source route", about(&[(ROUTING, on_its_way)]), Outcome::PassNotOurs),
+        ("about options that are cut off", cut_off, Outcome::PassMalformed),
+        (
+            "an error behind options",
+            with_extensions(&about(&[(HOP_BY_HOP, options)]), &[(DESTINATION_OPTIONS, options)]),
+            IcmpError,
         ),
         ("options beyond the packet", behind(&[(HOP_BY_HOP, too_long)]), Outcome::PassMalformed),
         (
@@ -295,7 +346,23 @@ fn ipv6_samples(client: IpAddr, vip: IpAddr) -> Vec<Sample> {
         // The transport header that would be found is outside the packet, but inside the frame.
         ("options into what follows the packet", edited(&padded, NETWORK + 5, 16), Outcome::PassMalformed),
         ("no next header", edited(&plain, NETWORK + 6, 59), Outcome::PassNotOurs),
-        ("an authentication header", edited(&plain, NETWORK + 6, 51), Outcome::PassNotOurs),
+        ("an authentication header cut short", edited(&plain, NETWORK + 6, AH), Outcome::PassMalformed),
+        (
+            "one behind options and before them",
+            behind(&[(HOP_BY_HOP, options), (AH, authentication), (DESTINATION_OPTIONS, options)]),
+            Outcome::Service,
+        ),
+        (
+            "one that is cut short",
+            edited(&behind(&[(AH, authentication)]), NETWORK + 5, 23),
+            Outcome::PassMalformed,
+        ),
+        ("as many bytes as are looked through", behind(&[(DESTINATION_OPTIONS, all)]), Outcome::Service),
+        (
+            "more bytes than are looked through",
+            behind(&[(DESTINATION_OPTIONS, all), (HOP_BY_HOP, options)]),
+            Outcome::PassMalformed,
+        ),
         ("class and flow label all ones", ethernet(&labelled, &plain[NETWORK + 40..]), Outcome::Service),
         ("padding behind the packet", [&plain[..], &[0; 18]].concat(), Outcome::Service),
         ("version 4", edited(&plain, NETWORK, 0x45), Outcome::PassMalformed),

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -43,20 +43,22 @@ pub async fn within<T>(limit: Duration, wait: impl Future<Output = io::Result<T>
 }
 
 /// Opens a connection from a client address.
-pub async fn connect(from: Ipv4Addr, to: SocketAddrV4) -> io::Result<Wire> {
-    let socket = TcpSocket::new_v4()?;
+pub async fn connect(from: impl Into<IpAddr>, to: impl Into<SocketAddr>) -> io::Result<Wire> {
+    let (from, to) = (from.into(), to.into());
+    let socket = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.bind(SocketAddr::from((from, 0)))?;
-    patiently(socket.connect(to.into())).await.map(Wire::new)
+    patiently(socket.connect(to)).await.map(Wire::new)
 }
 
 /// One connection: opened, asked for the server's name, closed by the client.
-pub async fn name_of_server(from: Ipv4Addr, to: SocketAddrV4) -> io::Result<String> {
+pub async fn name_of_server(from: impl Into<IpAddr>, to: impl Into<SocketAddr>) -> io::Result<String> {
     let mut wire = connect(from, to).await?;
     patiently(wire.ask("name")).await
 }
 
 /// The servers that answered `count` connections, opened one after another, as in `"CBACBA"`.
-pub async fn servers_in_a_row(count: usize, from: Ipv4Addr, to: SocketAddrV4) -> String {
+pub async fn servers_in_a_row(count: usize, from: impl Into<IpAddr>, to: impl Into<SocketAddr>) -> String {
+    let (from, to) = (from.into(), to.into());
     let mut names = String::new();
     for _ in 0..count {
         names += &name_of_server(from, to).await.unwrap_or_else(|error| format!("({error})"));
@@ -108,24 +110,24 @@ pub fn tally(answers: impl IntoIterator<Item = io::Result<String>>) -> BTreeMap<
 #[derive(Debug)]
 pub struct Resolver {
     socket: UdpSocket,
-    service: SocketAddrV4,
+    service: SocketAddr,
 }
 
 impl Resolver {
     /// A socket at a client's address and port. The port is the caller's choice because the kernel may
     /// choose one again that was closed a moment ago, and for a director that is still the same flow.
-    pub async fn new(from: SocketAddrV4, service: SocketAddrV4) -> io::Result<Self> {
-        Ok(Self { socket: UdpSocket::bind(SocketAddr::V4(from)).await?, service })
+    pub async fn new(from: impl Into<SocketAddr>, service: impl Into<SocketAddr>) -> io::Result<Self> {
+        Ok(Self { socket: UdpSocket::bind(from.into()).await?, service: service.into() })
     }
 
     /// Sends query `id` and waits for its answer: from the address that was asked, with the same id
     /// and question. Gives back the server's name.
     pub async fn ask(&self, id: u16) -> io::Result<String> {
         let query = query(id);
-        self.socket.send_to(&query, SocketAddr::V4(self.service)).await?;
+        self.socket.send_to(&query, self.service).await?;
         let mut buffer = [0; 2048];
         let (len, from) = patiently(self.socket.recv_from(&mut buffer)).await?;
-        if from != SocketAddr::V4(self.service) {
+        if from != self.service {
             return Err(io::Error::other(format!("asked {}, answered by {from}", self.service)));
         }
         let expected = answer(&query, "");
@@ -136,17 +138,13 @@ impl Resolver {
 
     /// Sends query `id` without waiting.
     pub async fn send(&self, id: u16) -> io::Result<()> {
-        self.socket.send_to(&query(id), SocketAddr::V4(self.service)).await.map(drop)
+        self.socket.send_to(&query(id), self.service).await.map(drop)
     }
 
     /// Waits for any answer, which must come from the service.
     pub async fn receive(&self) -> io::Result<()> {
         let (_, from) = self.socket.recv_from(&mut [0; 2048]).await?;
-        if from == SocketAddr::V4(self.service) {
-            Ok(())
-        } else {
-            Err(io::Error::other(format!("from {from}")))
-        }
+        if from == self.service { Ok(()) } else { Err(io::Error::other(format!("from {from}"))) }
     }
 }
 

@@ -51,7 +51,7 @@ fn every_server_holds_the_dr_vip_and_only_the_director_answers_arp_for_it() {
     // From the servers' switch nobody answers for the VIP: the neighbour entry fails.
     lab.ip("clients", &[format!("route add {DR_VIP}/32 dev switch src 10.1.0.254")]);
     let unreachable = client::run(&lab, async || {
-        client::name_of_server("10.1.0.254".parse().unwrap(), SocketAddrV4::new(DR_VIP, 80)).await
+        client::name_of_server([10, 1, 0, 254], SocketAddrV4::new(DR_VIP, 80)).await
     });
     assert!(unreachable.is_err(), "somebody on the switch answers ARP for {DR_VIP}: {unreachable:?}");
 }

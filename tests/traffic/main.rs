@@ -20,6 +20,7 @@ mod lab;
 mod lifecycle;
 mod load;
 mod marks;
+mod mtu6;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
 #[path = "../common/netns.rs"]
 mod netns;
@@ -34,6 +35,7 @@ mod refusals;
 mod reload;
 mod server;
 mod shown;
+mod six;
 mod switches;
 mod transfer;
 mod tunnels;

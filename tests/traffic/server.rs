@@ -5,7 +5,7 @@
 //! directory and answers `taken`. UDP: see [`answer`].
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use tokio::net::TcpStream;
@@ -21,6 +21,11 @@ impl Server {
     /// Starts a server called `name` in `netns`, with its files in `dir`; it listens when this returns.
     pub fn start(netns: &str, name: &str, tcp: &[SocketAddrV4], udp: &[SocketAddrV4], dir: &Path) -> Self {
         Self::spawn(netns, Named { name: name.to_owned(), dir: dir.to_owned() }, tcp, udp)
+    }
+
+    /// As [`start`](Self::start), at addresses of either version.
+    pub fn start_at(netns: &str, name: &str, tcp: Vec<SocketAddr>, udp: Vec<SocketAddr>, dir: &Path) -> Self {
+        Self::spawn_at(netns, Named { name: name.to_owned(), dir: dir.to_owned() }, tcp, udp)
     }
 }
 

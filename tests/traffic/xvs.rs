@@ -1,7 +1,7 @@
 //! The built binary in the director's namespace: its configuration, its command line, its report read.
 
 use std::fmt::Write as _;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
@@ -17,15 +17,17 @@ pub fn config(services: &[String]) -> String {
 }
 
 /// A `[[service]]` with its servers, each an address and a weight, in this order.
-pub fn service(
-    (protocol, address): (&str, SocketAddrV4),
+pub fn service<A: Into<SocketAddr> + Copy>(
+    (protocol, address): (&str, A),
     (scheduler, forward): (&str, &str),
-    servers: &[(SocketAddrV4, u16)],
+    servers: &[(A, u16)],
 ) -> String {
+    let address = address.into();
     let mut text = format!(
         "[[service]]\nprotocol = \"{protocol}\"\naddress = \"{address}\"\nscheduler = \"{scheduler}\"\nforward = \"{forward}\"\n"
     );
-    for (address, weight) in servers {
+    for &(address, weight) in servers {
+        let address = address.into();
         writeln!(text, "[[service.server]]\naddress = \"{address}\"\nweight = {weight}").expect("a String");
     }
     text
@@ -120,7 +122,7 @@ pub fn start_with(lab: &Lab, file: &std::path::Path) -> Xvs {
 
 /// The five numbers of an `ipvsadm -Ln --stats` row of a report: Conns, InPkts, OutPkts, InBytes, OutBytes.
 /// `label` is `TCP`, `UDP` or `->`.
-pub fn stats(report: &str, label: &str, address: SocketAddrV4) -> [u64; 5] {
+pub fn stats(report: &str, label: &str, address: impl ToString) -> [u64; 5] {
     let address = address.to_string();
     report
         .lines()

@@ -196,7 +196,9 @@ async fn await_servers(services: &[Pool], mirror: &Mirror) {
     if tokio::time::timeout(RESOLVE_MAX, resolved).await.is_err() {
         for (server, route) in unresolved() {
             let why = match route {
-                Route::Via(_) | Route::Unknown => "nobody answers ARP for it or its gateway",
+                Route::Via(_) | Route::Unknown => {
+                    "nobody answers ARP (IPv6: neighbour discovery) for it or its gateway"
+                }
                 Route::Local => "it is an address of this host, which is not served yet",
                 Route::Unreachable => {
                     "no route by one of the configured `interfaces` (is the one that `ip route get` names among them?)"

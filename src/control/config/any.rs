@@ -1,9 +1,9 @@
 //! Whatever may be configured, for property tests: values within the director's limits.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -102,7 +102,7 @@ fn pool(range: Range) -> impl Strategy<Value = Pool> {
 
 /// The server as this service may have it.
 fn fitting(key: ServiceKey, mut server: Server) -> Server {
-    if server.address.is_ipv6() {
+    if server.address.is_ipv4() != key.is_v4() {
         server.method = Method::Tun(Tunnel::Ipip);
     }
     if server.method != Method::Nat {
@@ -113,7 +113,7 @@ fn fitting(key: ServiceKey, mut server: Server) -> Server {
 
 fn service(range: Range) -> impl Strategy<Value = Service> {
     let options = (any::<(bool, bool, bool)>(), switches(range));
-    let netmask = prop_oneof![Just(u32::MAX), any::<u32>()];
+    let netmask = (prop_oneof![Just(u32::MAX), any::<u32>()], prop_oneof![Just(128), 1..=128u8]);
     let persistence = option::of((1..=MAX_PERSISTENCE_S, netmask));
     (service_key(range), select(Kind::ALL), options, persistence, any::<bool>(), any::<bool>()).prop_map(
         |(key, scheduler, ((fallback, port, third), switches), persistence, one_packet, has_engine)| {
@@ -121,10 +121,10 @@ fn service(range: Range) -> impl Strategy<Value = Service> {
             let may_be_single =
                 !matches!(key, ServiceKey::Address { protocol, .. } if protocol != Protocol::Udp);
             let is_whole = matches!(key, ServiceKey::Address { address, .. } if address.port() == 0);
-            let persistence = persistence.or_else(|| is_whole.then_some((360, u32::MAX)));
-            let persistence = persistence.map(|(timeout_s, mask)| Persistence {
+            let persistence = persistence.or_else(|| is_whole.then_some((360, (u32::MAX, 128))));
+            let persistence = persistence.map(|(timeout_s, (mask, bits))| Persistence {
                 timeout_s,
-                netmask: Netmask::V4(Ipv4Addr::from_bits(mask)),
+                netmask: if key.is_v4() { Netmask::V4(Ipv4Addr::from_bits(mask)) } else { Netmask::V6(bits) },
             });
             let options = Options { fallback, port, third };
             let one_packet = one_packet && may_be_single;
@@ -161,22 +161,21 @@ fn switches(range: Range) -> impl Strategy<Value = Switches> {
 }
 
 fn service_key(range: Range) -> impl Strategy<Value = ServiceKey> {
-    let address = (select(Protocol::ALL), ipv4(range), port(range))
+    let address = (select(Protocol::ALL), ip(range), port(range))
         .prop_map(|(protocol, ip, port)| ServiceKey::new(protocol, (ip, port).into()));
-    let mark = mark(range).prop_map(|mark| ServiceKey::Mark { mark, v6: false });
+    let mark = (mark(range), any::<bool>()).prop_map(|(mark, v6)| ServiceKey::Mark { mark, v6 });
     prop_oneof![2 => address, 1 => mark]
 }
 
 fn server(range: Range) -> impl Strategy<Value = Server> {
     let is_unicast = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => (1..224).contains(&ip.octets()[0]),
-        IpAddr::V6(ip) => !ip.is_multicast() && !ip.is_unspecified(),
+        IpAddr::V6(ip) => {
+            let is_special = ip.is_multicast() || ip.is_unspecified() || ip.is_unicast_link_local();
+            !is_special && ip.to_ipv4_mapped().is_none()
+        }
     };
-    let ip = match range {
-        Range::Wide => prop_oneof![3 => ipv4(range).prop_map(IpAddr::from), 1 => any::<IpAddr>()].boxed(),
-        Range::Narrow => ipv4(range).prop_map(IpAddr::from).boxed(),
-    };
-    let address = (ip.prop_filter("unicast", is_unicast), port(range)).prop_map(SocketAddr::from);
+    let address = (ip(range).prop_filter("unicast", is_unicast), port(range)).prop_map(SocketAddr::from);
     let checksum = select(&[TunnelChecksum::None, TunnelChecksum::Full, TunnelChecksum::Remote][..]);
     let method = prop_oneof![
         Just(Method::Nat),
@@ -203,13 +202,19 @@ fn server(range: Range) -> impl Strategy<Value = Server> {
 }
 
 fn mark_rule(range: Range) -> impl Strategy<Value = MarkRule> {
-    let network = || {
-        let net = (ipv4(range), 0..=32u8);
-        net.prop_map(|(ip, bits)| IpNet::V4(Ipv4Net::new(ip, bits).expect("at most 32 bits")))
+    let net = move |v6: bool| -> BoxedStrategy<IpNet> {
+        if v6 {
+            let net = (any::<Ipv6Addr>(), 0..=128u8);
+            net.prop_map(|(ip, bits)| Ipv6Net::new(ip, bits).expect("at most 128 bits").into()).boxed()
+        } else {
+            let net = (ipv4(range), 0..=32u8);
+            net.prop_map(|(ip, bits)| Ipv4Net::new(ip, bits).expect("at most 32 bits").into()).boxed()
+        }
     };
+    let networks = any::<bool>().prop_flat_map(move |v6| (net(v6), option::of(net(v6))));
     let ports = prop_oneof![Just((0, u16::MAX)), (port(range), port(range))];
-    (mark(range), select(Protocol::ALL), network(), ports, option::of(network())).prop_map(
-        |(mark, protocol, destination, (a, b), source)| MarkRule {
+    (mark(range), select(Protocol::ALL), networks, ports).prop_map(
+        |(mark, protocol, (destination, source), (a, b)): (_, _, (IpNet, _), _)| MarkRule {
             mark,
             protocol,
             destination,
@@ -253,6 +258,15 @@ fn ipv4(range: Range) -> BoxedStrategy<Ipv4Addr> {
         Range::Wide => any::<Ipv4Addr>().boxed(),
         Range::Narrow => (1..4u8).prop_map(|last| Ipv4Addr::new(10, 0, 0, last)).boxed(),
     }
+}
+
+/// Of either version.
+fn ip(range: Range) -> BoxedStrategy<IpAddr> {
+    let v6 = match range {
+        Range::Wide => any::<Ipv6Addr>().boxed(),
+        Range::Narrow => (1..4u16).prop_map(|n| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n)).boxed(),
+    };
+    prop_oneof![2 => ipv4(range).prop_map(IpAddr::from), 1 => v6.prop_map(IpAddr::from)].boxed()
 }
 
 fn port(range: Range) -> BoxedStrategy<u16> {

@@ -32,28 +32,36 @@ pub(super) fn services(services: &[Draft], problems: &mut Problems) {
 /// Checks the rules of marks against each other and against the services of marks.
 pub(super) fn marks(rules: &[mark::Draft], services: &[Draft], problems: &mut Problems) {
     let wanted = |service: &Draft| match *service.key.as_ref()?.get_ref() {
-        ServiceKey::Mark { mark, .. } => Some(mark),
+        ServiceKey::Mark { mark, v6 } => Some((mark, v6)),
         ServiceKey::Address { .. } => None,
     };
     let with_service: HashSet<_> = services.iter().filter_map(wanted).collect();
-    let given: HashSet<_> =
-        rules.iter().filter_map(|rule| rule.mark.as_ref()).map(|m| *m.get_ref()).collect();
-    for mark in rules.iter().filter_map(|rule| rule.mark.as_ref()) {
-        if !with_service.contains(mark.get_ref()) {
+    // A rule that is wrong elsewhere counts for both families.
+    let is_for = |rule: &mark::Draft, v6| rule.rule.is_none_or(|rule| rule.is_v6() == v6);
+    for (rule, mark) in rules.iter().filter_map(|rule| Some((rule, rule.mark.as_ref()?))) {
+        let has_service = |v6| is_for(rule, v6) && with_service.contains(&(*mark.get_ref(), v6));
+        if !has_service(false) && !has_service(true) {
+            let family = if is_for(rule, false) { "" } else { " and family = \"ipv6\"" };
+            let service = format!("mark = {}{family}", mark.get_ref());
             problems
-                .warning(mark.span(), format!("no service has mark = {}", mark.get_ref()))
-                .cure(format!("add a [[service]] with mark = {}, or leave the rule out", mark.get_ref()));
+                .warning(mark.span(), format!("no service has {service}"))
+                .cure(format!("add a [[service]] with {service}, or leave the rule out"));
         }
     }
     for service in services {
-        let Some((mark, key)) = wanted(service).zip(service.key.as_ref()) else { continue };
-        if !given.contains(&mark) {
+        let Some(((mark, v6), key)) = wanted(service).zip(service.key.as_ref()) else { continue };
+        let gives =
+            |rule: &mark::Draft| rule.mark.as_ref().is_some_and(|m| *m.get_ref() == mark) && is_for(rule, v6);
+        if !rules.iter().any(gives) {
             problems
                 .warning(
                     key.span(),
                     format!("service {} gets no packets: no rule gives mark {mark}", key.get_ref()),
                 )
-                .cure(format!("add a [[mark]] with mark = {mark}; marks of netfilter do not reach xvs"));
+                .cure(format!(
+                    "add a [[mark]] with mark = {mark}{}; marks of netfilter do not reach xvs",
+                    if v6 { " and a destination of IPv6" } else { "" }
+                ));
         }
     }
     for (index, rule) in rules.iter().enumerate() {

@@ -40,6 +40,16 @@ fn mark(mut table: Table<'_, '_>) -> Draft {
     let destination = table.required("destination", address::network);
     let ports = table.or("ports", (0, u16::MAX), ports);
     let source = table.optional("source", address::network);
+    if let (Some(to), Some(Some(from))) = (&destination, &source)
+        && to.get_ref().addr().is_ipv4() != from.get_ref().addr().is_ipv4()
+    {
+        let message = format!(
+            "destination = \"{}\" and source = \"{}\" are of different IP versions",
+            to.get_ref(),
+            from.get_ref()
+        );
+        table.problems.error(from.span(), message).cure("no packet fits: give both of one version");
+    }
     let span = table.span.clone();
     table.finish();
     let whole = |mark: Option<&Spanned<NonZeroU32>>| {

@@ -32,6 +32,7 @@ pub(super) const CHECKSUMS: &[(TunnelChecksum, &str)] =
 pub(super) struct Parent {
     pub port: Option<u16>,
     pub method: Option<Method>,
+    pub is_v4: Option<bool>,
 }
 
 /// A server as far as it could be read: `None` is a value that is wrong and has been reported.
@@ -93,11 +94,17 @@ fn server(mut table: Table<'_, '_>, parent: Parent) -> DraftServer {
     let drain_timeout_s = table.or("drain_timeout_s", 0, number(0..=MAX_DRAIN_S, " seconds"));
     let state = state.zip(drain_timeout_s);
 
-    if let (Some(written), Some(Method::Nat | Method::Dr)) = (&written, method)
-        && written.get_ref().address.is_ipv6()
+    if let (Some(written), Some(method @ (Method::Nat | Method::Dr)), Some(is_v4)) =
+        (&written, method, parent.is_v4)
+        && written.get_ref().address.is_ipv4() != is_v4
     {
-        let message = format!("address = \"{}\": IPv6 is not supported yet", written.get_ref().address.ip());
-        table.problems.error(written.span(), message).cure("give an IPv4 address");
+        let (version, ip) = (if is_v4 { "IPv4" } else { "IPv6" }, written.get_ref().address.ip());
+        let message = format!(
+            "address = \"{ip}\": the service is one of {version}, and forward = \"{}\" leads to no other",
+            method.name()
+        );
+        let cure = format!("give an address of {version}, or set forward = \"tun\"");
+        table.problems.error(written.span(), message).cure(cure);
     }
     table.finish();
     let address = written.and_then(|written| {

@@ -66,12 +66,13 @@ fn service(mut table: Table<'_, '_>, servers_left: &mut usize) -> Draft {
     let scheduler = table.or("scheduler", Kind::default(), choice(Kind::ALL, Kind::name, &[]));
     let options = flags(&mut table, scheduler);
     let method = table.or("forward", METHOD, method);
-    let persistence = persistence(&mut table);
+    let named = key.as_ref().map(|key| *key.get_ref());
+    let is_v4 = named.as_ref().map(ServiceKey::is_v4);
+    let persistence = persistence(&mut table, is_v4);
     let engine = table.optional("persistence_engine", choice(Engine::ALL, Engine::name, &[]));
     let one_packet = table.optional("one_packet", boolean);
-    let named = key.as_ref().map(|key| *key.get_ref());
     let switches = switches::switches(&mut table, named, scheduler);
-    let servers = servers(&mut table, Parent { port, method }, servers_left);
+    let servers = servers(&mut table, Parent { port, method, is_v4 }, servers_left);
 
     if let (Some(key), Some(None)) = (&key, &persistence)
         && matches!(key.get_ref(), ServiceKey::Address { address, .. } if address.port() == 0)
@@ -106,7 +107,7 @@ fn service(mut table: Table<'_, '_>, servers_left: &mut usize) -> Draft {
 /// Reads what makes a packet the service's: `protocol` and `address`, or `mark` and perhaps `family`. The port is
 /// known even if the protocol is wrong.
 fn key(table: &mut Table<'_, '_>) -> (Option<Spanned<ServiceKey>>, Option<u16>) {
-    table.optional("family", choice(&["ipv4"], |name| name, &["ipv6"]));
+    let family = table.optional("family", choice(&["ipv4", "ipv6"], |name| name, &[]));
     let mark = table.optional("mark", number(1..=u32::MAX, ""));
     if let Some(None) = mark {
         if let Some(family) = table.ask("family") {
@@ -132,23 +133,26 @@ fn key(table: &mut Table<'_, '_>) -> (Option<Spanned<ServiceKey>>, Option<u16>) 
         }
     }
     let key = mark.flatten().and_then(|mark| {
-        let key = ServiceKey::Mark { mark: (*mark.get_ref()).try_into().ok()?, v6: false };
+        let v6 = family.flatten().is_some_and(|family| *family.get_ref() == "ipv6");
+        let key = ServiceKey::Mark { mark: (*mark.get_ref()).try_into().ok()?, v6 };
         Some(Spanned::new(mark.span(), key))
     });
     (key, Some(0))
 }
 
-/// Reads `persistence` and `persistence_netmask`.
-fn persistence(table: &mut Table<'_, '_>) -> Option<Option<Persistence>> {
+/// Reads `persistence` and `persistence_netmask`, whose form is that of the service's family.
+fn persistence(table: &mut Table<'_, '_>, is_v4: Option<bool>) -> Option<Option<Persistence>> {
     let timeout_s = table.or("persistence", None, persistence_timeout);
-    let netmask = table.optional("persistence_netmask", address::netmask);
+    let is_v4 = is_v4.unwrap_or(true);
+    let netmask =
+        table.optional("persistence_netmask", |field, problems| address::netmask(field, problems, is_v4));
     if let (Some(None), Some(Some(netmask))) = (timeout_s, &netmask) {
         table
             .problems
             .error(netmask.span(), "persistence_netmask has no meaning without persistence")
             .cure("add persistence = true, or leave it out");
     }
-    let netmask = netmask?.map_or(Netmask::whole(true), Spanned::into_inner);
+    let netmask = netmask?.map_or_else(|| Netmask::whole(is_v4), Spanned::into_inner);
     Some(timeout_s?.map(|timeout_s| Persistence { timeout_s, netmask }))
 }
 

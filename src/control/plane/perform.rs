@@ -190,8 +190,6 @@ fn add_mark(draft: &mut Draft, rule: &MarkRule) -> Result<(), Refusal> {
         Some((Code::ServiceExists, format!("the rule `{rule}` is there already")))
     } else if first > last {
         Some((Code::Invalid, format!("ports {first}-{last}: the first is above the last")))
-    } else if rule.is_v6() {
-        Some((Code::Family, format!("IPv6 is not forwarded yet, and the rule `{rule}` is about it")))
     } else if rule.source.is_some_and(|s| matches!(s, ipnet::IpNet::V6(_)) != rule.is_v6()) {
         Some((Code::Invalid, format!("source and destination of `{rule}` are of different families")))
     } else {

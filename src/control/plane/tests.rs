@@ -277,8 +277,16 @@ fn what_is_unknown_is_refused_by_name() {
     assert!(e.code == Code::Invalid && e.message.contains("255.255.255.0"), "{e}");
     let e = refuse(r#"{"command":"delete-mark","mark":5,"protocol":"tcp","destination":"192.0.2.0/24"}"#);
     assert_eq!(e.code, Code::NotFound);
-    let e = refuse(r#"{"command":"add-service","service":"tcp:[2001:db8::1]:80"}"#);
-    assert_eq!(e.code, Code::Family);
+    for netmask in ["0", "129", "255.255.255.0"] {
+        let service = "\"service\":\"tcp:[2001:db8::1]:80\"";
+        let persistence = format!("\"persistence\":{{\"timeout_s\":300,\"netmask\":\"{netmask}\"}}");
+        let e = refuse(&format!("{{\"command\":\"add-service\",{service},{persistence}}}"));
+        assert!(e.code == Code::Invalid && e.message.contains("1 to 128"), "{e}");
+    }
+    let e = refuse(
+        r#"{"command":"add-mark","mark":5,"protocol":"tcp","destination":"2001:db8::/64","source":"10.0.0.0/8"}"#,
+    );
+    assert!(e.code == Code::Invalid && e.message.contains("different families"), "{e}");
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             let mtu = hop.mtu.saturating_sub(more);
             return Err(self.told(DropReason::TooBig, Direction::In, packet, parsed, mtu));
         }
-        if is_fragment(packet.frame(), parsed) {
+        if is_fragment(packet.frame()) {
             return Err(DropReason::ClientAddress.into());
         }
         let at = insert::datagram(parsed);

@@ -31,7 +31,7 @@ use super::service::Protocol;
 use super::terms::Told;
 use crate::packet::flow::FlowKey;
 use crate::packet::icmp::{self, Related};
-use crate::packet::parse::{Parsed, TcpFlags};
+use crate::packet::parse::{Parsed, Reject, TcpFlags, parse};
 use crate::packet::{proxy as proxy_header, segment};
 
 /// What is done to the packets of a connection.
@@ -149,9 +149,8 @@ fn fits(way_out: Result<Hop, DropReason>, parsed: &Parsed, more: usize) -> bool 
 }
 
 /// True for a first fragment: nothing can be put into it, since the others would have to move.
-fn is_fragment(frame: &[u8], parsed: &Parsed) -> bool {
-    const MORE: u8 = 0x20;
-    frame.get(parsed.l3 + 6).is_some_and(|flags| parsed.key.is_v4() && flags & MORE != 0)
+fn is_fragment(frame: &[u8]) -> bool {
+    matches!(parse(frame), Err(Reject::Fragment))
 }
 
 #[cfg(test)]

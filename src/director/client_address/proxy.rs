@@ -65,7 +65,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         hop: Result<Hop, DropReason>,
     ) -> Result<PortId, Refusal> {
         let frame = packet.frame();
-        if is_fragment(frame, parsed) {
+        if is_fragment(frame) {
             return Err(DropReason::ClientAddress.into());
         }
         let text = segment::text(frame, parsed);
@@ -93,7 +93,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     ) -> Result<PortId, Refusal> {
         let (frame, word) = (packet.frame(), slot.told());
         let (stream, is_reset) = (Stream::from_word(word), parsed.flags.has(TcpFlags::RST));
-        let is_piece = is_fragment(frame, parsed);
+        let is_piece = is_fragment(frame);
         if !stream.is_known() {
             // Before its server has answered, a client may only give up.
             let gives_up = is_reset && segment::text(frame, parsed).is_empty() && !is_piece;

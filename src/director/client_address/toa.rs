@@ -48,7 +48,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         }
         toa::blank(packet.frame(), parsed, kind);
         let never = TcpFlags::SYN | TcpFlags::RST;
-        if parsed.flags.has(never) || is_fragment(packet.frame(), parsed) {
+        if parsed.flags.has(never) || is_fragment(packet.frame()) {
             return self.pass(packet, parsed, slot, hop);
         }
         let option = toa::option(kind, &slot.key(Direction::In));

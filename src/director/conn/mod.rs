@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `memory` | zeroed pages touched only as used, prefetch; the one file here with `unsafe` |
 //! | `quiesce` | when a removed slot may be used again: after every worker passed a batch boundary |
+//! | `hash` | the hash of a key, under a secret |
 //! | `index` | cache-line buckets of tags and slot numbers |
 //! | `slot` | one connection: keys, recipes, state, last-seen; 192 bytes |
 //! | `template` | where persistence keeps a client's server: slots too, found by keys that no packet has |
@@ -19,6 +20,7 @@
 //! | `shard` | one worker's part of it: its free slots and its timers |
 
 mod free;
+mod hash;
 mod index;
 mod memory;
 mod quiesce;

@@ -6,12 +6,11 @@ use std::sync::{Mutex, PoisonError};
 
 use std::hash::Hasher;
 
-use siphasher::sip::SipHasher13;
-
 use crate::director::forward::recipe::{Recipe, Way};
 use crate::packet::flow::FlowKey;
 
 use super::free::Shared;
+use super::hash::FlowHasher;
 use super::index::{Bucket, Entry, FILL_PERCENT, Index, NotInserted, PLACES};
 use super::memory::{Pages, prefetch};
 use super::quiesce::Quiesce;
@@ -28,7 +27,7 @@ pub struct Table {
     pub(super) index: Index<Pages<Bucket>>,
     pub(super) shared: Shared,
     pub(super) quiesce: Quiesce,
-    hasher: SipHasher13,
+    hasher: FlowHasher,
     pub(super) workers: usize,
     pub(super) live: AtomicU64,
     /// The listing thread's number in `quiesce`, held while it looks.
@@ -114,7 +113,7 @@ impl Table {
             index: Index::new(Pages::zeroed(buckets, huge_pages)?),
             shared: Shared::new(),
             quiesce: Quiesce::new(workers + 1),
-            hasher: SipHasher13::new_with_keys(secret.0, secret.1),
+            hasher: FlowHasher::new(secret),
             workers,
             live: AtomicU64::new(0),
             reader: Mutex::new(workers),
@@ -124,22 +123,14 @@ impl Table {
     /// The hash of a key: SipHash-1-3 under this table's secret.
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> u64 {
-        let &[a, b, c, d, e] = key.words();
-        let mut hasher = self.hasher;
-        hasher.write_u64(a);
-        hasher.write_u64(b);
-        if !key.is_v4() {
-            hasher.write_u64(c);
-            hasher.write_u64(d);
-            hasher.write_u64(e);
-        }
-        hasher.finish()
+        let &[a, b, ..] = key.words();
+        if key.is_v4() { self.hasher.of_words([a, b]) } else { self.hasher.of_words(*key.words()) }
     }
 
     /// What stands for a group of flows and a name: of 2^128 numbers, under this table's secret.
     pub fn digest(&self, group: &FlowKey, name: &[u8]) -> u128 {
         let half = |number: u8| {
-            let mut hasher = self.hasher;
+            let mut hasher = self.hasher.streaming();
             hasher.write_u8(number);
             group.words().iter().for_each(|&word| hasher.write_u64(word));
             hasher.write(name);

@@ -76,6 +76,17 @@ pub static SECURE: Tables = Tables {
 };
 
 impl Status {
+    /// True if the connection is established and the packet only acknowledges, which changes nothing by any table. Almost
+    /// every packet: asked first, it saves the tables.
+    #[inline(always)]
+    pub const fn stays_established(self, direction: Direction, flags: TcpFlags) -> bool {
+        const DECIDING: u8 = TcpFlags::RST | TcpFlags::SYN | TcpFlags::FIN | TcpFlags::ACK;
+        matches!(self.state, ES)
+            && flags.0 & DECIDING == TcpFlags::ACK
+            && (matches!(direction, Direction::In) || !self.no_output)
+            && !self.inactive
+    }
+
     /// The status after a TCP packet (`set_tcp_state`). Of several flags RST counts first, then SYN, FIN and
     /// ACK; a segment without any closes.
     #[inline]
@@ -166,6 +177,24 @@ mod tests {
         assert_eq!(walk(at(ES), &[(In, SYN | FIN | RST)]), [CL], "RST comes first");
         assert_eq!(walk(at(TW), &[(In, SYN)]), [SR]);
         assert_eq!(walk(at(TW), &[(Out, RST)]), [TW]);
+    }
+
+    #[test]
+    fn what_stays_established_stays_as_it_is_by_every_table() {
+        let mut stay = 0;
+        for word in 0..1 << 11 {
+            let status = Status::from_word(word);
+            for (direction, flags) in
+                [In, Out].into_iter().flat_map(|d| (0..=255).map(move |f| (d, TcpFlags(f))))
+            {
+                if status.stays_established(direction, flags) {
+                    stay += 1;
+                    assert_eq!(status.after_tcp(&USUAL, direction, flags), status);
+                    assert_eq!(status.after_tcp(&SECURE, direction, flags), status);
+                }
+            }
+        }
+        assert!(stay > 0);
     }
 
     #[test]

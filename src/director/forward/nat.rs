@@ -12,14 +12,7 @@ pub(super) fn plan(client: &FlowKey, reply_key: FlowKey) -> Plan {
 
 /// From packets with the key `arriving` to ones that leave with the reverse of `other`.
 fn recipe(arriving: &FlowKey, other: &FlowKey) -> Recipe {
-    let leaving = other.reversed();
-    let (old, new) = (arriving.v4_addresses().to_be_bytes(), leaving.v4_addresses().to_be_bytes());
-    let addresses = Delta::between(&old, &new);
-    let ports = Delta::between(&arriving.ports().to_be_bytes(), &leaving.ports().to_be_bytes());
-    Recipe {
-        rewrite: Rewrite::Tuple,
-        l3: addresses.and(Delta::TTL_MINUS_ONE),
-        // The pseudo header holds the addresses (RFC 9293, 3.1; RFC 768).
-        l4: addresses.and(ports),
-    }
+    // The pseudo header holds the addresses (RFC 9293, 3.1; RFC 768; RFC 8200, 8.1).
+    let (l4, addresses) = arriving.difference(&other.reversed());
+    Recipe { rewrite: Rewrite::Tuple, l3: addresses.and(Delta::TTL_MINUS_ONE), l4 }
 }

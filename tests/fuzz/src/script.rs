@@ -14,8 +14,9 @@
 //! reads as zero.
 
 use xvs::director::service::{Method, Pool, Protocol};
+use xvs::packet::checksum;
 
-use super::table::{sctp, service, tcp, udp};
+use super::table::{ip, sctp, service, tcp, udp};
 
 /// Orders carried out of one script: enough for every state and a full table, few enough to be quick.
 pub const MAX_ORDERS: usize = 256;
@@ -93,8 +94,30 @@ const SERVICES: [Row; 8] = [
     (Protocol::Tcp, "10.0.0.104:80", Method::Nat, &[("10.1.0.11:80", 0)]),
 ];
 
-/// The services of every script, each with another scheduler; and the same of SCTP.
+/// The IPv6 end that stands for an IPv4 one.
+fn six(end: &str) -> String {
+    let (address, port) = end.split_once(':').expect("a port");
+    let (network, last) = address.rsplit_once('.').expect("an address");
+    let network = match network {
+        "10.0.0" => "2001:db8:",
+        "10.1.0" => "fd00:1:",
+        _ => "2001:db8:7:",
+    };
+    format!("[{network}:{last}]:{port}")
+}
+
+/// The services of every script, each with another scheduler; the same of SCTP; and all but those over IPv6.
 pub fn services() -> Vec<Pool> {
+    let mut all = services_v4();
+    all.extend(SERVICES.iter().map(|&(protocol, address, method, servers)| {
+        let servers: Vec<(String, u32)> = servers.iter().map(|(ip, weight)| (six(ip), *weight)).collect();
+        let servers: Vec<(&str, u32)> = servers.iter().map(|(ip, weight)| (&ip[..], *weight)).collect();
+        service(protocol, &six(address), method, &servers)
+    }));
+    all
+}
+
+fn services_v4() -> Vec<Pool> {
     let kinds = xvs::director::sched::Kind::ALL.iter().cycle();
     let build = |(&(protocol, address, method, servers), &scheduler)| {
         [protocol, Protocol::Sctp].map(|protocol| {
@@ -132,9 +155,14 @@ pub mod shape {
 
 /// Of `flags`.
 pub const SCTP: u8 = 32;
+pub const SIX: u8 = 8;
+pub const FRAGMENT: u8 = 64;
+pub const ERROR: u8 = 128;
 
 /// A frame: `ends` has the service in bits 0-2, the client in 3-5, a reply's server in 7 and in 6 that it is one;
-/// `flags` are TCP's, or, with bit 5, it is SCTP and bits 0-3 are its first chunk, 15 for none; then the shape.
+/// `flags` are TCP's, or, with bit 5, it is SCTP and bits 0-3 are its first chunk, 15 for none; if it is not, bit 3 is
+/// that it goes over IPv6, bit 6 that it has a Fragment header then, and bit 7 that it is an ICMP error about such a
+/// packet; then the shape.
 fn frame(script: &mut Script<'_>) -> Vec<u8> {
     let (ends, flags, shape) = (script.byte(), script.byte(), script.byte());
     let (protocol, address, _, servers) = SERVICES[usize::from(ends & 7)];
@@ -145,6 +173,9 @@ fn frame(script: &mut Script<'_>) -> Vec<u8> {
     };
     let server = servers[usize::from(ends >> 7) % servers.len()].0;
     let (from, to) = if ends & 64 != 0 { (server, &client[..]) } else { (&client[..], address) };
+    let is_six = flags & (SIX | SCTP) == SIX;
+    let (six_from, six_to) = (six(from), six(to));
+    let (from, to) = if is_six { (&six_from[..], &six_to[..]) } else { (from, to) };
     let mut frame = if flags & SCTP != 0 {
         let second = [(flags >> 6 == 1).then_some((6, &b""[..])), (flags >> 6 == 2).then_some((0, b"odd"))];
         let first = Some((flags & 15, &b"question"[..])).filter(|(kind, _)| *kind < 15);
@@ -159,13 +190,22 @@ fn frame(script: &mut Script<'_>) -> Vec<u8> {
     };
 
     let mut l3 = 14;
-    if shape & shape::IP_OPTIONS != 0 {
+    if is_six && flags & FRAGMENT != 0 {
+        extend(&mut frame, 44, [0; 7]);
+    }
+    if is_six && shape & shape::IP_OPTIONS != 0 {
+        extend(&mut frame, 60, [0, 1, 4, 0, 0, 0, 0]);
+    } else if shape & shape::IP_OPTIONS != 0 {
         frame.splice(34..34, [1, 1, 1, 0]); // three times no operation, then the end
         frame[l3] += 1;
         frame[l3 + 3] += 4;
     }
+    if flags & (ERROR | SCTP) == ERROR {
+        super::wire::mend_ip(&mut frame, l3);
+        frame = error(&frame);
+    }
     if shape & shape::LAST_TTL != 0 {
-        frame[l3 + 8] = 1;
+        frame[l3 + if is_six { 7 } else { 8 }] = 1;
     }
     if shape & shape::VLAN != 0 {
         frame.splice(12..12, [0x81, 0, 0, 7]);
@@ -191,4 +231,31 @@ fn frame(script: &mut Script<'_>) -> Vec<u8> {
         frame.truncate(script.byte().into());
     }
     frame
+}
+
+/// Puts an extension header in front of what is behind the IPv6 header.
+pub fn extend(frame: &mut Vec<u8>, number: u8, rest: [u8; 7]) {
+    let next = std::mem::replace(&mut frame[20], number);
+    frame.splice(54..54, [&[next][..], &rest].concat());
+    frame[19] += 8; // short packets
+}
+
+/// An ICMP error about a packet, to who sent it: it is too big.
+pub fn error(about: &[u8]) -> Vec<u8> {
+    let quote = &about[14..];
+    let (from, to, protocol, kind) = if about[14] >> 4 == 6 {
+        let to = <[u8; 16]>::try_from(&quote[8..24]).expect("an address");
+        ("2001:db8:5::1".parse().expect("an address"), to.into(), 58, [2, 0])
+    } else {
+        let to = <[u8; 4]>::try_from(&quote[12..16]).expect("an address");
+        ([198, 51, 100, 1].into(), to.into(), 1, [3, 4])
+    };
+    let mut message = [&kind[..], &[0; 4], &1400u16.to_be_bytes(), quote].concat();
+    let sum = if protocol == 1 {
+        checksum::of(&message)
+    } else {
+        checksum::of_transport(from, to, protocol, &message)
+    };
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    ip(from, to, protocol, &message)
 }

@@ -1,12 +1,15 @@
 //! The inputs to begin with, by the name of their scenario: committed under `seeds/`, written there by
 //! `XVS_WRITE_SEEDS=1 cargo test --test fuzz_replay the_seeds`.
 
-use super::script::SCTP;
 use super::script::shape::*;
+use super::script::{ERROR, FRAGMENT, SCTP, SIX};
 use super::table::{ip, sctp, tcp, udp};
 
 const C: &str = "192.0.2.7:40000";
 const VIP: &str = "10.0.0.100:80";
+const C6: &str = "[2001:db8:7::7]:40000";
+const VIP6: &str = "[2001:db8::100]:80";
+const OPTIONS: [u8; 7] = [0, 1, 4, 0, 0, 0, 0];
 
 /// Target, scenario, input.
 pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
@@ -26,6 +29,10 @@ fn parse() -> Vec<(&'static str, Vec<u8>)> {
         frame.splice(at..at, bytes.iter().copied());
         frame
     };
+    let extended = |mut frame: Vec<u8>, headers: &[(u8, [u8; 7])]| {
+        headers.iter().rev().for_each(|(number, rest)| super::script::extend(&mut frame, *number, *rest));
+        frame
+    };
     let (syn, query) = (tcp(C, VIP, "S"), udp(C, "10.0.0.100:53", b"question"));
     let init = sctp(C, VIP, &[(1, b"tag, window, streams")]);
     vec![
@@ -43,6 +50,35 @@ fn parse() -> Vec<(&'static str, Vec<u8>)> {
         ("last_fragment", edited(query.clone(), &[(21, 1)])),
         ("icmp", edited(query.clone(), &[(23, 1)])),
         ("ipv6", edited(query.clone(), &[(12, 0x86), (13, 0xdd), (14, 0x60)])),
+        ("ipv6_tcp", tcp(C6, VIP6, "S")),
+        ("ipv6_udp_behind_options", extended(udp(C6, VIP6, b"question"), &[(0, OPTIONS), (60, OPTIONS)])),
+        ("ipv6_source_route_at_its_end", extended(tcp(C6, VIP6, "A"), &[(43, [0, 4, 0, 0, 0, 0, 0])])),
+        ("ipv6_source_route", extended(tcp(C6, VIP6, "A"), &[(43, [0, 4, 1, 0, 0, 0, 0])])),
+        ("ipv6_too_many_options", extended(tcp(C6, VIP6, "A"), &[(60, OPTIONS); 7])),
+        ("ipv6_options_beyond_the_packet", extended(tcp(C6, VIP6, "A"), &[(60, [200, 1, 4, 0, 0, 0, 0])])),
+        ("ipv6_whole_with_a_fragment_header", extended(tcp(C6, VIP6, "A"), &[(44, [0; 7])])),
+        (
+            "ipv6_first_fragment",
+            extended(udp(C6, VIP6, b"question"), &[(0, OPTIONS), (44, [0, 0, 1, 0, 0, 0, 9]), (60, OPTIONS)]),
+        ),
+        (
+            "ipv6_tiny_fragment",
+            extended(udp(C6, VIP6, b"question"), &[(44, [0, 0, 1, 0, 0, 0, 9])])[..66].to_vec(),
+        ),
+        ("ipv6_last_fragment", extended(udp(C6, VIP6, b"question"), &[(44, [0, 1, 0, 0, 0, 0, 9])])),
+        ("icmp_error", super::script::error(&udp(VIP, C, b"answer"))),
+        ("icmpv6_error", super::script::error(&udp(VIP6, C6, b"answer"))),
+        (
+            "icmpv6_error_about_a_fragment_behind_options",
+            super::script::error(&extended(
+                udp(VIP6, C6, b"answer"),
+                &[(60, OPTIONS), (44, [0, 0, 1, 0, 0, 0, 9])],
+            )),
+        ),
+        ("ipv6_esp", {
+            let (from, to) = ("2001:db8:7::7".parse().unwrap(), "2001:db8::100".parse().unwrap());
+            ip(from, to, 50, &[1; 24])
+        }),
         ("arp", edited(query.clone(), &[(13, 6)])),
         ("bad_ip_checksum", spliced(query[..24].to_vec(), 24, &query[26..])),
         ("truncated", syn[..40].to_vec()),
@@ -251,6 +287,81 @@ fn engine() -> Vec<(&'static str, Written)> {
         (
             "sctp_dr",
             new().one(0, DR, SCTP | 1).one(0, DR, SCTP | 15).one(0, DR, SCTP | 10).one(0, DR, SCTP | 6),
+        ),
+        (
+            "ipv6_nat_whole_connection",
+            new()
+                .one(0, NAT, SYN | SIX)
+                .one(0, REPLY, SYN | ACK | SIX)
+                .one(0, REPLY_OF_SECOND, SYN | ACK | SIX)
+                .one(0, NAT, ACK | SIX)
+                .frame(NAT, ACK | SIX, IP_OPTIONS | PADDED)
+                .send(1)
+                .one(0, NAT, FIN | ACK | SIX)
+                .one(0, NAT, RST | SIX)
+                .wait(8),
+        ),
+        (
+            "ipv6_udp_by_nat_and_dr",
+            new().one(0, UDP_NAT, SIX).one(0, REPLY | UDP_NAT, SIX).one(1, UDP_DR, SIX | 1).wait(LEAP | 36),
+        ),
+        (
+            "ipv6_fragments_in_any_order",
+            new()
+                .frame(UDP_NAT, SIX | FRAGMENT, EDITED)
+                .bytes(&[1, 57, 17, 61, 9])
+                .send(0)
+                .frame(UDP_NAT, SIX | FRAGMENT, EDITED)
+                .bytes(&[1, 57, 1, 61, 9])
+                .send(1)
+                .frame(UDP_NAT, SIX | FRAGMENT, EDITED)
+                .bytes(&[1, 57, 32, 61, 9])
+                .frame(REPLY | UDP_NAT, SIX | FRAGMENT, EDITED | IP_OPTIONS)
+                .bytes(&[1, 65, 1, 69, 9])
+                .frame(REPLY | UDP_NAT, SIX | FRAGMENT, EDITED | IP_OPTIONS)
+                .bytes(&[1, 65, 8, 69, 9])
+                .send(0)
+                .wait(5),
+        ),
+        (
+            "ipv6_whole_packets_with_a_fragment_header",
+            new().one(0, NAT, SYN | SIX | FRAGMENT).one(1, NAT, ACK | SIX | FRAGMENT).one(
+                0,
+                UDP_DR,
+                SIX | FRAGMENT,
+            ),
+        ),
+        (
+            "ipv6_too_long",
+            new()
+                .change(MTU)
+                .one(0, NAT, SYN | SIX)
+                .frame(UDP_NAT, SIX | FRAGMENT, EDITED)
+                .bytes(&[0, 57, 1])
+                .frame(UDP_NAT, SIX, LAST_TTL)
+                .send(0),
+        ),
+        (
+            "errors_about_both_ends_packets",
+            new()
+                .handshake(0)
+                .one(0, REPLY, ACK | ERROR)
+                .one(1, UDP_NAT, 0)
+                .one(0, NAT, ACK | ERROR)
+                .frame(NAT, ACK | ERROR, IP_OPTIONS)
+                .send(1),
+        ),
+        (
+            "ipv6_errors",
+            new()
+                .one(0, NAT, SYN | SIX)
+                .one(0, UDP_NAT, SIX)
+                .one(0, REPLY, ACK | SIX | ERROR)
+                .one(0, REPLY_OF_SECOND, ACK | SIX | ERROR)
+                .one(1, REPLY | UDP_NAT, SIX | ERROR)
+                .frame(NAT, ACK | SIX | ERROR, IP_OPTIONS)
+                .frame(NAT, ACK | SIX | FRAGMENT | ERROR, LAST_TTL)
+                .send(1),
         ),
         (
             "source_is_the_vip",

@@ -51,11 +51,34 @@ pub struct Watched {
     fragments: bool,
 }
 
-/// True for a fragment whose IP header is right.
-fn is_fragment(frame: &[u8]) -> bool {
-    let l3 = if frame[12..14] == [8, 0] { 14 } else { 18 };
+/// Where its bytes are in its datagram and whether others follow, for a fragment whose IP header is right.
+fn part(frame: &[u8]) -> Option<(usize, bool)> {
+    let l3 = if matches!(frame[12..14], [0x81, 0] | [0x88, 0xa8]) { 18 } else { 14 };
+    if frame[l3] >> 4 == 6 {
+        let (mut next, mut at) = (frame[l3 + 6], l3 + 40);
+        for _ in 0..8 {
+            let len = match next {
+                0 | 43 | 60 => 8 + 8 * usize::from(frame[at + 1]),
+                51 => 8 + 4 * usize::from(frame[at + 1]),
+                44 if (frame[at + 2], frame[at + 3] & 0xf9) == (0, 0) => 8,
+                44 => {
+                    let field = u16::from_be_bytes([frame[at + 2], frame[at + 3]]);
+                    return Some((usize::from(field & 0xfff8), field & 1 != 0));
+                }
+                _ => return None,
+            };
+            (next, at) = (frame[at], at + len);
+        }
+        return None;
+    }
     let header = &frame[l3..l3 + usize::from(frame[l3] & 15) * 4];
-    checksum::of(header) == 0 && (header[6] & 0x3f, header[7]) != (0, 0)
+    let field = u16::from_be_bytes([header[6], header[7]]);
+    (checksum::of(header) == 0 && field & 0x3fff != 0)
+        .then_some((usize::from(field & 0x1fff) * 8, field & 0x2000 != 0))
+}
+
+fn is_fragment(frame: &[u8]) -> bool {
+    part(frame).is_some()
 }
 
 impl Watched {
@@ -92,7 +115,8 @@ impl Watched {
                 Verdict::Keep => panic!("only fragments are kept"),
                 // In pieces: the engine's own tests put them together.
                 Verdict::Transmit(_) if after.len() < before.len() && is_fragment(after) => {
-                    assert!(parsed.is_ok() && before.len() > usize::from(self.table.hops.mtu));
+                    assert!(parsed.is_ok_and(|parsed| parsed.key.is_v4()), "nobody splits IPv6");
+                    assert!(before.len() > usize::from(self.table.hops.mtu));
                     self.counted += 1;
                 }
                 Verdict::Transmit(port) => {
@@ -133,8 +157,7 @@ impl Watched {
     /// A fragment: forwarded, kept or dropped, and its header right.
     fn fragment(&mut self, before: &[u8], verdict: &Verdict, after: &[u8], port: u16) {
         // The packet is counted with its first fragment.
-        let l3 = if before[12..14] == [8, 0] { 14 } else { 18 };
-        let is_first = (before[l3 + 6] & 0x1f, before[l3 + 7]) == (0, 0);
+        let is_first = part(before).is_some_and(|(at, _)| at == 0);
         match verdict {
             Verdict::Transmit(port) => {
                 assert!(*port < 2 && is_fragment(after));

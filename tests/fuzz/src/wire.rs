@@ -34,24 +34,41 @@ struct View {
 impl View {
     fn of(frame: &[u8]) -> Option<Self> {
         let sliced = SlicedPacket::from_ethernet(frame).ok()?;
-        let Some(NetSlice::Ipv4(ip)) = &sliced.net else { return None };
-        let header = ip.header().to_header();
         let vlan = sliced.vlan_ids().first().map(|id| id.value());
         let l3 = if vlan.is_some() { 18 } else { 14 };
-        let l4 = l3 + ip.header().slice().len();
-        let (source, destination) = (header.source, header.destination);
+        let ip = Ip::of(sliced.net.as_ref()?)?;
+        // What is behind all headers is a part of the frame.
+        let l4 = ip.payload.as_ptr() as usize - frame.as_ptr() as usize;
+        let (source, destination) = (ip.source, ip.destination);
         let (offset, width, right, covered) = match sliced.transport.as_ref() {
             Some(TransportSlice::Tcp(t)) => {
-                let right = t.calc_checksum_ipv4(source, destination).ok();
-                (16, 2, right.map(|sum| sum.to_be_bytes().to_vec()), t.slice())
+                let right = match (source, destination) {
+                    (IpAddr::V4(source), IpAddr::V4(to)) => {
+                        t.calc_checksum_ipv4(source.octets(), to.octets())
+                    }
+                    (IpAddr::V6(source), IpAddr::V6(to)) => {
+                        t.calc_checksum_ipv6(source.octets(), to.octets())
+                    }
+                    _ => return None,
+                };
+                (16, 2, right.ok().map(|sum| sum.to_be_bytes().to_vec()), t.slice())
             }
             Some(TransportSlice::Udp(u)) => {
                 let udp = u.to_header();
-                let right = udp.calc_checksum_ipv4(&header, u.payload()).ok().filter(|_| udp.checksum != 0);
+                let right = match (source, destination) {
+                    (IpAddr::V4(source), IpAddr::V4(to)) => {
+                        udp.calc_checksum_ipv4_raw(source.octets(), to.octets(), u.payload())
+                    }
+                    (IpAddr::V6(source), IpAddr::V6(to)) => {
+                        udp.calc_checksum_ipv6_raw(source.octets(), to.octets(), u.payload())
+                    }
+                    _ => return None,
+                };
+                let right = right.ok().filter(|_| udp.checksum != 0);
                 (6, 2, right.map(|sum| sum.to_be_bytes().to_vec()), u.slice())
             }
-            None if header.protocol == IpNumber::SCTP => {
-                let packet = ip.payload().payload;
+            None if ip.protocol == IpNumber::SCTP => {
+                let packet = ip.payload;
                 let zeroed = [packet.get(..8)?, &[0; 4], packet.get(12..)?].concat();
                 (8, 4, Some(crc32c(&zeroed).to_le_bytes().to_vec()), packet)
             }
@@ -60,7 +77,7 @@ impl View {
         let port = |at: usize| u16::from_be_bytes([covered[at], covered[at + 1]]);
         let checksum = covered[offset..offset + width].to_vec();
         let len = u16::try_from(covered.len()).ok()?.to_be_bytes();
-        let pseudo = [&source[..], &destination, &[0, header.protocol.0], &len, covered].concat();
+        let pseudo = [&octets(source)[..], &octets(destination), &[0, ip.protocol.0], &len, covered].concat();
         let error = match &right {
             Some(right) if width == 4 => {
                 checksum.iter().zip(right).fold(0, |error, (is, should)| error << 8 | u32::from(is ^ should))
@@ -73,15 +90,15 @@ impl View {
             l4,
             checksum_at: l4 + offset,
             vlan,
-            total_len: ip.header().total_len(),
-            ttl: header.time_to_live,
-            protocol: header.protocol.0,
-            from: SocketAddr::new(IpAddr::from(source), port(0)),
-            to: SocketAddr::new(IpAddr::from(destination), port(2)),
+            total_len: ip.total_len,
+            ttl: ip.ttl,
+            protocol: ip.protocol.0,
+            from: SocketAddr::new(source, port(0)),
+            to: SocketAddr::new(destination, port(2)),
             checksum,
             right,
-            ip_right: header.calc_header_checksum() == header.header_checksum,
-            ip_error: sum(ip.header().slice()),
+            ip_right: ip.is_right,
+            ip_error: ip.error,
             error,
         })
     }
@@ -90,11 +107,66 @@ impl View {
     fn rest(&self, frame: &[u8]) -> Vec<u8> {
         let mut rest = frame[12..].to_vec();
         let mut blank = |at: usize, len: usize| rest[at - 12..at - 12 + len].fill(0);
-        blank(self.l3 + 8, 1);
-        blank(self.l3 + 10, 10);
+        if self.from.is_ipv4() {
+            blank(self.l3 + 8, 1);
+            blank(self.l3 + 10, 10);
+        } else {
+            blank(self.l3 + 7, 33);
+        }
         blank(self.l4, 4);
         blank(self.checksum_at, self.checksum.len());
         rest
+    }
+}
+
+/// What etherparse reads of an IP header, extension headers included.
+struct Ip<'f> {
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: IpNumber,
+    ttl: u8,
+    total_len: u16,
+    payload: &'f [u8],
+    is_right: bool,
+    error: u32,
+}
+
+impl<'f> Ip<'f> {
+    fn of(net: &NetSlice<'f>) -> Option<Self> {
+        Some(match net {
+            NetSlice::Ipv4(ip) => {
+                let header = ip.header().to_header();
+                Self {
+                    source: header.source.into(),
+                    destination: header.destination.into(),
+                    protocol: header.protocol,
+                    ttl: header.time_to_live,
+                    total_len: header.total_len,
+                    payload: ip.payload().payload,
+                    is_right: header.calc_header_checksum() == header.header_checksum,
+                    error: sum(ip.header().slice()),
+                }
+            }
+            // Without a checksum.
+            NetSlice::Ipv6(ip) => Self {
+                source: ip.header().source().into(),
+                destination: ip.header().destination().into(),
+                protocol: ip.payload().ip_number,
+                ttl: ip.header().hop_limit(),
+                total_len: ip.header().payload_length() + 40,
+                payload: ip.payload().payload,
+                is_right: true,
+                error: 0,
+            },
+            NetSlice::Arp(_) => return None,
+        })
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
     }
 }
 
@@ -145,11 +217,19 @@ pub fn check_sent(before: &[u8], after: &[u8], services: &[Pool], hops: &Hops) {
 /// Panics unless `frame` is an ICMP error with right checksums: wrong ones are not relayed.
 pub fn check_relayed(frame: &[u8]) {
     let sliced = SlicedPacket::from_ethernet(frame).expect("a whole packet is relayed");
-    let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!("not IPv4") };
-    assert_eq!(sum(ip.header().slice()), 0, "IP header checksum");
-    let Some(TransportSlice::Icmpv4(icmp)) = &sliced.transport else { panic!("not ICMP") };
-    assert!(matches!(icmp.type_u8(), 3 | 4 | 11), "type {}", icmp.type_u8());
-    assert_eq!(sum(icmp.slice()), 0, "ICMP checksum");
+    match (&sliced.net, &sliced.transport) {
+        (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Icmpv4(icmp))) => {
+            assert_eq!(sum(ip.header().slice()), 0, "IP header checksum");
+            assert!(matches!(icmp.type_u8(), 3 | 4 | 11), "type {}", icmp.type_u8());
+            assert_eq!(sum(icmp.slice()), 0, "ICMP checksum");
+        }
+        (Some(NetSlice::Ipv6(ip)), Some(TransportSlice::Icmpv6(icmp))) => {
+            assert!(matches!(icmp.type_u8(), 1..=4), "type {}", icmp.type_u8());
+            let (source, destination) = (ip.header().source(), ip.header().destination());
+            assert!(icmp.is_checksum_valid(source, destination), "ICMPv6 checksum");
+        }
+        other => panic!("no ICMP: {other:?}"),
+    }
 }
 
 /// Makes the checksum of the IP header at `l3` right, as far as there is one.

@@ -97,12 +97,14 @@ fn known(spec: &ServiceSpec) -> Result<(), Refusal> {
 }
 
 fn service(spec: &ServiceSpec) -> Service {
+    let is_v4 = spec.service.is_v4();
     let persistence = |spec: &PersistenceSpec| Persistence {
         timeout_s: spec.timeout_s,
-        netmask: spec
-            .netmask
-            .as_ref()
-            .map_or(Netmask::whole(true), |mask| Netmask::V4(mask.parse().unwrap())),
+        netmask: match (&spec.netmask, is_v4) {
+            (None, _) => Netmask::whole(is_v4),
+            (Some(mask), true) => Netmask::V4(mask.parse().unwrap()),
+            (Some(bits), false) => Netmask::V6(bits.parse().unwrap()),
+        },
     };
     Service {
         persistence: spec.persistence.as_ref().map(persistence),

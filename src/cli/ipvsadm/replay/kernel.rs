@@ -128,7 +128,7 @@ fn check_server(service: &ServiceKey, server: &ServerSpec) -> Result<(), Code> {
 fn is_unicast(ip: IpAddr) -> bool {
     let special = match ip {
         IpAddr::V4(ip) => ip.is_broadcast() || ip.octets()[0] == 0,
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some(),
     };
     !(ip.is_unspecified() || ip.is_multicast() || special)
 }

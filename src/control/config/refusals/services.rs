@@ -29,10 +29,13 @@ fn a_service() {
         "persistence = true\naddress = \"192.0.2.10:0\"",
         "address = \"192.0.2.10:65536\" #! error | \"192.0.2.10:65536\" | from 1 to 65_535",
         "address = \"192.0.2.10:http\" #! error | \"192.0.2.10:http\" | the port is not a number",
-        "address = \"192.0.2.256:80\" #! error | \"192.0.2.256:80\" | no IPv4 address",
+        "address = \"192.0.2.256:80\" #! error | \"192.0.2.256:80\" | no address",
         "address = \"www.example.com:80\" #! error | names are not resolved",
-        "address = \"[2001:db8::1]:80\" #! error | \"[2001:db8::1]:80\" | IPv6 is not supported yet",
-        "address = \"2001:db8::1\" #! error | IPv6 is not supported yet",
+        "address = \"2001:db8::1\" #! error | the port is missing | \"[2001:db8::1]:PORT\" | \"[2001:db8::1]:80\"",
+        "address = \"[2001:db8::1]:http\" #! error | the port is not a number | \"[2001:db8::1]:80\"",
+        "address = \"[2001:db8::1]:65536\" #! error | from 1 to 65_535",
+        "address = \"[2001:db8::g]:80\" #! error | no address",
+        "address = \"[fe80::1%3]:80\" #! error | a zone | \"[fe80::1]:80\"",
         "address = \"0.0.0.0:80\" #! warning | 0.0.0.0/8 | unicast",
         "address = \"127.0.0.1:80\" #! warning | 127.0.0.0/8 | this machine itself",
         "address = \"224.0.0.1:80\" #! warning | multicast",
@@ -40,6 +43,19 @@ fn a_service() {
         "address = 80 #! error | address = 80 is a whole number | quotes",
     ];
     each(&[DIRECTOR, "[[service]]\n", protocol], &addresses, &[SERVER]);
+    let of_ipv6 = [
+        "address = \"[2001:db8::1]:80\"",
+        "address = \"[fe80::1]:80\"",
+        "address = \"[::]:80\" #! warning | :: is no address",
+        "address = \"[::1]:80\" #! warning | ::1 is this machine itself",
+        "address = \"[ff02::1]:80\" #! warning | multicast",
+        "address = \"[2001:db8::1]:80\"\npersistence = 360\npersistence_netmask = \"64\"",
+        "address = \"[2001:db8::1]:80\"\npersistence = 360\npersistence_netmask = \"0\" #! error | \"0\" is no length | from \"1\" to \"128\"",
+        "address = \"[2001:db8::1]:80\"\npersistence = 360\npersistence_netmask = \"129\" #! error | is no length of a prefix",
+        "address = \"[2001:db8::1]:80\"\npersistence = 360\npersistence_netmask = \"255.255.255.0\" #! error | is no length of a prefix",
+    ];
+    let server = "[[service.server]]\naddress = \"2001:db8::11\"\n";
+    each(&[DIRECTOR, "[[service]]\n", protocol], &of_ipv6, &[server]);
 
     let others = [
         "scheduler = \"rr\"",
@@ -114,8 +130,9 @@ fn a_server() {
         "forward = \"nat\"\naddress = \"10.0.0.1:0\" #! warning | port 0 | packet's own port | \"10.0.0.1\"",
         "address = \"255.255.255.255\" #! error | broadcast",
         "address = \"10.0.0.1:99999\" #! error | from 1 to 65_535",
-        "address = \"10.0.0\" #! error | no IPv4 address",
-        "address = \"2001:db8::1\" #! error | \"2001:db8::1\" | IPv6 is not supported yet",
+        "address = \"10.0.0\" #! error | no address",
+        "address = \"2001:db8::1\" #! error | \"2001:db8::1\": the service is one of IPv4 | \"dr\" | \"tun\"",
+        "forward = \"nat\"\naddress = \"2001:db8::1\" #! error | one of IPv4 | \"nat\"",
         "address = \"0.0.0.0\" #! error | 0.0.0.0/8",
         "address = \"127.0.0.1\" #! warning | 127.0.0.0/8",
         "address = \"239.1.1.1\" #! error | multicast",
@@ -124,6 +141,21 @@ fn a_server() {
         "forward = \"nat\"\naddress = \"192.0.2.10:81\" #! warning | its own service",
     ];
     each(&[DIRECTOR, SERVICE, "[[service.server]]\n"], &addresses, &[]);
+    let of_ipv6 = [
+        "address = \"2001:db8::11\"",
+        "address = \"[2001:db8::11]:80\"",
+        "forward = \"nat\"\naddress = \"[2001:db8::11]:8080\"",
+        "address = \"[2001:db8::11]:81\" #! error | another port | 80 | \"dr\"",
+        "address = \"10.0.0.1\" #! error | the service is one of IPv6 | \"dr\" | \"tun\"",
+        "forward = \"tun\"\naddress = \"10.0.0.1\"",
+        "address = \"fe80::1\" #! error | fe80::/10 is of one link only",
+        "address = \"::ffff:10.0.0.1\" #! error | ::ffff:0:0/96",
+        "address = \"::\" #! error | no address of a machine",
+        "address = \"::1\" #! warning | this machine itself",
+        "address = \"2001:db8::100\" #! warning | its own service",
+    ];
+    let service = "[[service]]\nprotocol = \"tcp\"\naddress = \"[2001:db8::100]:80\"\n";
+    each(&[DIRECTOR, service, "[[service.server]]\n"], &of_ipv6, &[]);
     let others = [
         "state = \"drain\"\ndrain_timeout_s = 2_678_400",
         "state = \"dead\" #! error | unknown | up, drain, down",
@@ -208,7 +240,7 @@ fn services_of_marks_and_of_all_ports() {
     let lines = [
         "mark = 5",
         "mark = 5\nfamily = \"ipv4\"\none_packet = true\npersistence = 5",
-        "mark = 5\nfamily = \"ipv6\" #! error | family = \"ipv6\" is not supported yet | ipv4",
+        "mark = 5\nfamily = \"ip6\" #! error | family = \"ip6\" is unknown | did you mean \"ipv6\"?",
         "mark = 5\nfamily = \"inet\" #! error | family = \"inet\" is unknown | ipv4",
         "mark = 5\nprotocol = \"tcp\" #! error | has a mark or a protocol, not both | leave out",
         "mark = 5\naddress = \"192.0.2.10:80\" #! error | has a mark or an address, not both",
@@ -246,8 +278,7 @@ fn mark_rules() {
         "destination = \"192.0.2.20\"",
         "destination = \"192.0.2.0/24\"\nports = \"80\"\nsource = \"198.51.100.0/24\"",
         "destination = \"192.0.2.20/24\" #! warning | first 24 bits | \"192.0.2.0/24\" | \"192.0.2.20\"",
-        "destination = \"192.0.2.0/33\" #! error | no IPv4 address or network | 192.0.2.0/24",
-        "destination = \"2001:db8::/64\" #! error | IPv6 is not supported yet",
+        "destination = \"192.0.2.0/33\" #! error | no address or network | 192.0.2.0/24",
         "destination = \"192.0.2.20\"\nports = \"8000-8999\"",
         "destination = \"192.0.2.20\"\nports = \"0-65535\"",
         "destination = \"192.0.2.20\"\nports = \"9-8\" #! error | ports = \"9-8\" is no range | smaller number first",
@@ -255,9 +286,24 @@ fn mark_rules() {
         "destination = \"192.0.2.20\"\nports = \"+80\" #! error | no range of ports",
         "destination = \"192.0.2.20\"\nports = 80 #! error | ports = 80 is a whole number | quotes",
         "destination = \"192.0.2.20\"\nport = \"80\" #! error | `port` is not a key of [[mark]] | did you mean `ports`?",
-        "destination = \"192.0.2.20\"\nsource = \"::1\" #! error | source = \"::1\": IPv6",
+        "destination = \"192.0.2.20\"\nsource = \"::1\" #! error | source = \"::1/128\" are of different IP versions",
     ];
     each(&[rule], &lines, &[DIRECTOR, service, SERVER]);
+    let of_ipv6 = [
+        "destination = \"2001:db8::20\"",
+        "destination = \"2001:db8::/64\"\nports = \"80\"\nsource = \"2001:db8:1::/48\"",
+        "destination = \"2001:db8::1/64\" #! warning | first 64 bits | \"2001:db8::/64\"",
+        "destination = \"2001:db8::/129\" #! error | no address or network",
+        "destination = \"2001:db8::20\"\nsource = \"10.0.0.0/8\" #! error | different IP versions",
+    ];
+    let service_v6 = "[[service]]\nmark = 5\nfamily = \"ipv6\"\n";
+    let server_v6 = "[[service.server]]\naddress = \"2001:db8::11\"\n";
+    each(&[rule], &of_ipv6, &[DIRECTOR, service_v6, server_v6]);
+    let v4_alone = "[[mark]]\nmark = 5 #! warning | no service has mark = 5\nprotocol = \"tcp\"\ndestination = \"192.0.2.20\"\n";
+    let service_v6 = [
+        "[[service]]\nmark = 5 #! warning | fwm6:5 gets no packets | a destination of IPv6\nfamily = \"ipv6\"\n",
+    ];
+    each(&[v4_alone, DIRECTOR], &service_v6, &[server_v6]);
     each(
         &["[[mark]] #! error | no `destination`\nmark = 5\nprotocol = \"tcp\""],
         &["\n"],
