@@ -43,6 +43,7 @@ fn established(c: &mut Criterion) {
     for (name, method, ways) in [
         ("nat", Method::Nat, &[Way::In, Way::Out][..]),
         ("dr", Method::Dr, &[Way::In]),
+        ("fullnat", Method::FullNat, &[Way::In, Way::Out]),
         ("tun_ipip", Method::Tun(Tunnel::Ipip), &[Way::In]),
         ("tun_gue", Method::Tun(gue), &[Way::In]),
     ] {
@@ -74,7 +75,7 @@ fn opening(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     const CAPACITY: u32 = 1 << 20;
     let batch_len = u32::try_from(BATCH).expect("a batch is small");
-    for (name, method) in [("nat", Method::Nat), ("dr", Method::Dr)] {
+    for (name, method) in [("nat", Method::Nat), ("dr", Method::Dr), ("fullnat", Method::FullNat)] {
         let mut all = Flows::new(method, CAPACITY);
         let mut next = 0;
         group.bench_function(name, |b| {

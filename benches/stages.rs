@@ -107,7 +107,7 @@ fn schedule(c: &mut Criterion) {
 }
 
 fn insert(c: &mut Criterion) {
-    use xvs::director::conn::{NewConnection, Shard, Table, state};
+    use xvs::director::conn::{NewConnection, Replies, Shard, Table, state};
     use xvs::director::forward::hops::Route;
     use xvs::director::forward::recipe;
     const COUNT: u32 = 10_000;
@@ -118,7 +118,7 @@ fn insert(c: &mut Criterion) {
         .map(|n| NewConnection {
             client: (FlowKey::v4(6, n, 1, 4711 << 16 | 80), rewrite, way),
             server: (FlowKey::v4(6, 2, n, 80 << 16 | 4711), rewrite, way),
-            replies: true,
+            replies: Replies::Newest,
             status: state::Status {
                 state: state::State::SynRecv,
                 inactive: false,

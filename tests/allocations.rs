@@ -26,7 +26,13 @@ fn the_counter_counts() {
 
 #[test]
 fn established_packets_allocate_nothing() {
-    for (method, way) in [(Method::Nat, Way::In), (Method::Nat, Way::Out), (Method::Dr, Way::In)] {
+    for (method, way) in [
+        (Method::Nat, Way::In),
+        (Method::Nat, Way::Out),
+        (Method::Dr, Way::In),
+        (Method::FullNat, Way::In),
+        (Method::FullNat, Way::Out),
+    ] {
         let mut all = Flows::established(method, 10_000);
         for flows in shuffled(10_000).chunks_exact(BATCH) {
             all.fill(flows, way);
@@ -38,7 +44,7 @@ fn established_packets_allocate_nothing() {
 /// First ones, later ones, some too early, pieces of what is too long, and what is forgotten.
 #[test]
 fn fragments_allocate_nothing() {
-    for method in [Method::Nat, Method::Dr] {
+    for method in [Method::Nat, Method::Dr, Method::FullNat] {
         let mut all = Flows::established(method, 1024);
         for round in 0..4 {
             let flows: Vec<u32> = (0..64).map(|n| n % 32).collect();
@@ -64,7 +70,7 @@ fn fragments_allocate_nothing() {
 
 #[test]
 fn new_connections_and_their_end_allocate_nothing() {
-    for method in [Method::Nat, Method::Dr] {
+    for method in [Method::Nat, Method::Dr, Method::FullNat] {
         let mut all = Flows::new(method, 4096);
         // Twice, so that slots are used again too.
         for _ in 0..2 {

@@ -4,9 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use etherparse::PacketBuilder;
+use xvs::director::conn::Direction;
 use xvs::director::conn::state::Timeouts;
 use xvs::director::engine::{BATCH, Batch, Engine, Packet, Verdict, Verdicts};
 use xvs::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
+use xvs::director::local::{LOCAL_PORTS, Locals};
 use xvs::director::name::ServiceKey;
 use xvs::director::sched::Kind;
 use xvs::director::service::{Method, Pool, Protocol, Server, Service};
@@ -17,6 +19,8 @@ use xvs::packet::checksum;
 use xvs::packet::room::ROOM_MARK;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+/// What FULLNAT sends from.
+const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 250);
 const FRAME_LEN: usize = 64;
 /// A frame with the room that a tunnel needs.
 const ROOM_LEN: usize = 128;
@@ -69,6 +73,8 @@ pub struct Flows {
     room: usize,
     verdicts: Verdicts,
     template: [u8; FRAME_LEN],
+    /// The local port of each flow, with FULLNAT.
+    locals: Vec<u16>,
     pub now: Time,
 }
 
@@ -87,7 +93,11 @@ fn director(method: Method, connections: u32, workers: usize) -> (Arc<Director>,
     let servers = (0..64).map(|n| Server::new(SocketAddr::new(server(n).into(), 80), method));
     let key = ServiceKey::new(Protocol::Tcp, SocketAddr::new(VIP.into(), 80));
     let service = Pool {
-        service: Service { scheduler: Kind::Rr, ..Service::new(key) },
+        service: Service {
+            scheduler: Kind::Rr,
+            locals: Locals::new(&[LOCAL.into()], LOCAL_PORTS).unwrap(),
+            ..Service::new(key)
+        },
         // The newest is first in the list: so flow n goes to server n.
         servers: servers.rev().collect(),
     };
@@ -126,6 +136,7 @@ impl Flows {
             room: if let Method::Tun(tunnel) = method { tunnel.overhead(true) } else { 0 },
             verdicts: Verdicts::new(),
             template: bytes.try_into().unwrap(),
+            locals: Vec::new(),
             now: Time::from_secs(10),
         }
     }
@@ -146,6 +157,14 @@ impl Flows {
             }
         }
         assert_eq!(self.director.table.len(), u64::from(flows));
+        self.locals.resize(flows as usize, 0);
+        let locals = &mut self.locals;
+        self.director.table.list(|slot| {
+            let client = slot.key(Direction::In).source();
+            let IpAddr::V4(ip) = client.ip() else { panic!("{client}") };
+            let n = ip.to_bits() & 0xff_ffff | u32::from(client.port() - 1024) << 24;
+            locals[n as usize] = slot.local().map_or(0, |local| local.port());
+        });
     }
 
     /// The frame of flow `n`, with a right IP header checksum and any transport checksum.
@@ -154,7 +173,10 @@ impl Flows {
         let (cip, cport) = client(n);
         let (source, destination, ports) = match way {
             Way::In | Way::Syn => (cip, VIP, [cport, 80]),
-            Way::Out => (server(n), cip, [80, cport]),
+            Way::Out => match self.locals.get(n as usize) {
+                Some(local @ 1..) => (server(n), LOCAL, [80, *local]),
+                _ => (server(n), cip, [80, cport]),
+            },
         };
         frame[26..30].copy_from_slice(&source.octets());
         frame[30..34].copy_from_slice(&destination.octets());

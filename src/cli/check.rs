@@ -1,6 +1,8 @@
 //! `xvs check`: is this configuration usable?
 
+use std::collections::BTreeSet;
 use std::io::{Write, stderr, stdout};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -35,7 +37,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (config, warnings) = Config::load(&args.config)?;
     tracing::debug!(file = %args.config.display(), "configuration read");
     print_warnings(&warnings);
-    let foreign = foreign_cores(&config);
+    let foreign: Vec<_> = foreign_cores(&config).into_iter().chain(foreign_locals(&config)).collect();
     for warning in &foreign {
         writeln!(stderr(), "{}: warning: {warning}", warnings.name())?;
     }
@@ -56,6 +58,24 @@ fn contents(config: &Config) -> String {
         all.push(counted(marks.len(), "mark rule"));
     }
     all.join(", ")
+}
+
+/// Local addresses that this machine does not have. No error either, and keepalived may bring them later.
+fn foreign_locals(config: &Config) -> Vec<String> {
+    let Ok(all) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let ip = |address: nix::sys::socket::SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|a| a.ip().into()))
+    };
+    let here: BTreeSet<IpAddr> = all.filter_map(|interface| ip(interface.address?)).collect();
+    let wanted: BTreeSet<IpAddr> =
+        config.wanted.pools.iter().flat_map(|pool| pool.service.locals.addresses()).collect();
+    wanted
+        .difference(&here)
+        .map(|address| {
+            format!("local address {address} is not on this machine: `ip addr add {address} dev INTERFACE` if servers are to find it")
+        })
+        .collect()
 }
 
 /// Cores that this machine does not have, or does not let this process use. No error: the file may be for

@@ -4,7 +4,7 @@
 //! they stand here. Names that the kernel looks up (schedulers, their flags) are text, so that they are
 //! refused in the kernel's order. What a command does is in `plane::perform`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -131,6 +131,14 @@ pub struct ServiceSpec {
     /// does as the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switches: Option<Switches>,
+    /// Addresses of the director's, at most 16, that servers with `fullnat` are sent clients' packets from. Without them a
+    /// service that is edited keeps those it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub local_addresses: Option<Vec<IpAddr>>,
+    /// The ports of those: `1024-65535`. Without it a service that is edited keeps what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_ports: Option<String>,
 }
 
 /// What `ipvsadm -A` takes without `-s`.
@@ -156,7 +164,7 @@ pub struct ServerSpec {
     /// Address and port.
     #[schema(value_type = String)]
     pub address: SocketAddr,
-    /// How packets reach it: `nat`, `dr` or `tun`.
+    /// How packets reach it: `nat`, `dr`, `tun` or `fullnat`.
     #[serde(default)]
     pub forward: Forward,
     /// The tunnel's kind, with `tun`.
@@ -196,6 +204,8 @@ pub enum Forward {
     Dr,
     /// Tunnelling.
     Tun,
+    /// Masquerading from a local address.
+    FullNat,
 }
 
 /// A tunnel as a command describes it.
@@ -305,6 +315,8 @@ impl From<Refused> for Refusal {
             | Refused::Port { .. }
             | Refused::ZeroPort(_)
             | Refused::OnePacket(_)
+            | Refused::NoLocalAddress { .. }
+            | Refused::OnePacketFullNat(_)
             | Refused::ClientAddress { .. }
             | Refused::ClientAddressMethod { .. } => Code::Invalid,
         };
@@ -321,6 +333,7 @@ impl ServerSpec {
         let method = match (self.forward, self.tunnel) {
             (Forward::Nat, None) => Method::Nat,
             (Forward::Dr, None) => Method::Dr,
+            (Forward::FullNat, None) => Method::FullNat,
             (Forward::Tun, tunnel) => Method::Tun(tunnel.map_or_else(Tunnel::default, Tunnel::from)),
             (_, Some(_)) => {
                 let message = format!("server {} has a tunnel but no forward = \"tun\"", self.address);
@@ -351,6 +364,7 @@ impl From<&Server> for ServerSpec {
         let (forward, tunnel) = match server.method {
             Method::Nat => (Forward::Nat, None),
             Method::Dr => (Forward::Dr, None),
+            Method::FullNat => (Forward::FullNat, None),
             Method::Tun(tunnel) => (Forward::Tun, Some(tunnel.into())),
         };
         Self {
@@ -429,6 +443,8 @@ mod tests {
             persistence_engine: None,
             one_packet: false,
             switches: None,
+            local_addresses: None,
+            local_ports: None,
         };
         assert_eq!(serde_json::from_str::<Command>(text).unwrap(), Command::AddService(spec));
         let text = r#"{"command":"add-server","service":"fwm:5","server":{"address":"10.0.0.1:0","forward":"tun","tunnel":{"type":"gue","port":6080}}}"#;

@@ -213,7 +213,7 @@ impl Listing {
 
 /// A row, with what a persistence engine found.
 fn view(row: Row, name: Option<(Engine, String)>) -> ConnectionView {
-    let Row { protocol, expires_s, state, client, virtual_address, server, template } = row;
+    let Row { protocol, expires_s, state, client, virtual_address, server, local, template } = row;
     let (engine, engine_data) = name.map(|(engine, data)| (engine.name().to_owned(), data)).unzip();
     ConnectionView {
         protocol: protocol.to_owned(),
@@ -222,6 +222,7 @@ fn view(row: Row, name: Option<(Engine, String)>) -> ConnectionView {
         client,
         virtual_address,
         server,
+        local,
         template,
         engine,
         engine_data,

@@ -15,6 +15,7 @@ use std::fmt;
 
 use super::config::{Config, Key, api_keys, director_keys};
 use super::wanted::{Timeouts, Wanted};
+use crate::director::local::LOCAL_PORTS;
 use crate::director::marks::MarkRule;
 use crate::director::name::ServiceKey;
 use crate::director::service::{Method, Netmask, Pool, Server, ServerState, Service, Tunnel, TunnelChecksum};
@@ -150,7 +151,7 @@ impl fmt::Display for Change<'_> {
 type Property = (&'static str, String, bool);
 
 fn of_service(service: &Service) -> Vec<Property> {
-    let Service { key, scheduler, options, persistence, engine, one_packet, switches } = *service;
+    let Service { key, scheduler, options, persistence, engine, one_packet, switches, locals } = *service;
     let flags = super::config::flags_set(scheduler, options);
     let netmask = persistence.map_or_else(|| Netmask::whole(key.is_v4()), |p| p.netmask);
     let netmask_text = match netmask {
@@ -169,6 +170,10 @@ fn of_service(service: &Service) -> Vec<Property> {
         ("persistence engine", engine.map_or("none", |engine| engine.name()).to_owned(), engine.is_none()),
         ("one packet", if one_packet { "on" } else { "off" }.to_owned(), !one_packet),
     ];
+    let addresses: Vec<_> = locals.addresses().map(|address| address.to_string()).collect();
+    let listed = if addresses.is_empty() { "none".to_owned() } else { addresses.join(" ") };
+    properties.push(("local addresses", listed, addresses.is_empty()));
+    properties.push(("local ports", locals.ports.to_string(), locals.ports == LOCAL_PORTS));
     properties.extend(switches.all().map(|switch| (switch.name, switch.value.to_string(), !switch.is_set)));
     properties
 }
@@ -192,7 +197,7 @@ fn forward(method: Method) -> String {
         TunnelChecksum::Remote => " with remote checksum",
     };
     match method {
-        Method::Nat | Method::Dr => method.name().to_owned(),
+        Method::Nat | Method::Dr | Method::FullNat => method.name().to_owned(),
         Method::Tun(Tunnel::Ipip) => "tun ipip".to_owned(),
         Method::Tun(Tunnel::Gue { port, checksum }) => format!("tun gue port {port}{}", summed(checksum)),
         Method::Tun(Tunnel::Gre { checksum }) => format!("tun gre{}", summed(checksum)),

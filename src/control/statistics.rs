@@ -453,7 +453,8 @@ mod tests {
             let worker = Traffic { in_packets: total, ..Traffic::default() };
             let queue =
                 QueueView { queue: 1, rx_packets: total, tx_bytes: 64 * total, ..QueueView::default() };
-            let interface = InterfaceView { name: "eth0".into(), xdp: "native".into(), queues: vec![queue] };
+            let interface =
+                InterfaceView { name: "eth0".into(), xdp: "native".into(), rss: false, queues: vec![queue] };
             statistics.look_at_machine(&[Traffic::default(), worker], &[interface]);
         }
         let rates: Vec<_> = statistics.worker_rates().iter().map(|t| t.in_packets).collect();

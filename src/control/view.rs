@@ -2,7 +2,7 @@
 //!
 //! The command line prints these; other programs read them. Names are those of LVS, units are in the names.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -48,6 +48,13 @@ pub struct ServiceView {
     /// What it does otherwise than the kernel.
     #[serde(default)]
     pub switches: Switches,
+    /// Addresses of the director's that servers with `fullnat` are sent clients' packets from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub local_addresses: Vec<IpAddr>,
+    /// The ports of those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_ports: Option<String>,
     /// Totals since it was added or last zeroed.
     pub statistics: TrafficView,
     /// What there was in a second lately, as the kernel's estimator sees it.
@@ -131,6 +138,10 @@ pub struct ConnectionView {
     /// Address and port of the server.
     #[schema(value_type = String)]
     pub server: SocketAddr,
+    /// The local address and port that the server sees (FULLNAT); none: it sees the client's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub local: Option<SocketAddr>,
     /// True for a template of persistence.
     pub template: bool,
     /// The persistence engine that the template is of, if any.
@@ -212,6 +223,9 @@ pub struct InterfaceView {
     pub name: String,
     /// Where the steering program runs: `native` or `generic`.
     pub xdp: String,
+    /// Whether it tells how it distributes packets, so that FULLNAT has replies come to the queue of their connection.
+    #[serde(default)]
+    pub rss: bool,
     /// Its receive queues, each served by the worker of its number.
     pub queues: Vec<QueueView>,
 }

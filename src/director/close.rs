@@ -2,12 +2,14 @@
 
 use super::Director;
 use super::app::Apps;
-use super::conn::{Direction, Found, Shard, Slot, SlotId};
-use super::engine::{Engine, Work};
+use super::client_address;
+use super::conn::{Direction, Found, NewConnection, Shard, Slot, SlotId};
+use super::engine::{Engine, Packet, Work};
 use super::server::ServerId;
 use super::services::Services;
 use super::time::Time;
-use crate::packet::parse::TcpFlags;
+use crate::packet::parse::{Parsed, TcpFlags};
+use crate::packet::segment;
 
 /// Timers looked at in one call of [`Engine::expire`]: about 20 us of work, so that packets do not wait.
 const MAX_DUE: usize = 256;
@@ -38,7 +40,8 @@ impl<H> Work<'_, H> {
     /// Steps a connection's state, counts it anew at its server, and sees to its timer when that has to come
     /// up earlier than it is armed for.
     #[cold]
-    pub(super) fn step(&mut self, slot: &Slot, found: Found, flags: TcpFlags) {
+    pub(super) fn step(&mut self, slot: &Slot, found: Found, parsed: &Parsed, packet: &Packet<'_>) {
+        let flags = parsed.flags;
         let (protocol, mut old) = (slot.key(Direction::In).protocol(), slot.status());
         let new = loop {
             let new = old.after(self.tables, protocol, found.direction, flags);
@@ -51,6 +54,10 @@ impl<H> Work<'_, H> {
             }
         };
         self.director.counts.changed(ServerId(slot.server_id()), old, new);
+        if found.direction == Direction::In && flags.has(TcpFlags::FIN) && slot.local().is_some() {
+            let number = packet.room.get(..packet.len).and_then(|frame| segment::after(frame, parsed));
+            slot.set_closing(number.map(|number| client_address::at_server(slot, number)));
+        }
         if new.state.is_established()
             && let Some(template) = slot.template()
         {
@@ -147,6 +154,12 @@ impl Director {
         if let Some(id) = template {
             self.table.slot(id).leave();
         }
+    }
+
+    /// A connection was not entered: what it had taken before is free again.
+    pub(super) fn give_up(&self, new: &NewConnection) {
+        self.leave(new.template);
+        self.apps.forget(new.aside, || self.table.stamp());
     }
 
     /// Tells the owner of a connection to look at its timer. Into a full mailbox nothing goes: the timer is

@@ -45,6 +45,14 @@ pub enum Refused {
     Port { service: ServiceKey, server: SocketAddr },
     #[error("server {server} and service {service} have different address families: only tunnels may")]
     Family { service: ServiceKey, server: SocketAddr },
+    #[error(
+        "server {server} is to have FULLNAT, and service {service} has no local address of its IP version: give it local_addresses"
+    )]
+    NoLocalAddress { service: ServiceKey, server: SocketAddr },
+    #[error(
+        "service {0} schedules packets one by one, and the replies of servers with FULLNAT find their way by a connection: use NAT, or do without one_packet"
+    )]
+    OnePacketFullNat(ServiceKey),
     #[error("service {0} has port 0, which stands for all ports and needs persistence")]
     ZeroPort(ServiceKey),
     #[error(
@@ -60,7 +68,7 @@ pub enum Refused {
     )]
     ClientAddress { service: ServiceKey, how: &'static str },
     #[error(
-        "client_address = {how} of service {service} cannot be done for server {server}, which answers clients directly: use NAT for the server, or set client_address=none"
+        "client_address = {how} of service {service} cannot be done for server {server}, which answers clients directly: use NAT or FULLNAT for the server, or set client_address=none"
     )]
     ClientAddressMethod { service: ServiceKey, server: SocketAddr, how: &'static str },
     #[error("{0} services are all there may be: delete one first")]
@@ -136,7 +144,10 @@ impl Draft {
     /// It is not there, or its values contradict each other.
     pub fn edit_service(&mut self, service: Service) -> Result<(), Refused> {
         let old = self.service(&service.key)?;
-        old.destinations.iter().try_for_each(|d| check_told(&service, &d.server()))?;
+        old.destinations.iter().try_for_each(|d| {
+            check_local(&service, &d.server())?;
+            check_told(&service, &d.server())
+        })?;
         self.edit(service, &old)
     }
 
@@ -191,6 +202,7 @@ impl Draft {
         let service = self.service(&key)?;
         check_server(&key, &server)?;
         check_told(&service.service, &server)?;
+        check_local(&service.service, &server)?;
         if service.position(server.address).is_some() {
             return Err(Refused::ServerExists { service: key, server: server.address });
         }
@@ -222,6 +234,7 @@ impl Draft {
         check_told(&service.service, &server)?;
         let there = service.position(server.address);
         let index = there.ok_or(Refused::NoServer { service: key, server: server.address })?;
+        check_local(&service.service, &server)?;
         let mut list = service.destinations.to_vec();
         let old = list[index];
         let new = old.edited(&server, self.tick);
@@ -286,6 +299,8 @@ impl Draft {
                 Some(_) => {}
             }
             self.replace_servers(pool)?;
+            let service = self.service(&pool.service.key)?;
+            service.destinations.iter().try_for_each(|d| check_local(&service.service, &d.server()))?;
         }
         Ok(())
     }
@@ -362,6 +377,17 @@ fn check_told(service: &Service, server: &Server) -> Result<(), Refused> {
         return Ok(());
     }
     Err(Refused::ClientAddressMethod { service: service.key, server: server.address, how: how.name() })
+}
+
+/// What FULLNAT needs of a service.
+fn check_local(service: &Service, server: &Server) -> Result<(), Refused> {
+    if server.method != Method::FullNat {
+        return Ok(());
+    }
+    if !service.locals.has_family(server.address.is_ipv4()) {
+        return Err(Refused::NoLocalAddress { service: service.key, server: server.address });
+    }
+    if service.one_packet { Err(Refused::OnePacketFullNat(service.key)) } else { Ok(()) }
 }
 
 fn check_server(key: &ServiceKey, server: &Server) -> Result<(), Refused> {

@@ -73,6 +73,8 @@ drop_reasons! {
     NoConnection = "no_connection",
     /// The scheduler found no server that may take the connection.
     NoServer = "no_server",
+    /// Every local port is taken by connections to the server (FULLNAT): give the service more local addresses.
+    LocalPorts = "local_ports",
     /// No tunnel to the server: no address of the director to send from, or an MTU below 68 (IPv6: 1280) bytes.
     NoTunnel = "no_tunnel",
     /// It would have opened a connection, and drop_packet drops some of those.

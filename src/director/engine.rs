@@ -267,7 +267,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         is_counted: bool,
     ) -> Result<PortId, Refusal> {
         let direction = found.direction;
-        let new_tick = self.note(slot, found, parsed, is_counted);
+        let new_tick = self.note(slot, found, parsed, packet, is_counted);
         let hop = self.next_hop(slot, direction, parsed, packet, new_tick);
         let (recipe, aside) = slot.recipe_and_aside(direction);
         if aside != 0 {
@@ -333,7 +333,14 @@ impl<'a, H: NextHops> Work<'a, H> {
 
     /// Counts the packet and steps the connection's state. True if it is the first packet of its tick.
     #[inline(always)]
-    fn note(&mut self, slot: &Slot, found: Found, parsed: &Parsed, is_counted: bool) -> bool {
+    fn note(
+        &mut self,
+        slot: &Slot,
+        found: Found,
+        parsed: &Parsed,
+        packet: &Packet<'_>,
+        is_counted: bool,
+    ) -> bool {
         let id = ServerId(slot.server_id());
         match found.direction {
             Direction::In => self.stats.packet_in(id, parsed.ip_len),
@@ -347,10 +354,10 @@ impl<'a, H: NextHops> Work<'a, H> {
             if !old.stays_established(found.direction, parsed.flags)
                 && old.after_tcp(self.tables, found.direction, parsed.flags) != old
             {
-                self.step(slot, found, parsed.flags);
+                self.step(slot, found, parsed, packet);
             }
         } else if parsed.key.protocol() == Protocol::Sctp as u8 {
-            self.step(slot, found, parsed.flags);
+            self.step(slot, found, parsed, packet);
         } else if found.direction == Direction::Out
             && let Some(template) = slot.template()
         {

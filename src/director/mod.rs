@@ -10,6 +10,7 @@
 //! | [`defence`], `drop_entry` | what is done against floods |
 //! | [`conn`] | the connection table, states, timers |
 //! | [`forward`] | rewrite recipes, next hops |
+//! | [`local`] | local addresses of FULLNAT, and whose their ports are |
 //! | [`pe`] | persistence engines: what besides its address tells a client's server |
 //! | [`app`] | helpers of applications that announce connections in their text: FTP |
 //! | [`client_address`] | how servers are told who a connection is from: PROXY headers, a TCP option |
@@ -32,6 +33,7 @@ pub mod forward;
 mod fragmented;
 mod fragments;
 mod gone;
+pub mod local;
 pub mod marks;
 pub mod name;
 mod open;
@@ -65,6 +67,7 @@ use self::conn::{SlotId, Table};
 use self::defence::{Defence, Level, Room};
 use self::draft::Draft;
 use self::fragments::Fragments;
+use self::local::Cursors;
 use self::pe::Names;
 use self::roster::Roster;
 use self::server::{Counts, MAX_IDS, ServerId};
@@ -104,6 +107,8 @@ pub struct Director {
     pub defence: Defence,
     /// Datagrams that come in fragments.
     fragments: Fragments,
+    /// Which local ports are next.
+    cursors: Cursors,
     /// To the owner of a timer that has to come up earlier.
     mail: Box<[Sender<SlotId>]>,
 }
@@ -133,6 +138,7 @@ impl Director {
             services: Arc::new(ArcSwap::from_pointee(services)),
             defence: Defence::default(),
             fragments: Fragments::default(),
+            cursors: Cursors::default(),
             mail: mail.into(),
         });
         let seat = |(worker, mail)| Seat { director: director.clone(), worker, mail };

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::close::first_look;
 use super::conn::state::{State, Status};
-use super::conn::{Direction, Found, NewConnection, Refused, Slot, SlotId};
+use super::conn::{Direction, Found, NewConnection, Refused, Replies, Slot, SlotId};
 use super::drops::DropReason;
 use super::engine::{Packet, Work, flow_hash};
 use super::forward::Plan;
@@ -30,6 +30,9 @@ use crate::packet::sctp::Event;
 
 /// Attempts to enter a connection that another worker is just removing, which takes it some 100 ns.
 pub(super) const REMOVAL_SPINS: u32 = 1000;
+
+/// Attempts to enter a connection with a local port that another worker takes at the same moment.
+const PORT_RACES: u32 = 8;
 
 /// What became of a packet that did not simply go on in a connection.
 #[derive(Debug)]
@@ -194,18 +197,40 @@ impl<'a, H: NextHops> Work<'a, H> {
         destination: &Destination,
         template: Option<SlotId>,
     ) -> Result<Begun<'a>, Refusal> {
-        let Some(plan) = Plan::new(&parsed.key, destination) else {
-            self.director.leave(template);
-            return Err(DropReason::NoTunnel.into());
-        };
+        let (plan, mut over) =
+            self.plan(service, parsed, destination).inspect_err(|_| self.director.leave(template))?;
         if service.service.one_packet && parsed.key.protocol() == Protocol::Udp as u8 {
             self.director.leave(template);
             return self.send_alone(packet, parsed, &plan, destination.id);
         }
         let mut new = self.connection(packet, parsed, plan, destination.id, template);
         new.aside = self.helper(&parsed.key, destination).inspect_err(|_| self.director.leave(template))?;
-        let found = self.enter(&new, true)?;
-        Ok(Begun::Connection(self.director.table.slot(found.slot), found))
+        for _ in 0..PORT_RACES {
+            if let Some(over) = over {
+                new.replies = over.replies();
+            }
+            match self.enter(&new, true) {
+                // Another worker was quicker.
+                Err(DropReason::LocalPorts) => {
+                    let Ok((plan, next)) = self.plan(service, parsed, destination) else { break };
+                    let again = self.connection(packet, parsed, plan, destination.id, template);
+                    (new, over) = (NewConnection { aside: new.aside, ..again }, next);
+                }
+                entered => {
+                    let found = entered?;
+                    let connection = (self.director.table.slot(found.slot), found);
+                    if let Some(over) = over {
+                        self.remove(over.slot);
+                    }
+                    return match over.and_then(|over| over.ahead) {
+                        Some(number) => self.open_behind_reset(packet, parsed, connection, number),
+                        None => Ok(Begun::Connection(connection.0, found)),
+                    };
+                }
+            }
+        }
+        self.director.give_up(&new);
+        Err(DropReason::LocalPorts.into())
     }
 
     /// Forwards a packet that is a connection of its own: counted, and forgotten.
@@ -249,7 +274,11 @@ impl<'a, H: NextHops> Work<'a, H> {
         id: ServerId,
         template: Option<SlotId>,
     ) -> NewConnection {
-        let replies = plan.server.is_some();
+        let replies = match (&plan.server, plan.local(&parsed.key)) {
+            (None, _) => Replies::None,
+            (Some(_), None) => Replies::Newest,
+            (Some(_), Some(_)) => Replies::Unique,
+        };
         let mut to_server = self.way(plan.reply_key.source().ip().to_canonical(), parsed);
         // Of another generation: looked up by the first reply. Many floods never get one.
         let generation = self.hops.generation().wrapping_sub(1);
@@ -261,7 +290,12 @@ impl<'a, H: NextHops> Work<'a, H> {
             (replies_get, to_client) = (Recipe::from_word(0), Way::from_word(0));
         }
         // Inactive until its first packet has been counted, like the kernel's.
-        let status = Status { state: State::None, inactive: true, no_output: !replies, removed: false };
+        let status = Status {
+            state: State::None,
+            inactive: true,
+            no_output: replies == Replies::None,
+            removed: false,
+        };
         // Armed for the state that the packet will bring about in a moment.
         let state = status.after(self.tables, parsed.key.protocol(), Direction::In, parsed.flags).state;
         NewConnection {
@@ -279,15 +313,15 @@ impl<'a, H: NextHops> Work<'a, H> {
     }
 
     /// Enters a connection into the table, counted before anybody can find it, and among the scheduled ones if it
-    /// `is_scheduled`. If it is not entered, it does not follow its template any more.
+    /// `is_scheduled`. If it is not entered, it does not follow its template any more, unless [`DropReason::LocalPorts`] says
+    /// that it might be with another port.
     pub(super) fn enter(&mut self, new: &NewConnection, is_scheduled: bool) -> Result<Found, DropReason> {
         let id = ServerId(new.server_id);
         let deadline = first_look(self.tick, new.timeout_s);
         let (director, counts) = (self.director, &self.director.counts);
         let table = &director.table;
         let leave = |outcome| {
-            director.leave(new.template);
-            director.apps.forget(new.aside, || table.stamp());
+            director.give_up(new);
             outcome
         };
         for _ in 0..REMOVAL_SPINS {
@@ -309,6 +343,10 @@ impl<'a, H: NextHops> Work<'a, H> {
             match refused {
                 Refused::TableFull => return leave(Err(DropReason::TableFull)),
                 Refused::BucketFull => return leave(Err(DropReason::BucketFull)),
+                // Its local port is taken.
+                Refused::Exists(Found { direction: Direction::Out, .. }) => {
+                    return Err(DropReason::LocalPorts);
+                }
                 // Another worker had a packet of the same flow at the same moment: or is just removing it.
                 Refused::Exists(found) if !table.slot(found.slot).status().removed => {
                     return leave(Ok(found));

@@ -9,9 +9,10 @@ use super::client_address::renumber;
 use super::conn::{Direction, NewConnection};
 use super::drops::DropReason;
 use super::engine::{Packet, Work, flow_hash};
+use super::forward;
 use super::forward::hops::{Hop, NextHops, PortId, Route};
 use super::forward::recipe::{Recipe, Rewrite};
-use super::forward::{self, Plan};
+use super::refusal::Refusal;
 use super::server::ServerId;
 use super::service::Protocol;
 use crate::packet::checksum::Delta;
@@ -63,10 +64,11 @@ impl<H: NextHops> Work<'_, H> {
         let opening = Parsed { flags: TcpFlags(TcpFlags::SYN), ..*parsed };
         let (destination, template) =
             self.choose(service, packet, &opening).map_err(|refusal| refusal.reason)?;
-        let Some(plan) = Plan::new(&parsed.key, &destination) else {
+        let leave = |refusal: Refusal| {
             self.director.leave(template);
-            return Err(DropReason::NoTunnel);
+            refusal.reason
         };
+        let (plan, over) = self.plan(service, parsed, &destination).map_err(leave)?;
         if service.service.one_packet && parsed.key.protocol() == Protocol::Udp as u8 {
             self.director.leave(template);
             self.stats.connection(destination.id);
@@ -74,13 +76,23 @@ impl<H: NextHops> Work<'_, H> {
             // Seen a tick ago: the next packet, if it comes within this tick, is to count as the first of one.
             let aside =
                 self.helper(&parsed.key, &destination).inspect_err(|_| self.director.leave(template))?;
-            let new = NewConnection {
+            let mut new = NewConnection {
                 aside,
                 timeout_s: BEGUN_S,
                 tick: self.tick.wrapping_sub(1),
                 ..self.connection(packet, parsed, plan, destination.id, template)
             };
-            self.enter(&new, true)?;
+            if let Some(over) = over {
+                new.replies = over.replies();
+            }
+            self.enter(&new, true).inspect_err(|reason| {
+                if *reason == DropReason::LocalPorts {
+                    self.director.give_up(&new);
+                }
+            })?;
+            if let Some(over) = over {
+                self.remove(over.slot);
+            }
         }
         self.count(destination.id, Direction::In, parsed);
         let server = plan.reply_key.source().ip().to_canonical();
@@ -135,7 +147,11 @@ fn send(
     let frame = packet.frame();
     let addresses = match (recipe.rewrite, direction) {
         (Rewrite::None | Rewrite::Wrap, _) => Delta::default(),
-        (Rewrite::Tuple, Direction::In) => icmp::translate(frame, error, None, quoted),
+        (Rewrite::Tuple, Direction::In) => {
+            // With FULLNAT the server need not know a way to who says it, nor believe one: the local address does.
+            let local = quoted.local(&error.parsed.key).map(|local| local.ip());
+            icmp::translate(frame, error, local, quoted)
+        }
         (Rewrite::Tuple, Direction::Out) => {
             icmp::translate(frame, error, Some(quoted.destination().ip()), quoted)
         }

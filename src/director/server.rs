@@ -9,6 +9,7 @@ use zerocopy::FromZeros;
 use super::conn::state::Status;
 use super::service::{Method, Server, ServerState};
 use super::time::Time;
+use crate::packet::flow::FlowKey;
 
 /// Names a server of one service for as long as it is there or has connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,6 +85,15 @@ impl Destination {
         // Who has been drained for long enough stays down, unless it is given more time.
         new.is_down |= self.is_down && stays && new.drain_timeout_s == self.drain_timeout_s;
         new
+    }
+
+    /// Where the packets of the flow `client` go: a server of all ports has the one that the packet has.
+    pub fn address_for(&self, client: &FlowKey) -> SocketAddr {
+        let mut address = self.address;
+        if address.port() == 0 {
+            address.set_port(client.destination().port());
+        }
+        address
     }
 
     /// The server as the operator wants it.

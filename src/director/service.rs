@@ -10,6 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::local::Locals;
 use super::name::ServiceKey;
 use super::pe::Engine;
 use super::sched::{Kind, Options};
@@ -73,6 +74,8 @@ pub enum Method {
     Dr,
     /// Packets are wrapped into packets to the server; replies go from the server straight to the client.
     Tun(Tunnel),
+    /// As NAT, and from a local address of the director's: the servers need no way back to the clients.
+    FullNat,
 }
 
 impl Method {
@@ -82,22 +85,24 @@ impl Method {
             Method::Nat => "nat",
             Method::Dr => "dr",
             Method::Tun(_) => "tun",
+            Method::FullNat => "fullnat",
         }
     }
 
     /// True if the server may have another port than its service.
     pub const fn translates_port(self) -> bool {
-        matches!(self, Method::Nat)
+        matches!(self, Method::Nat | Method::FullNat)
     }
 }
 
 impl fmt::Display for Method {
-    /// As `ipvsadm` prints it.
+    /// As `ipvsadm` prints it; FULLNAT, which it does not know, as that of DPVS does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Method::Nat => "Masq",
             Method::Dr => "Route",
             Method::Tun(_) => "Tunnel",
+            Method::FullNat => "FullNat",
         })
     }
 }
@@ -163,6 +168,8 @@ pub struct Service {
     pub one_packet: bool,
     /// What it does otherwise than the kernel.
     pub switches: Switches,
+    /// What servers with FULLNAT are sent clients' packets from.
+    pub locals: Locals,
 }
 
 impl Service {
@@ -176,6 +183,7 @@ impl Service {
             engine: None,
             one_packet: false,
             switches: Switches::default(),
+            locals: Locals::default(),
         }
     }
 

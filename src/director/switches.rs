@@ -107,7 +107,7 @@ impl ClientAddress {
     /// Whether it can be done for servers that packets reach in this way: the others have the VIP themselves and answer
     /// the client directly, by numbers of their own.
     pub const fn suits_method(self, method: Method) -> bool {
-        matches!(self, Self::None) || matches!(method, Method::Nat)
+        matches!(self, Self::None) || matches!(method, Method::Nat | Method::FullNat)
     }
 }
 

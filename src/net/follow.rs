@@ -25,6 +25,7 @@ use super::keep::{Keeper, Keeping, Request};
 use super::mirror::{MirrorCounters, Resolver};
 use super::netlink::{Ask, Requests, neighbour_change};
 use super::routes::concerns_network;
+use super::rss;
 use super::snapshot::Snapshot;
 use super::tables::{Network, Tables};
 
@@ -131,6 +132,7 @@ impl Follower {
         };
         follower.read_network().await?;
         follower.read_neighbours().await?;
+        follower.read_rss().await;
         follower.publish();
         follower.keep().await;
         Ok(follower)
@@ -173,7 +175,10 @@ impl Follower {
                     self.send(&requests).await;
                 }
                 _ = keep.tick() => self.keep().await,
-                _ = resync.tick() => (dirty.network, dirty.neighbours) = (true, true),
+                _ = resync.tick() => {
+                    (dirty.network, dirty.neighbours) = (true, true);
+                    self.read_rss().await;
+                }
             }
             if was_clean && dirty.any() {
                 due = not_before.max(Instant::now() + COALESCE);
@@ -247,6 +252,22 @@ impl Follower {
         let neighbours = self.requests.neighbours().await?;
         self.tables.set_neighbours(neighbours);
         Ok(())
+    }
+
+    /// Where a card puts packets is set seldom (`ethtool -X`) and announced to nobody.
+    async fn read_rss(&mut self) {
+        let mut all = Vec::new();
+        for name in self.tables.port_names() {
+            let rss = match name {
+                Some(name) => rss::of(&name).await.unwrap_or_else(|error| {
+                    debug!("{error}");
+                    None
+                }),
+                None => None,
+            };
+            all.push(rss);
+        }
+        self.tables.set_rss(all);
     }
 
     fn publish(&mut self) {

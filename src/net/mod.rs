@@ -25,6 +25,7 @@ mod netlink;
 pub mod offloads;
 pub mod queues;
 mod routes;
+pub mod rss;
 pub mod snapshot;
 mod tables;
 pub mod xdp_features;

@@ -8,6 +8,7 @@ use super::addresses::{self, Address};
 use super::fib::{Decision, Fib, Target};
 use super::hop_table::HopKey;
 use super::mirror::Resolver;
+use super::rss::Rss;
 
 /// Names a next hop (an output interface and an address on it) for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,6 +63,7 @@ pub struct Snapshot {
     pub(super) resolver: Option<Resolver>,
     pub(super) addresses: Arc<[Address]>,
     pub(super) host_addresses: Arc<BTreeSet<IpAddr>>,
+    pub(super) rss: Arc<[Option<Rss>]>,
 }
 
 impl Snapshot {
@@ -104,6 +106,12 @@ impl Snapshot {
     /// An interface by its index in the list the mirror was started with; `None` if it is gone or down.
     pub fn port(&self, index: u16) -> Option<&Port> {
         self.ports.get(usize::from(index))?.as_ref()
+    }
+
+    /// How the interface at this index distributes packets to its queues; `None` if that is not known.
+    #[inline]
+    pub fn rss(&self, index: u16) -> Option<&Rss> {
+        self.rss.get(usize::from(index))?.as_ref()
     }
 
     /// Has an address for which [`route`](Self::route) answers [`Route::Unknown`] resolved, so that a later

@@ -9,6 +9,7 @@ use super::fib::{Fib, RouteEntry, Target};
 use super::hop_table::{HopKey, HopTable};
 use super::links::Link;
 use super::netlink::{Neighbour, NeighbourChange};
+use super::rss::Rss;
 use super::snapshot::{Hop, Port, Snapshot};
 
 /// Most gateways known by name. A director has a handful; a full routing table has a few dozen.
@@ -37,6 +38,8 @@ pub(crate) struct Tables {
     hops: HopTable,
     gateways: BTreeSet<HopKey>,
     generation: u32,
+    /// In the order of the ports.
+    rss: Arc<[Option<Rss>]>,
 }
 
 impl Tables {
@@ -52,6 +55,7 @@ impl Tables {
             hops: HopTable::default(),
             gateways: BTreeSet::new(),
             generation: 0,
+            rss: Arc::default(),
         }
     }
 
@@ -73,6 +77,19 @@ impl Tables {
         let known: Vec<HopKey> = self.neighbours.keys().copied().collect();
         for key in known {
             self.name_neighbour(key);
+        }
+    }
+
+    /// The names of the ports.
+    pub(crate) fn port_names(&self) -> Vec<Option<String>> {
+        let name = |ifindex| self.links.get(ifindex).map(|link| link.name.clone());
+        self.ports.iter().map(name).collect()
+    }
+
+    /// Takes over how the ports distribute packets.
+    pub(crate) fn set_rss(&mut self, rss: Vec<Option<Rss>>) {
+        if *rss != *self.rss {
+            self.rss = rss.into();
         }
     }
 
@@ -163,6 +180,7 @@ impl Tables {
             ports: self.ports.iter().map(|ifindex| self.port(*ifindex)).collect(),
             addresses: Arc::clone(&self.addresses),
             host_addresses: Arc::clone(&self.host_addresses),
+            rss: Arc::clone(&self.rss),
             resolver: None,
         }
     }

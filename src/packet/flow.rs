@@ -187,6 +187,13 @@ impl FlowKey {
         SocketAddr::new(ip, self.ports() as u16)
     }
 
+    /// Where packets with this key, the replies to those of `client`, go to, if that is not the client itself.
+    pub fn local(&self, client: &Self) -> Option<SocketAddr> {
+        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let local = canonical(self.destination());
+        (local != canonical(client.source())).then_some(local)
+    }
+
     /// The key of a packet the other way.
     pub fn reversed(&self) -> Self {
         let [a, meta, b, c, d] = self.words;

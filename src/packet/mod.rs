@@ -15,6 +15,7 @@ pub mod ipv6;
 pub mod parse;
 pub mod pieces;
 pub mod proxy;
+pub mod reset;
 pub mod room;
 pub mod sctp;
 pub mod segment;

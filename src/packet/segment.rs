@@ -53,6 +53,13 @@ pub fn sequence(frame: &[u8], parsed: &Parsed) -> u32 {
     number(frame, parsed.l4 + SEQUENCE).unwrap_or_default()
 }
 
+/// The sequence number that follows the segment's text and its FIN, if its header is sound.
+pub fn after(frame: &[u8], parsed: &Parsed) -> Option<u32> {
+    let (text, end) = bounds(frame, parsed)?;
+    let len = end - text + usize::from(parsed.flags.has(TcpFlags::FIN));
+    Some(sequence(frame, parsed).wrapping_add(u32::try_from(len).ok()?))
+}
+
 /// What the segment acknowledges, if it acknowledges anything.
 pub fn acknowledged(frame: &[u8], parsed: &Parsed) -> Option<u32> {
     number(frame, parsed.l4 + ACKNOWLEDGED).filter(|_| parsed.flags.has(TcpFlags::ACK))

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
 use crate::net::{self, Snapshot};
+use crate::packet::flow::FlowKey;
 
 impl NextHops for Snapshot {
     #[inline]
@@ -31,6 +32,10 @@ impl NextHops for Snapshot {
 
     fn source(&self, destination: IpAddr, flow_hash: u32) -> Option<IpAddr> {
         Snapshot::source(self, destination, flow_hash)
+    }
+
+    fn queue(&self, port: PortId, key: &FlowKey) -> Option<u32> {
+        self.rss(port)?.queue(key.protocol(), key.source(), key.destination())
     }
 
     fn back_to(&self, port: PortId, mac: [u8; 6]) -> Option<Hop> {

@@ -4,9 +4,11 @@
  *
  *   ours      destination is a service, or a whole-address one             (service, service_any_port)
  *             source is a NAT server, destination is not this host         (nat_return)
+ *             source is a FULLNAT server, destination is a local address and one of its ports (full_nat_return)
  *             AH or ESP, where ISAKMP between the same two would be        (these)
  *             in a range: protocol, networks and ports                     (service_range)
- *             fragment to a VIP, or from a NAT server and not to this host (fragment)
+ *             fragment to a VIP, or from a NAT server and not to this host, or from a FULLNAT server to a local
+ *             address                                                      (fragment)
  *             ICMP error about a packet whose answer would be ours         (icmp_error)
  *   not ours  everything else: ARP, ND, ping, ssh, VRRP, routing protocols, replies to health checks, and
  *             whatever is truncated or malformed: the kernel stays the host's stack and the judge of errors
@@ -35,6 +37,7 @@
 #define MAX_NAT_SERVERS 65536
 #define MAX_VIPS 16384
 #define MAX_HOST_ADDRESSES 16384
+#define MAX_LOCAL_ADDRESSES 16384
 #define MAX_RANGES 64
 #define MAX_PORTS 64
 #define MAX_QUEUES 64
@@ -57,6 +60,7 @@ enum outcome {
 	OUTCOME_SERVICE_ANY_PORT,
 	OUTCOME_SERVICE_RANGE,
 	OUTCOME_NAT_RETURN,
+	OUTCOME_FULL_NAT_RETURN,
 	OUTCOME_FRAGMENT,
 	OUTCOME_ICMP_ERROR,
 	OUTCOME_NO_SOCKET,
@@ -129,10 +133,16 @@ struct port {
 	} name SEC(".maps")
 
 KEY_MAP(services, struct service, MAX_SERVICES);
+/* How packets reach a server, in `nat_servers` and `nat_addresses`. One may be reached in both ways. */
+#define BY_NAT 1
+#define BY_FULL_NAT 2
+
 KEY_MAP(nat_servers, __u32, MAX_NAT_SERVERS);
 KEY_MAP(nat_addresses, __u32, MAX_NAT_SERVERS); /* of nat_servers, without protocol and port */
 KEY_MAP(vips, __u32, MAX_VIPS);
 KEY_MAP(host_addresses, __u32, MAX_HOST_ADDRESSES);
+/* What FULLNAT sends from: first port << 16 | last port. The host may have the address too, and use its other ports. */
+KEY_MAP(local_addresses, __u32, MAX_LOCAL_ADDRESSES);
 
 /*
  * The ranges, twice, and which of the two counts. User space writes all ranges to the one that does not, and
@@ -260,13 +270,20 @@ INLINE int is_vip(struct packet *packet)
  */
 INLINE enum outcome judge_fragment(struct packet *packet, __u8 protocol)
 {
+	__u32 *ways;
+
 	if (!is_balanced(protocol) &&
 	    (packet->destination.family == 4 ||
 	     (protocol != IPPROTO_DSTOPTS && protocol != IPPROTO_AH && protocol != IPPROTO_ESP)))
 		return OUTCOME_PASS_NOT_OURS;
 	if (is_vip(packet))
 		return OUTCOME_FRAGMENT;
-	if (!map_lookup(&nat_addresses, &packet->source))
+	ways = map_lookup(&nat_addresses, &packet->source);
+	if (!ways)
+		return OUTCOME_PASS_NOT_OURS;
+	if (*ways & BY_FULL_NAT && map_lookup(&local_addresses, &packet->destination))
+		return OUTCOME_FRAGMENT;
+	if (!(*ways & BY_NAT))
 		return OUTCOME_PASS_NOT_OURS;
 	return map_lookup(&host_addresses, &packet->destination) ? OUTCOME_PASS_HOST : OUTCOME_FRAGMENT;
 }
@@ -393,11 +410,31 @@ INLINE int is_in_range(struct packet *packet, __u8 protocol, __u16 port)
 	return 0;
 }
 
+/* How packets reach the server that this is, with its port or with any. */
+INLINE __u32 ways_to(struct key *server, __be16 port)
+{
+	__u32 *of_port, *of_any;
+
+	server->port = port;
+	of_port = map_lookup(&nat_servers, server);
+	server->port = 0;
+	of_any = map_lookup(&nat_servers, server);
+	return (of_port ? *of_port : 0) | (of_any ? *of_any : 0);
+}
+
+/* Whether FULLNAT sends from this port of the address, which has no port yet. */
+INLINE int is_local(struct key *address, __u16 port)
+{
+	__u32 *ports = map_lookup(&local_addresses, address);
+
+	return ports && port >= *ports >> 16 && port <= (*ports & 0xffff);
+}
+
 INLINE enum outcome judge_ports(struct packet *packet, __u8 protocol, struct transport_ports ports)
 {
 	struct key *source = &packet->source, *destination = &packet->destination;
 	struct service *service;
-	int is_from_server;
+	__u32 ways;
 
 	/* Services before host addresses: the kernel has the VIP on an interface and it is ours all the same. */
 	destination->protocol = protocol;
@@ -415,20 +452,18 @@ INLINE enum outcome judge_ports(struct packet *packet, __u8 protocol, struct tra
 	}
 
 	source->protocol = protocol;
-	source->port = ports.source;
-	is_from_server = map_lookup(&nat_servers, source) != 0;
-	if (!is_from_server) {
-		source->port = 0;
-		is_from_server = map_lookup(&nat_servers, source) != 0;
-	}
+	ways = ways_to(source, ports.source);
 	destination->protocol = 0;
-	if (is_from_server && !map_lookup(&host_addresses, destination))
+	/* Before host addresses: the host may have the local address too. */
+	if (ways & BY_FULL_NAT && is_local(destination, HOST16(ports.destination)))
+		return OUTCOME_FULL_NAT_RETURN;
+	if (ways & BY_NAT && !map_lookup(&host_addresses, destination))
 		return OUTCOME_NAT_RETURN;
 
 	/* To this host too, if a range says so: a server may be a client, as it may be one of a service. */
 	if (is_in_range(packet, protocol, HOST16(ports.destination)))
 		return OUTCOME_SERVICE_RANGE;
-	return is_from_server ? OUTCOME_PASS_HOST : OUTCOME_PASS_NOT_OURS;
+	return ways & BY_NAT ? OUTCOME_PASS_HOST : OUTCOME_PASS_NOT_OURS;
 }
 
 /* Whether a header's source of this length is where the packet in hand goes to. */

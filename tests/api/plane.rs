@@ -10,7 +10,7 @@ use xvs::control::view::{
     TimeoutsView, TrafficView, TunableView,
 };
 use xvs::director::conn::state::{State, Status};
-use xvs::director::conn::{NewConnection, Shard};
+use xvs::director::conn::{NewConnection, Replies, Shard};
 use xvs::director::forward::hops::Route;
 use xvs::director::forward::recipe::{Recipe, Rewrite, Way};
 use xvs::director::marks::MarkRule;
@@ -60,7 +60,7 @@ impl FakePlane {
             let new = NewConnection {
                 client: (FlowKey::v4(protocol, base + n, vip, 4711 << 16 | port), recipe, way),
                 server: (FlowKey::v4(protocol, rip, base + n, 8080 << 16 | 4711), recipe, way),
-                replies: true,
+                replies: Replies::Newest,
                 status: Status { state, inactive: false, no_output: false, removed: false },
                 server_id: 0,
                 learned: ([0; 6], 0),
@@ -219,6 +219,8 @@ fn view((spec, servers): &(ServiceSpec, Vec<(ServerSpec, bool)>)) -> ServiceView
         persistence_engine: spec.persistence_engine.clone(),
         one_packet: spec.one_packet,
         switches: spec.switches.unwrap_or_default(),
+        local_addresses: spec.local_addresses.clone().unwrap_or_default(),
+        local_ports: spec.local_ports.clone(),
         statistics: TrafficView::default(),
         rates: TrafficView::default(),
         servers: servers.iter().map(server_view).collect(),
@@ -277,7 +279,7 @@ impl Plane for FakePlane {
 
     fn interfaces(&self) -> Vec<InterfaceView> {
         let queues = vec![QueueView { zero_copy: true, ..QueueView::default() }];
-        vec![InterfaceView { name: "eth0".into(), xdp: "native".into(), queues }]
+        vec![InterfaceView { name: "eth0".into(), xdp: "native".into(), rss: false, queues }]
     }
 
     fn tunables(&self) -> Vec<TunableView> {

@@ -712,3 +712,41 @@ fn clients_of_ipv6_are_told_too() {
         }
     }
 }
+
+/// Where servers know clients by these words alone.
+#[test]
+fn servers_of_fullnat_are_told_who_is_behind_the_local_address() {
+    use xvs::director::local::Locals;
+    const LOCAL: &str = "10.1.0.2:5000";
+    for how in ["proxy", "toa"] {
+        let mut pool = service(Protocol::Tcp, VIP, Method::FullNat, &[(R, 1)]);
+        pool.service.switches.set("client_address", how).unwrap();
+        pool.service.locals = Locals::new(&["10.1.0.2".parse().unwrap()], "5000".parse().unwrap()).unwrap();
+        let mut t = Table::new(&[pool]);
+        let back = |t: &mut Table, segment: &Segment| {
+            send(t, segment.frame(R, LOCAL), INSIDE).map(|mut all| all.remove(0))
+        };
+        from_client(&mut t, &Segment::new("S", ISN, 0, b"")).unwrap();
+        back(&mut t, &Segment::new("SA", S_ISN, FIRST, b"")).unwrap();
+        let (_, sent) = t.batch(0, &[says(b"").frame(C, VIP)], OUTSIDE).remove(0);
+        assert_eq!((read(&sent, 0).from, read(&sent, 0).to), (LOCAL.to_owned(), R.to_owned()));
+        let sent = Segment::read(&sent);
+        if how == "toa" {
+            assert_eq!(sent.options, OPTION);
+            continue;
+        }
+        assert_eq!(sent.text, HEADER);
+        assert_eq!(from_client(&mut t, &says(b"text")).unwrap()[0].seq, after(FIRST, 28));
+        assert_eq!(back(&mut t, &acks(after(FIRST, 32))).unwrap().ack, after(FIRST, 4));
+        // Its port is needed again while the server remembers it: the reset that goes ahead has the server's number.
+        back(&mut t, &Segment { flags: "FA", ..acks(after(FIRST, 32)) }).unwrap();
+        from_client(&mut t, &Segment { flags: "FA", seq: after(FIRST, 4), ack: S_FIRST + 1, ..says(b"") })
+            .unwrap();
+        back(&mut t, &Segment { seq: S_FIRST + 1, ..acks(after(FIRST, 33)) }).unwrap();
+        let syn = Segment::new("S", 900, 0, b"").frame("192.0.2.8:1", VIP);
+        let (_, reset) = t.batch(0, &[syn], OUTSIDE).remove(0);
+        let reset = Segment::read(&reset);
+        assert!(reset.flags.contains('R') && reset.seq == after(FIRST, 33), "{reset:?}");
+        t.made.clear();
+    }
+}

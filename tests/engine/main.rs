@@ -8,6 +8,7 @@ mod forged;
 mod fragments;
 mod fragments6;
 mod ftp;
+mod fullnat;
 mod hostile;
 mod icmp;
 mod icmp6;

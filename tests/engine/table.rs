@@ -18,6 +18,8 @@ use xvs::director::service::{Method, Netmask, Persistence, Pool, Protocol, Serve
 use xvs::director::services::Services;
 use xvs::director::time::Time;
 use xvs::director::{Director, Size, conn::state::State};
+use xvs::net::rss::Rss;
+use xvs::packet::flow::FlowKey;
 
 /// The interface towards clients, and the one towards servers.
 pub const OUTSIDE: PortId = 0;
@@ -42,6 +44,8 @@ pub struct Hops {
     pub client_route: Route,
     pub mtu: u16,
     pub vlan: Option<u16>,
+    /// How the inside interface distributes packets, if it tells.
+    pub rss: Option<Rss>,
     /// What the director's own packets are sent from, one of each family.
     pub sources: Vec<IpAddr>,
 }
@@ -56,6 +60,7 @@ impl Hops {
             client_route: Route::Via(HopId(0)),
             mtu: 1500,
             vlan: None,
+            rss: None,
             sources: vec![INSIDE_ADDRESS.into(), INSIDE_ADDRESS_V6.into()],
         }
     }
@@ -84,6 +89,11 @@ impl NextHops for Hops {
 
     fn source(&self, destination: IpAddr, _: u32) -> Option<IpAddr> {
         self.sources.iter().copied().find(|source| source.is_ipv4() == destination.is_ipv4())
+    }
+
+    fn queue(&self, port: PortId, key: &FlowKey) -> Option<u32> {
+        let rss = self.rss.as_ref().filter(|_| port == INSIDE)?;
+        rss.queue(key.protocol(), key.source(), key.destination())
     }
 
     fn back_to(&self, port: PortId, mac: [u8; 6]) -> Option<Hop> {

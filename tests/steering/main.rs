@@ -28,7 +28,8 @@ fn endpoint(protocol: u8, address: IpAddr, port: u16) -> Endpoint {
 /// What the samples are judged by.
 fn rules() -> Rules {
     let mut rules = Rules::default();
-    for Net { vip, whole, host, server, any_port_server, .. } in nets() {
+    for net in nets() {
+        let Net { vip, whole, host, server, any_port_server, full_nat_server, local, extra_local, .. } = net;
         rules.services.extend([
             endpoint(TCP, vip, HTTP),
             endpoint(UDP, vip, DNS),
@@ -42,8 +43,14 @@ fn rules() -> Rules {
             endpoint(UDP, server, ISAKMP),
             endpoint(TCP, any_port_server, 0),
         ]);
+        rules.full_nat_servers.extend([
+            endpoint(TCP, full_nat_server, BACKEND),
+            endpoint(UDP, full_nat_server, DNS),
+            endpoint(TCP, server, HTTP),
+        ]);
+        rules.local_addresses.extend([(local, (5000, 5999)), (extra_local, (5000, 5999))]);
         rules.vips.extend([vip, whole]);
-        rules.host_addresses.extend([vip, whole, host]);
+        rules.host_addresses.extend([vip, whole, host, local]);
     }
     rules
 }

@@ -200,7 +200,7 @@ fn a_range_with_an_error_changes_nothing() {
 #[test]
 fn what_is_not_in_a_range_is_as_without_ranges() {
     use Outcome::{NatReturn, PassHost, PassNotOurs, Service, ServiceAnyPort, ServiceRange};
-    for Net { client, vip, whole, host, server, any_port_server, other } in nets() {
+    for Net { client, vip, whole, host, server, any_port_server, other, .. } in nets() {
         let mut with = rules();
         let around_other = IpNet::new(other, if other.is_ipv4() { 30 } else { 126 }).unwrap();
         with.ranges = [

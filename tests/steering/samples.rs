@@ -29,6 +29,12 @@ pub struct Net {
     pub server: IpAddr,
     /// A NAT server for every TCP port.
     pub any_port_server: IpAddr,
+    /// A FULLNAT server for TCP 8080 and UDP 53.
+    pub full_nat_server: IpAddr,
+    /// What FULLNAT sends from, ports 5000 to 5999; the kernel has this address too.
+    pub local: IpAddr,
+    /// The same, and the kernel does not have it.
+    pub extra_local: IpAddr,
     /// Somebody else.
     pub other: IpAddr,
 }
@@ -43,6 +49,9 @@ pub fn nets() -> [Net; 2] {
             host: address("2"),
             server: address("11"),
             any_port_server: address("12"),
+            full_nat_server: address("13"),
+            local: address("3"),
+            extra_local: address("4"),
             other: address("200"),
         }
     })
@@ -52,7 +61,7 @@ type Sample = (&'static str, Vec<u8>, Outcome);
 
 pub fn samples(net: &Net) -> Vec<Sample> {
     use Outcome::{Fragment, NatReturn, PassHost, PassMalformed, PassNotOurs, Service, ServiceAnyPort};
-    let Net { client, vip, whole, host, server, any_port_server, other } = *net;
+    let Net { client, vip, whole, host, server, any_port_server, other, .. } = *net;
     let mut samples = vec![
         // Ours.
         ("TCP to a service", tcp(client, CLIENT_PORT, vip, HTTP), Service),
@@ -94,6 +103,7 @@ pub fn samples(net: &Net) -> Vec<Sample> {
         ("VRRP to a VIP", ip(client, vip, VRRP, &[0x21; 20]), PassNotOurs),
         ("TCP too short for its ports", ip(client, vip, TCP, &[0, 0, 80]), PassMalformed),
     ];
+    samples.extend(full_nat_samples(net));
     samples.extend(icmp_samples(net));
     samples.extend(ipsec_samples(net));
     samples.extend(match (client, vip) {
@@ -101,6 +111,46 @@ pub fn samples(net: &Net) -> Vec<Sample> {
         _ => ipv6_samples(client, vip),
     });
     samples
+}
+
+/// What comes back to local addresses, by server, port and local port.
+fn full_nat_samples(net: &Net) -> Vec<Sample> {
+    use Outcome::{Fragment, FullNatReturn, IcmpError, NatReturn, PassHost, PassNotOurs};
+    let Net { client, vip, host, server, full_nat_server, local, extra_local, other, .. } = *net;
+    let error = |from: IpAddr, to: IpAddr, quoted: &[u8]| match to {
+        IpAddr::V4(_) => ip(from, to, ICMP, &icmp_message(3, &quoted[NETWORK..])),
+        IpAddr::V6(_) => ip(from, to, ICMPV6, &icmp_message(1, &quoted[NETWORK..])),
+    };
+    vec![
+        ("a FULLNAT server's reply", tcp(full_nat_server, BACKEND, local, 5000), FullNatReturn),
+        ("the last port", tcp(full_nat_server, BACKEND, local, 5999), FullNatReturn),
+        ("to an extra address", tcp(full_nat_server, BACKEND, extra_local, 5500), FullNatReturn),
+        ("of UDP", udp(full_nat_server, DNS, extra_local, 5500), FullNatReturn),
+        ("a NAT server that has FULLNAT too", tcp(server, HTTP, local, 5000), FullNatReturn),
+        ("and still has NAT", tcp(server, BACKEND, client, CLIENT_PORT), NatReturn),
+        // The host's own connections from that address.
+        ("to the port before", tcp(full_nat_server, BACKEND, local, 4999), PassNotOurs),
+        ("to the port behind", tcp(full_nat_server, BACKEND, local, 6000), PassNotOurs),
+        ("from another port of the server", tcp(full_nat_server, 22, local, 5000), PassNotOurs),
+        ("of another protocol", sctp(full_nat_server, BACKEND, local, 5000), PassNotOurs),
+        ("from anybody else", tcp(other, BACKEND, local, 5000), PassNotOurs),
+        ("from a NAT server", tcp(server, BACKEND, local, 5000), PassHost),
+        ("ssh to a local address", tcp(client, 5000, local, 22), PassNotOurs),
+        ("to the host", tcp(full_nat_server, BACKEND, host, 5000), PassNotOurs),
+        ("to a client", tcp(full_nat_server, BACKEND, client, 5000), PassNotOurs),
+        ("to the VIP", tcp(full_nat_server, BACKEND, vip, 5000), PassNotOurs),
+        ("ping to a local address", echo_request(full_nat_server, local), PassNotOurs),
+        // Fragments, by address alone.
+        ("the first fragment to it", fragment(full_nat_server, local, UDP, 0, true), Fragment),
+        ("a later fragment to it", fragment(full_nat_server, extra_local, UDP, 185, false), Fragment),
+        ("a fragment to the host", fragment(full_nat_server, host, UDP, 185, false), PassNotOurs),
+        ("a fragment to a client", fragment(full_nat_server, client, UDP, 185, false), PassNotOurs),
+        ("a fragment from anybody", fragment(other, local, UDP, 185, false), PassNotOurs),
+        // What is said of requests from it.
+        ("about a request", error(other, local, &tcp(local, 5000, full_nat_server, BACKEND)), IcmpError),
+        ("about the host's", error(other, local, &tcp(local, 4999, full_nat_server, BACKEND)), PassNotOurs),
+        ("about one to another", error(other, local, &tcp(local, 5000, other, BACKEND)), PassNotOurs),
+    ]
 }
 
 /// AH and ESP follow ISAKMP; IPv6's AH is an extension header.
@@ -126,7 +176,7 @@ fn ipsec_samples(net: &Net) -> Vec<Sample> {
 
 fn icmp_samples(net: &Net) -> Vec<Sample> {
     use Outcome::{IcmpError, PassMalformed, PassNotOurs};
-    let Net { client, vip, whole, host, server, any_port_server, other } = *net;
+    let Net { client, vip, whole, host, server, any_port_server, other, .. } = *net;
     let (icmp, errors, others, foreign): (u8, &[u8], &[u8], u8) = if vip.is_ipv4() {
         // Unreachable, quench, time exceeded; echo both ways, redirect, parameter problem, timestamp.
         (ICMP, &[3, 4, 11], &[0, 8, 5, 12, 13], ICMPV6)

@@ -89,7 +89,7 @@ fn spread_evenly(names: &BTreeMap<String, usize>, total: usize) {
 }
 
 /// The kernel's own counters of the veth: packets that the XDP program saw on each receive queue.
-fn both_queues_received(lab: &Lab, device: &str) {
+pub fn both_queues_received(lab: &Lab, device: &str) {
     let output = succeed(lab.command("director", "ethtool").args(["-S", device]));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let packets: Vec<u64> = (0..2)

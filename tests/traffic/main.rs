@@ -13,6 +13,7 @@ mod decapsulator;
 mod doctor;
 mod drain;
 mod fragments;
+mod fullnat;
 mod hostile;
 mod how_tos;
 mod itself;

@@ -11,6 +11,7 @@ use crate::net::NetError;
 use crate::net::links::{self, Link};
 use crate::net::offloads::{self, Offloads};
 use crate::net::queues::{self, Queues};
+use crate::net::rss;
 use crate::net::xdp_features::{self, XdpFeatures};
 
 /// Everything the doctor knows.
@@ -52,6 +53,8 @@ pub struct InterfaceFacts {
     pub queues: Option<Queues>,
     /// Its offloads.
     pub offloads: Option<Offloads>,
+    /// Whether it tells how it distributes packets to its queues.
+    pub tells_rss: bool,
     /// What its driver can do with XDP; `None` if the kernel does not tell.
     pub xdp: Option<XdpFeatures>,
     /// `net.ipv4.conf.INTERFACE.rp_filter`, 0 to 2.
@@ -109,6 +112,7 @@ async fn interface(name: &str, links: &[Link]) -> InterfaceFacts {
         driver: queues::driver(&link),
         queues: queues::of(&link).await.ok(),
         offloads: offloads::of(name).await.ok().flatten(),
+        tells_rss: rss::of(name).await.ok().flatten().is_some(),
         xdp: xdp_features::of(link.ifindex).await.ok().flatten(),
         rp_filter: sysctl(&format!("net/ipv4/conf/{name}/rp_filter")),
         link: Some(link),

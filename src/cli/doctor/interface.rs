@@ -63,6 +63,7 @@ pub(super) fn judge(facts: &InterfaceFacts, rp_filter_all: Option<u8>, chunk_len
         };
         Finding::new(Severity::Ok, name, "receive queues", found)
     }));
+    findings.extend(rss(facts));
     findings.push(xdp_mode(facts, &native));
     findings.push(zero_copy(facts, &native));
     findings.push(attached(link));
@@ -87,6 +88,17 @@ pub(super) fn queues_agree(interfaces: &[InterfaceFacts]) -> Option<Finding> {
     let finding = Finding::new(Severity::Fail, "all interfaces", "receive queues", counts.join(", "));
     let why = "worker i serves queue i of every interface: the counts must agree";
     Some(finding.why(why).cure(commands.join(" && ")))
+}
+
+/// With one queue there is nothing to choose.
+fn rss(facts: &InterfaceFacts) -> Option<Finding> {
+    facts.queues.filter(|queues| queues.receive > 1)?;
+    let finding = |found: &str| Finding::new(Severity::Ok, &facts.name, "RSS", found);
+    Some(if facts.tells_rss {
+        finding("key and table are known: FULLNAT has replies come to the queue of their connection")
+    } else {
+        finding("not known: FULLNAT works, and replies may come to another queue than their connection's")
+    })
 }
 
 fn carrier(link: &Link) -> Finding {

@@ -98,6 +98,8 @@ impl Asked {
             persistence_engine: engine,
             one_packet: self.one_packet,
             switches: None,
+            local_addresses: None,
+            local_ports: None,
         };
         let command = if edited { Command::EditService(spec) } else { Command::AddService(spec) };
         Ok(Request::Change(command))

@@ -126,6 +126,9 @@ impl<D: Director> Session<'_, D> {
             Request::Unreadable(why) => self.refused(&why),
             Request::Save(format) => {
                 let services = self.services(format)?;
+                if let Some(why) = render::unspeakable(&services) {
+                    return self.refused(&why);
+                }
                 render::save(self.out, format, &mut self.names, &services)?;
                 Ok(0)
             }

@@ -119,6 +119,14 @@ impl Machine {
                 "VIP {vip} is not on this host: `ip addr add {vip}/32 dev INTERFACE` if clients are to find it"
             );
         }
+        let is_new = |local: &&IpAddr| {
+            !self.steered.local_addresses.contains_key(local) && !self.host_addresses.contains(local)
+        };
+        for local in wanted.local_addresses.keys().filter(is_new) {
+            tracing::warn!(
+                "local address {local} is not on this host: `ip addr add {local} dev INTERFACE` if servers are to find it"
+            );
+        }
     }
 }
 
@@ -169,6 +177,7 @@ impl Host for Shared {
     fn interfaces(&self) -> Vec<InterfaceView> {
         let machine = self.lock();
         let tallies = machine.tallies();
+        let snapshot = machine.mirror.snapshots().load_full();
         let queue = |(queue, ports): (usize, &Vec<PortTally>), port: usize, interface: &Interface| {
             let t = ports.get(port).copied().unwrap_or_default();
             QueueView {
@@ -187,6 +196,7 @@ impl Host for Shared {
         let view = |(port, interface): (usize, &Interface)| InterfaceView {
             name: interface.name.clone(),
             xdp: interface.xdp.clone(),
+            rss: u16::try_from(port).is_ok_and(|port| snapshot.rss(port).is_some()),
             queues: tallies.iter().enumerate().map(|q| queue(q, port, interface)).collect(),
         };
         machine.interfaces.iter().enumerate().map(view).collect()

@@ -25,6 +25,8 @@ pub(super) fn rules(wanted: &Steered, host_addresses: &BTreeSet<IpAddr>) -> Rule
             .collect(),
         rooms: wanted.rooms.iter().map(|(service, room)| (endpoint(service), *room)).collect(),
         nat_servers: wanted.nat_servers.iter().map(endpoint).collect(),
+        full_nat_servers: wanted.full_nat_servers.iter().map(endpoint).collect(),
+        local_addresses: wanted.local_addresses.iter().map(|(ip, p)| (*ip, (p.first, p.last))).collect(),
         vips: wanted.vips.clone(),
         host_addresses: host_addresses.clone(),
         ranges: wanted.marks.iter().map(range).chain(wanted.ftp.iter().flat_map(ftp_data)).collect(),

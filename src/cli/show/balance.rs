@@ -7,6 +7,7 @@ use super::ServersView;
 use super::table::Table;
 use crate::cli::client::{is_read, json as as_json};
 use crate::control::client::Client;
+use crate::control::command::Forward;
 use crate::control::connections::{Endpoint, Filter, Network, StateName};
 use crate::control::view::{ConnectionView, ServerView, ServiceView, TrafficView};
 use crate::director::name::ServiceKey;
@@ -101,7 +102,7 @@ pub(super) fn servers(
                         d.active.to_string(),
                         d.inactive.to_string(),
                         d.persistent.to_string(),
-                        note(d),
+                        note(s, d),
                     ]
                 }
                 ServersView::Totals => {
@@ -140,7 +141,16 @@ fn only(of: Option<&ServiceKey>, mut services: Vec<ServiceView>) -> anyhow::Resu
 }
 
 /// What is to be known of a server besides numbers.
-fn note(d: &ServerView) -> String {
+fn note(s: &ServiceView, d: &ServerView) -> String {
+    let from: Vec<_> = s.local_addresses.iter().map(ToString::to_string).collect();
+    let from = (d.forward == Forward::FullNat).then(|| format!("from {}", from.join(" ")));
+    let stands = standing(d);
+    let notes = from.into_iter().chain((!stands.is_empty()).then_some(stands));
+    notes.collect::<Vec<_>>().join(", ")
+}
+
+/// How the server stands.
+fn standing(d: &ServerView) -> String {
     match d.state {
         ServerState::Down => "down".to_owned(),
         ServerState::Drain if d.down => "drained, down".to_owned(),
@@ -192,7 +202,11 @@ pub(super) fn connections(client: &mut Client, args: &ConnectionsArgs, json: boo
             c.state,
             c.expires_s / 60,
             c.expires_s % 60,
-            if c.template { "  persistence" } else { "" }
+            match c.local {
+                Some(local) => format!("  from {local}"),
+                None if c.template => "  persistence".to_owned(),
+                None => String::new(),
+            }
         )
     };
     let listed = (|| {

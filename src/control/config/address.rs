@@ -57,6 +57,24 @@ pub(super) fn server(field: &Field<'_>, problems: &mut Problems) -> Option<Serve
     Some(server)
 }
 
+/// A local address, without a port.
+pub(super) fn local(field: &Field<'_>, problems: &mut Problems) -> Option<IpAddr> {
+    let given = text(field, problems)?;
+    let address = match given.parse::<IpAddr>() {
+        Ok(ip) => match no_machine(ip).or_else(|| no_other_machine(ip)) {
+            Some(reason) => {
+                Err((reason, "give an address of this host that servers send back to".to_owned()))
+            }
+            None => Ok(ip),
+        },
+        Err(_) => Err((
+            "this is no address (names are not resolved)",
+            "write for example \"10.0.0.250\", without a port".to_owned(),
+        )),
+    };
+    refuse(field, given, address, problems)
+}
+
 /// `ADDRESS` or `ADDRESS/BITS`.
 pub(super) fn network(field: &Field<'_>, problems: &mut Problems) -> Option<IpNet> {
     let given = text(field, problems)?;

@@ -11,6 +11,7 @@ use proptest::sample::select;
 
 use super::{Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, XdpMode, ZeroCopy};
 use crate::control::wanted::{TIMEOUT_S, Timeouts, Wanted};
+use crate::director::local::{LOCAL_PORTS, Locals, Ports};
 use crate::director::marks::{MAX_MARK_RULES, MarkRule};
 use crate::director::name::ServiceKey;
 use crate::director::pe::Engine;
@@ -91,9 +92,9 @@ pub(crate) fn wanted(range: Range) -> impl Strategy<Value = Wanted> {
 }
 
 fn pool(range: Range) -> impl Strategy<Value = Pool> {
-    (service(range), vec(server(range), 0..6)).prop_map(|(service, servers)| {
-        let mut servers: Vec<Server> =
-            servers.into_iter().map(|server| fitting(service.key, server)).collect();
+    (service(range), vec(server(range), 0..6), locals(range)).prop_map(|(mut service, servers, locals)| {
+        service.locals = locals;
+        let mut servers: Vec<Server> = servers.into_iter().map(|server| fitting(&service, server)).collect();
         let mut seen = HashSet::new();
         servers.retain(|server| seen.insert(server.address));
         Pool { service, servers }
@@ -101,14 +102,30 @@ fn pool(range: Range) -> impl Strategy<Value = Pool> {
 }
 
 /// The server as this service may have it.
-fn fitting(key: ServiceKey, mut server: Server) -> Server {
+fn fitting(service: &Service, mut server: Server) -> Server {
+    let key = service.key;
+    if server.method == Method::FullNat && (!service.locals.has_family(key.is_v4()) || service.one_packet) {
+        server.method = Method::Nat;
+    }
     if server.address.is_ipv4() != key.is_v4() {
         server.method = Method::Tun(Tunnel::Ipip);
     }
-    if server.method != Method::Nat {
+    if !server.method.translates_port() {
         server.address.set_port(key.port());
     }
     server
+}
+
+fn locals(range: Range) -> impl Strategy<Value = Locals> {
+    let is_local = |ip: &Ipv4Addr| (1..224).contains(&ip.octets()[0]) && !ip.is_loopback();
+    let addresses = vec(ipv4(range).prop_filter("unicast", is_local), 0..4);
+    (addresses, 1..=u16::MAX, 1..=u16::MAX, any::<bool>()).prop_map(|(mut addresses, a, b, is_default)| {
+        addresses.sort_unstable();
+        addresses.dedup();
+        let addresses: Vec<IpAddr> = addresses.into_iter().map(IpAddr::from).collect();
+        let ports = if is_default { LOCAL_PORTS } else { Ports { first: a.min(b), last: a.max(b) } };
+        Locals::new(&addresses, ports).expect("addresses of machines")
+    })
 }
 
 fn service(range: Range) -> impl Strategy<Value = Service> {
@@ -128,7 +145,8 @@ fn service(range: Range) -> impl Strategy<Value = Service> {
             });
             let options = Options { fallback, port, third };
             let one_packet = one_packet && may_be_single;
-            Service { key, scheduler, options, persistence, engine, one_packet, switches }
+            let locals = Locals::default();
+            Service { key, scheduler, options, persistence, engine, one_packet, switches, locals }
         },
     )
 }
@@ -180,6 +198,7 @@ fn server(range: Range) -> impl Strategy<Value = Server> {
     let method = prop_oneof![
         Just(Method::Nat),
         Just(Method::Dr),
+        Just(Method::FullNat),
         Just(Method::Tun(Tunnel::Ipip)),
         (1..=u16::MAX, checksum.clone())
             .prop_map(|(port, checksum)| Method::Tun(Tunnel::Gue { port, checksum })),

@@ -93,7 +93,7 @@ fn every_commented_default_is_the_one_of_the_code() {
         assert_eq!(config, parsed(), "`{key}` is not the default");
         tried += 1;
     }
-    assert_eq!(tried, 51, "keys with a constant default");
+    assert_eq!(tried, 52, "keys with a constant default");
 }
 
 #[test]
@@ -115,7 +115,9 @@ fn every_line_of_the_example_can_be_taken_up() {
     assert_eq!(all.director.cores, Some(vec![2, 3]));
     assert_eq!(all.api.listen, Some("127.0.0.1:8080".parse().expect("an address")));
     let tunnels = all.wanted.pools.iter().flat_map(|pool| &pool.servers);
-    assert!(tunnels.into_iter().any(|server| matches!(server.method, Method::Tun(Tunnel::Gue { .. }))));
+    assert!(tunnels.clone().any(|server| matches!(server.method, Method::Tun(Tunnel::Gue { .. }))));
+    assert!(tunnels.clone().any(|server| server.method == Method::FullNat));
+    assert!(all.wanted.pools.iter().any(|pool| pool.service.locals.addresses().count() == 2));
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod cross;
 mod director;
 mod escape;
 mod flags;
+mod locals;
 mod mark;
 mod reader;
 mod report;
@@ -63,7 +64,7 @@ use report::Problems;
 pub(super) use write::{Key, api_keys, director_keys};
 
 /// Largest configuration file that is read, in bytes: more than [`MAX_SERVERS`] servers with all of their keys need.
-pub const MAX_FILE_BYTES: usize = 32 << 20;
+pub const MAX_FILE_BYTES: usize = 64 << 20;
 
 /// Everything an operator decides, checked: each value is within its limits and no two contradict.
 #[derive(Clone, Debug, PartialEq, Eq)]

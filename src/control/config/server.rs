@@ -19,9 +19,7 @@ pub(super) const METHOD: Method = Method::Dr;
 const WEIGHT: u32 = 1;
 
 /// Methods that a configuration may name; what a tunnel is like is said by other keys.
-const METHODS: &[Method] = &[Method::Nat, Method::Dr, Method::Tun(Tunnel::Ipip)];
-/// What LVS knows and xvs does not yet: a better answer than "unknown".
-const LATER_METHODS: &[&str] = &["fullnat"];
+const METHODS: &[Method] = &[Method::Nat, Method::Dr, Method::Tun(Tunnel::Ipip), Method::FullNat];
 
 /// Checksums of tunnels by their names.
 pub(super) const CHECKSUMS: &[(TunnelChecksum, &str)] =
@@ -58,7 +56,7 @@ impl DraftServer {
 
 /// How packets reach a server.
 pub(super) fn method(field: &Field<'_>, problems: &mut Problems) -> Option<Method> {
-    choice(METHODS, Method::name, LATER_METHODS)(field, problems)
+    choice(METHODS, Method::name, &[])(field, problems)
 }
 
 /// Reads every `[[service.server]]` of a service; `left` is how many there may still be.
@@ -94,7 +92,7 @@ fn server(mut table: Table<'_, '_>, parent: Parent) -> DraftServer {
     let drain_timeout_s = table.or("drain_timeout_s", 0, number(0..=MAX_DRAIN_S, " seconds"));
     let state = state.zip(drain_timeout_s);
 
-    if let (Some(written), Some(method @ (Method::Nat | Method::Dr)), Some(is_v4)) =
+    if let (Some(written), Some(method @ (Method::Nat | Method::Dr | Method::FullNat)), Some(is_v4)) =
         (&written, method, parent.is_v4)
         && written.get_ref().address.is_ipv4() != is_v4
     {

@@ -5,6 +5,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::address;
 use super::flags::flags;
+use super::locals;
 use super::reader::{Field, Table};
 use super::report::{Problems, Span};
 use super::server::{DraftServer, METHOD, Parent, method, servers};
@@ -71,8 +72,12 @@ fn service(mut table: Table<'_, '_>, servers_left: &mut usize) -> Draft {
     let persistence = persistence(&mut table, is_v4);
     let engine = table.optional("persistence_engine", choice(Engine::ALL, Engine::name, &[]));
     let one_packet = table.optional("one_packet", boolean);
+    let locals = locals::locals(&mut table);
     let switches = switches::switches(&mut table, named, scheduler);
     let servers = servers(&mut table, Parent { port, method, is_v4 }, servers_left);
+    if let (Some(locals), Some(servers)) = (&locals, &servers) {
+        locals::check(&mut table, locals, one_packet.as_ref().and_then(Option::as_ref), servers);
+    }
 
     if let (Some(key), Some(None)) = (&key, &persistence)
         && matches!(key.get_ref(), ServiceKey::Address { address, .. } if address.port() == 0)
@@ -99,7 +104,16 @@ fn service(mut table: Table<'_, '_>, servers_left: &mut usize) -> Draft {
         let (scheduler, options, persistence, switches) = (scheduler?, options?, persistence?, switches?);
         let engine = engine?.map(Spanned::into_inner);
         let one_packet = one_packet?.is_some_and(Spanned::into_inner);
-        Some(Service { key: named?, scheduler, options, persistence, engine, one_packet, switches })
+        Some(Service {
+            key: named?,
+            scheduler,
+            options,
+            persistence,
+            engine,
+            one_packet,
+            switches,
+            locals: locals?,
+        })
     };
     Draft { span, key, servers, service: whole() }
 }

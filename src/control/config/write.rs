@@ -11,6 +11,7 @@ use toml::Value;
 use super::server::CHECKSUMS;
 use super::{Api, Config, Director, flags};
 use crate::control::wanted::{Timeouts, Wanted};
+use crate::director::local::LOCAL_PORTS;
 use crate::director::marks::MarkRule;
 use crate::director::name::ServiceKey;
 use crate::director::sched::Kind;
@@ -140,7 +141,7 @@ fn network(net: IpNet) -> Value {
 }
 
 fn service_keys(service: &Service) -> Vec<Key> {
-    let Service { key, scheduler, options, persistence, engine, one_packet, switches } = *service;
+    let Service { key, scheduler, options, persistence, engine, one_packet, switches, locals } = *service;
     let mut keys: Vec<Key> = match key {
         ServiceKey::Address { protocol, address } => {
             vec![("protocol", Some(protocol.name().into())), ("address", Some(address.to_string().into()))]
@@ -163,6 +164,9 @@ fn service_keys(service: &Service) -> Vec<Key> {
         ("persistence_engine", engine.map(|engine| engine.name().into())),
         ("one_packet", one_packet.then(|| true.into())),
     ]);
+    let addresses: Vec<Value> = locals.addresses().map(|address| address.to_string().into()).collect();
+    keys.push(("local_addresses", (!addresses.is_empty()).then(|| addresses.into())));
+    keys.push(("local_ports", (locals.ports != LOCAL_PORTS).then(|| locals.ports.to_string().into())));
     keys.extend(switches.all().into_iter().filter(|switch| switch.is_set).map(|switch| {
         let value = match switch.value {
             switches::Value::Seconds(number) | switches::Value::Number(number) => Some(number.into()),
@@ -313,6 +317,13 @@ tunnel_port = 6080
                 }),
                 engine: Some(crate::director::pe::Engine::Sip),
                 one_packet: true,
+                locals: crate::director::local::Locals::new(
+                    &(1..=16)
+                        .map(|n| [2001, 0xdb8, 0xaaaa, 0xbbbb, 0xcccc, 0xdddd, 0xeeee, 0xff00 + n].into())
+                        .collect::<Vec<_>>(),
+                    crate::director::local::Ports { first: 10_000, last: 65_534 },
+                )
+                .unwrap(),
                 switches: switches::Switches {
                     timeout_tcp_s: 2_678_400,
                     timeout_tcp_fin_s: 2_678_400,

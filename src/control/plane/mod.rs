@@ -39,6 +39,7 @@ use super::statistics::Statistics;
 use super::view::InterfaceView;
 use crate::director::Director;
 use crate::director::draft::Draft;
+use crate::director::local::Ports;
 use crate::director::marks::MarkRule;
 use crate::director::name::ServiceKey;
 use crate::director::roster::Roster;
@@ -56,6 +57,10 @@ pub struct Steered {
     pub rooms: BTreeMap<Endpoint, u16>,
     /// Packets from these, unless to this host; port 0 is every port.
     pub nat_servers: BTreeSet<Endpoint>,
+    /// Packets from these to a local address; port 0 is every port.
+    pub full_nat_servers: BTreeSet<Endpoint>,
+    /// Local addresses of FULLNAT, and their ports.
+    pub local_addresses: BTreeMap<IpAddr, Ports>,
     /// TCP packets to these at the ports of FTP's data connections.
     pub ftp: BTreeSet<FtpData>,
     /// Packets that these rules mark.

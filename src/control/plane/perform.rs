@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::control::command::{Code, Command, PersistenceSpec, Refusal, ServiceSpec, TimeoutsSpec};
 use crate::director::draft::{Draft, Refused};
+use crate::director::local::{Locals, LocalsError};
 use crate::director::marks::{MAX_MARK_RULES, MarkRule};
 use crate::director::name::ServiceKey;
 use crate::director::pe::Engine;
@@ -37,13 +38,13 @@ pub(super) fn perform(command: &Command, draft: &mut Draft, after: &mut Vec<Afte
             if draft.services().get(&spec.service).is_some() {
                 return Err(Refused::ServiceExists(spec.service).into());
             }
-            draft.add_service(service(spec, Switches::default())?)?;
+            draft.add_service(service(spec, Switches::default(), Locals::default())?)?;
             after.push(After::Fresh(spec.service));
         }
         Command::EditService(spec) => {
             let there = draft.services().get(&spec.service).ok_or(Refused::NoService(spec.service))?;
-            let kept = there.service.switches;
-            draft.edit_service(service(spec, kept)?)?;
+            let (switches, locals) = (there.service.switches, there.service.locals);
+            draft.edit_service(service(spec, switches, locals)?)?;
         }
         Command::DeleteService { service } => draft.remove_service(*service)?,
         Command::Clear {} => draft.clear(),
@@ -129,8 +130,8 @@ fn find(draft: &Draft, key: ServiceKey, address: SocketAddr) -> Result<Server, R
     Ok(service.destinations[index].server())
 }
 
-/// The service that a command describes; what it does not say of switches is as in `kept`.
-fn service(spec: &ServiceSpec, kept: Switches) -> Result<Service, Refusal> {
+/// The service that a command describes; what it does not say of switches and local addresses is as it was.
+fn service(spec: &ServiceSpec, kept: Switches, locals: Locals) -> Result<Service, Refusal> {
     let scheduler = Kind::from_str(&spec.scheduler)
         .map_err(|unknown| Refusal::new(Code::NoScheduler, unknown.to_string()))?;
     let mut options = Options::default();
@@ -147,7 +148,13 @@ fn service(spec: &ServiceSpec, kept: Switches) -> Result<Service, Refusal> {
     let engine = spec.persistence_engine.as_deref().map(Engine::from_str).transpose();
     let engine = engine.map_err(|unknown| Refusal::new(Code::NoScheduler, unknown.to_string()))?;
     let (one_packet, switches) = (spec.one_packet, spec.switches.unwrap_or(kept));
-    Ok(Service { key: spec.service, scheduler, options, persistence, engine, one_packet, switches })
+    let locals = locals_of(spec, locals).map_err(|e| Refusal::new(Code::Invalid, e.to_string()))?;
+    Ok(Service { key: spec.service, scheduler, options, persistence, engine, one_packet, switches, locals })
+}
+
+fn locals_of(spec: &ServiceSpec, mut kept: Locals) -> Result<Locals, LocalsError> {
+    kept.ports = spec.local_ports.as_deref().map_or(Ok(kept.ports), str::parse)?;
+    spec.local_addresses.as_ref().map_or(Ok(kept), |addresses| Locals::new(addresses, kept.ports))
 }
 
 fn persistence(key: &ServiceKey, spec: &PersistenceSpec) -> Result<Persistence, Refusal> {

@@ -1,7 +1,7 @@
 //! From a draft to the workers, the steering program and the neighbours; nothing half-way.
 
 use std::collections::{BTreeSet, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use super::perform::After;
 use super::{ControlPlane, Steered};
 use crate::control::command::{Code, Refusal};
 use crate::director::draft::Draft;
+use crate::director::local::Ports;
 use crate::director::name::ServiceKey;
 use crate::director::roster::Roster;
 use crate::director::server::{Counts, Destination};
@@ -100,16 +101,23 @@ fn addresses(services: &Services) -> BTreeSet<std::net::IpAddr> {
 fn room(servers: &[Destination]) -> Option<u16> {
     let needs = |server: &Destination| match server.method {
         Method::Tun(tunnel) => Some(tunnel.overhead(server.address.is_ipv4())),
-        Method::Nat | Method::Dr => None,
+        Method::Nat | Method::Dr | Method::FullNat => None,
     };
     let first = needs(servers.first()?)?;
     let same = servers.iter().all(|server| needs(server) == Some(first));
     same.then_some(first).and_then(|bytes| u16::try_from(bytes).ok())
 }
 
+/// Another service's ports of a local address.
+fn add_local(wanted: &mut Steered, address: IpAddr, ports: Ports) {
+    let all = wanted.local_addresses.entry(address).or_insert(ports);
+    *all = all.joined(ports);
+}
+
 /// What must come up: what services take, and what removed ones took as long as they have connections, which live
 /// on if server and service come back. Nor does a server whose way of forwarding is changed leave its connections:
-/// the replies of one that had NAT come up as they did `before`.
+/// the replies of one that had NAT or FULLNAT come up as they did `before`, and so do those to local addresses that were
+/// taken away, as long as any server with FULLNAT has connections.
 fn steered(services: &Services, roster: &Roster, counts: &Counts, before: &Steered) -> Steered {
     let mut wanted = Steered::default();
     let mut marks: HashSet<NonZeroU32> = HashSet::new();
@@ -121,25 +129,39 @@ fn steered(services: &Services, roster: &Roster, counts: &Counts, before: &Steer
         ServiceKey::Mark { mark, .. } => drop(marks.insert(mark)),
     };
     wanted.nat_servers.extend(services.nat_servers());
-    let had_nat = |wanted: &mut Steered, key: ServiceKey, server: SocketAddr| {
-        let ends = reply_endpoints(key, server).filter(|end| before.nat_servers.contains(end));
-        wanted.nat_servers.extend(ends);
+    let mut keeps_locals = false;
+    let mut had_nat = |wanted: &mut Steered, key: ServiceKey, server: SocketAddr| {
+        for end in reply_endpoints(key, server) {
+            wanted.nat_servers.extend(before.nat_servers.get(&end));
+            wanted.full_nat_servers.extend(before.full_nat_servers.get(&end));
+            keeps_locals |= before.full_nat_servers.contains(&end);
+        }
     };
     for s in services.all() {
         service(&mut wanted, s.service.key);
         if let ServiceKey::Address { protocol, address } = s.service.key {
             wanted.rooms.extend(room(&s.destinations).map(|room| ((protocol, address), room)));
         }
-        for d in s.destinations.iter().filter(|d| d.method != Method::Nat && counts.any(d.id)) {
+        for d in s.destinations.iter().filter(|d| counts.any(d.id)) {
             had_nat(&mut wanted, s.service.key, d.address);
+        }
+        for d in s.destinations.iter().filter(|d| d.method == Method::FullNat) {
+            wanted.full_nat_servers.extend(reply_endpoints(s.service.key, d.address));
+            for address in s.service.locals.addresses() {
+                add_local(&mut wanted, address, s.service.locals.ports);
+            }
         }
     }
     for (key, removed) in roster.removed().filter(|(_, removed)| counts.any(removed.id)) {
         service(&mut wanted, key);
         if removed.server.method == Method::Nat {
             wanted.nat_servers.extend(reply_endpoints(key, removed.server.address));
-        } else {
-            had_nat(&mut wanted, key, removed.server.address);
+        }
+        had_nat(&mut wanted, key, removed.server.address);
+    }
+    if keeps_locals {
+        for (address, ports) in &before.local_addresses {
+            add_local(&mut wanted, *address, *ports);
         }
     }
     wanted.marks = services.marks.iter().filter(|rule| marks.contains(&rule.mark)).copied().collect();

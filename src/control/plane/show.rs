@@ -51,6 +51,8 @@ impl ControlPlane {
             persistence_engine: v.service.engine.map(|engine| engine.name().to_owned()),
             one_packet: v.service.one_packet,
             switches: v.service.switches,
+            local_addresses: v.service.locals.addresses().collect(),
+            local_ports: (!v.service.locals.is_empty()).then(|| v.service.locals.ports.to_string()),
             statistics: shown.totals,
             rates: shown.rates,
             servers: v.destinations.iter().map(|d| self.server_view(v, d)).collect(),

@@ -108,6 +108,8 @@ fn spec(scheduler: &str) -> ServiceSpec {
         persistence_engine: None,
         one_packet: false,
         switches: None,
+        local_addresses: None,
+        local_ports: None,
     }
 }
 
@@ -612,4 +614,45 @@ fn a_server_that_waits_for_its_end_keeps_what_it_has() {
     }
     bench.later(1);
     assert!(bench.plane.services()[0].servers.is_empty());
+}
+
+/// Local addresses come up for the servers that have them; one that is taken away goes on for what is left of it.
+#[test]
+fn local_addresses_come_up_as_long_as_anything_is_sent_from_them() {
+    let mut bench = Bench::with_two();
+    let command = |value: serde_json::Value| -> Command { serde_json::from_value(value).unwrap() };
+    let edit = |addresses: &[&str], ports: &str| {
+        command(
+            serde_json::json!({"command": "edit-service", "service": "tcp:192.0.2.10:80", "scheduler": "rr",
+            "local_addresses": addresses, "local_ports": ports}),
+        )
+    };
+    let server = command(serde_json::json!({"command": "edit-server", "service": "tcp:192.0.2.10:80",
+        "server": {"address": "10.0.0.1:80", "forward": "fullnat"}}));
+    let refusal = bench.plane.apply_all(std::slice::from_ref(&server)).unwrap_err().1;
+    assert!(refusal.code == Code::Invalid && refusal.message.contains("local_addresses"), "{refusal}");
+    bench.plane.apply_all(&[edit(&["10.0.0.250", "10.0.0.251"], "5000-5999"), server]).unwrap();
+    let steered = |bench: &Bench| {
+        let told = bench.told.lock().unwrap();
+        let locals = told.steered.local_addresses.iter().map(|(ip, ports)| format!("{ip} {ports}"));
+        (told.steered.full_nat_servers.len(), told.steered.nat_servers.len(), locals.collect::<Vec<_>>())
+    };
+    let both = ["10.0.0.250 5000-5999", "10.0.0.251 5000-5999"].map(String::from).to_vec();
+    assert_eq!(steered(&bench), (1, 1, both));
+    // What an edit does not say of them stays.
+    bench.plane.apply_all(&[Command::EditService(spec("wlc"))]).unwrap();
+    assert_eq!(steered(&bench).2.len(), 2);
+    let view = bench.plane.service(&key()).unwrap();
+    assert_eq!((view.local_addresses.len(), view.local_ports.as_deref()), (2, Some("5000-5999")));
+
+    let id = bench.id(1);
+    bench.plane.director().counts.opened(id, OPEN);
+    bench.plane.apply_all(&[edit(&["10.0.0.251"], "6000-6999")]).unwrap();
+    let left = ["10.0.0.250 5000-5999", "10.0.0.251 5000-6999"].map(String::from).to_vec();
+    assert_eq!(steered(&bench).2, left, "for the connection left behind");
+    bench.plane.director().counts.closed(id, OPEN);
+    bench.later(1);
+    assert_eq!(steered(&bench), (1, 1, vec!["10.0.0.251 6000-6999".to_owned()]));
+    bench.plane.apply_all(&[Command::Clear {}]).unwrap();
+    assert_eq!(steered(&bench), (0, 0, vec![]));
 }

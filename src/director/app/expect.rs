@@ -10,7 +10,7 @@ use super::data_port;
 use super::memory::EXPECTED;
 use crate::director::close::first_look;
 use crate::director::conn::state::{State, Status};
-use crate::director::conn::{Direction, Found, NewConnection, Refused, Slot, SlotId};
+use crate::director::conn::{Direction, Found, NewConnection, Refused, Replies, Slot, SlotId};
 use crate::director::drops::DropReason;
 use crate::director::engine::{Packet, Work};
 use crate::director::forward::Plan;
@@ -89,7 +89,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         let new = NewConnection {
             client: (key, plan.client, way),
             server: (plan.reply_key, plan.server.unwrap_or(plan.client), way),
-            replies: aside == 0,
+            replies: if aside == 0 { Replies::Newest } else { Replies::None },
             status: LISTENING,
             server_id: control.server_id(),
             template: Some(found.slot),

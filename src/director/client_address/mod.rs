@@ -110,13 +110,22 @@ impl<'a, H: NextHops> Work<'a, H> {
     }
 }
 
+/// Where a client's sequence number is to the server.
+pub(super) fn at_server(slot: &Slot, number: u32) -> u32 {
+    let (stream, len) = (Stream::from_word(slot.told()), header_len(slot));
+    if stream.is_known() { len.map_or(number, |len| stream.to_server(number, len)) } else { number }
+}
+
+/// Bytes of the header that begins the connection's stream, if one does.
+fn header_len(slot: &Slot) -> Option<u32> {
+    (Introduction::of_mark(slot.aside()) == Some(Introduction::Stream)).then_some(())?;
+    u32::try_from(proxy_header::header(&slot.key(Direction::In))?.len()).ok()
+}
+
 /// Has an error about a client's segment quote the number that the client gave it, if the server knows another.
 pub(super) fn renumber(frame: &mut [u8], error: &Related, slot: &Slot) {
-    if Introduction::of_mark(slot.aside()) != Some(Introduction::Stream) {
-        return;
-    }
-    let (stream, header) = (Stream::from_word(slot.told()), proxy_header::header(&slot.key(Direction::In)));
-    if let Some(len) = header.and_then(|header| u32::try_from(header.len()).ok())
+    let stream = Stream::from_word(slot.told());
+    if let Some(len) = header_len(slot)
         && stream.is_known()
     {
         icmp::renumber(frame, error, |number| stream.to_client(number, len));

@@ -51,6 +51,11 @@ impl Entry {
         Self(tag(hash) | u64::from(reply) << 32 | (u64::from(slot) + 1))
     }
 
+    /// The entry of replies that belong to `slot`.
+    pub fn of_reply(hash: u64, slot: u32) -> Self {
+        Self::new(hash, slot, true)
+    }
+
     /// The slot number.
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "the low half of the word")]
@@ -241,6 +246,11 @@ impl<B: std::ops::Deref<Target = [Bucket]>> Index<B> {
                 Err(NotInserted::Full) => return Err(NotInserted::Full),
             }
         }
+    }
+
+    /// Gives the key of replies that is `from`'s to `slot`; false if it is not `from`'s any more.
+    pub fn pass_on(&self, hash: u64, from: u32, slot: u32) -> bool {
+        self.replace(hash, Entry::of_reply(hash, from), Entry::of_reply(hash, slot))
     }
 
     /// Puts `new` where `old` is; false if it is there no more.

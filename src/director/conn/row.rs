@@ -26,6 +26,8 @@ pub struct Row {
     pub virtual_address: SocketAddr,
     /// Address and port of the server.
     pub server: SocketAddr,
+    /// The local address and port that the server sees (FULLNAT); none: it sees the client's.
+    pub local: Option<SocketAddr>,
     /// True for a template.
     pub template: bool,
 }
@@ -62,6 +64,7 @@ impl Slot {
             server.set_port(INVALID_PORT);
         }
         let expires_s = self.expires_s(tick);
-        Row { protocol, expires_s, state, client, virtual_address, server, template }
+        let local = self.local();
+        Row { protocol, expires_s, state, client, virtual_address, server, local, template }
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use super::free::Reserve;
+use super::index::{Entry, NotInserted};
 use super::slot::{Direction, Slot, SlotId};
 use super::state::Status;
-use super::table::{NewConnection, Refused, Table};
+use super::table::{NewConnection, Refused, Replies, Table};
 use super::template::{NewTemplate, STATUS};
 use super::wheel::Wheel;
 use crate::director::time::Time;
@@ -28,6 +29,12 @@ impl Shard {
         Self { worker, reserve: Reserve::new(u32::try_from(hoard).unwrap_or(u32::MAX)), wheel: Wheel::new(0) }
     }
 
+    /// Whose part it is.
+    #[inline]
+    pub const fn worker(&self) -> u32 {
+        self.worker
+    }
+
     /// A batch begins: whatever was found in the batch before is forgotten.
     #[inline]
     pub fn enter(&self, table: &Table) {
@@ -44,7 +51,7 @@ impl Shard {
     /// index other workers may find it: whatever depends on it has to be counted before.
     ///
     /// The replies of an older connection with the same reply key are this one's from now on, as the kernel
-    /// finds the newest first.
+    /// finds the newest first, unless it has to be the only one: see [`Replies`].
     ///
     /// # Errors
     /// Why not, and the status it had in the end for whoever counted it, unless another worker removed it
@@ -67,17 +74,28 @@ impl Shard {
         slot.set_timeout_s(new.timeout_s);
         slot.learn(new.learned.0, new.learned.1);
         slot.begin(new.tick);
+        slot.set_closing(None);
         self.show(table, slot, new.status);
 
-        if let Err(refused) = table.index.insert(table.hash(key), id, false, |e| table.is(e, key)) {
-            let status = table.unlink(id);
-            self.retire(table, id);
-            return Err((refused.into(), status));
-        }
-        let hash = table.hash(reply_key);
-        if new.replies
-            && let Err(refused) = table.index.insert_or_replace(hash, id, true, |e| table.is(e, reply_key))
-        {
+        let enter_client = || table.index.insert(table.hash(key), id, false, |e| table.is(e, key));
+        let reply_hash = table.hash(reply_key);
+        let is_reply = |e| table.is(e, reply_key);
+        let entered = match new.replies {
+            Replies::None => enter_client(),
+            Replies::Newest => {
+                enter_client().and_then(|()| table.index.insert_or_replace(reply_hash, id, true, is_reply))
+            }
+            // First: nobody may find it by the client's key before it is known to have its server's packets.
+            Replies::Unique => {
+                table.index.insert(reply_hash, id, true, is_reply).and_then(|()| enter_client())
+            }
+            // Of several workers one: the entry that is replaced is there once.
+            Replies::InsteadOf(old) => match table.index.pass_on(reply_hash, old, id) {
+                true => enter_client(),
+                false => Err(NotInserted::Exists(Entry::of_reply(reply_hash, old))),
+            },
+        };
+        if let Err(refused) = entered {
             let status = table.unlink(id);
             self.retire(table, id);
             return Err((refused.into(), status));

@@ -11,7 +11,7 @@
 //! written relaxed: the index's Acquire and Release order them for packets, those of the status for
 //! listings, which do not come by the index.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 use crate::director::forward::recipe::{Recipe, Way};
@@ -85,6 +85,8 @@ pub struct Slot {
     pub(super) timeout_s: AtomicU32,
     /// What its server has been told of the client: see [`client_address`](crate::director::client_address).
     told: AtomicU64,
+    /// The sequence number that follows the client's FIN; zero is none.
+    closing: AtomicU32,
 }
 
 impl Slot {
@@ -342,6 +344,22 @@ impl Slot {
     /// Notes how long it lives from its last packet on.
     pub fn set_timeout_s(&self, timeout_s: u32) {
         self.timeout_s.store(timeout_s, Relaxed);
+    }
+
+    /// The sequence number that the server awaits of the client after its FIN, if that has been noted.
+    pub fn closing(&self) -> Option<u32> {
+        Some(self.closing.load(Relaxed)).filter(|number| *number != 0)
+    }
+
+    /// Notes the sequence number that follows the client's FIN.
+    pub fn set_closing(&self, number: Option<u32>) {
+        self.closing.store(number.unwrap_or(0), Relaxed);
+    }
+
+    /// The local address and port that the server sends to (FULLNAT), if that is not the client itself.
+    pub fn local(&self) -> Option<SocketAddr> {
+        let client = self.key(Direction::In);
+        if client.is_group() { None } else { self.key(Direction::Out).local(&client) }
     }
 
     /// The worker whose wheel holds this connection's timer.

@@ -41,8 +41,8 @@ pub struct NewConnection {
     pub client: (FlowKey, Recipe, Way),
     /// The server's packets, likewise.
     pub server: (FlowKey, Recipe, Way),
-    /// True if the server's packets come through the director and are looked up by their key.
-    pub replies: bool,
+    /// Whether the server's packets come through the director and are looked up by their key.
+    pub replies: Replies,
     /// The state after the first packet.
     pub status: Status,
     /// The server it was given to.
@@ -57,6 +57,19 @@ pub struct NewConnection {
     pub tick: u32,
     /// How long it lives after the first packet, in seconds.
     pub timeout_s: u32,
+}
+
+/// What becomes of the packets of a connection's server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replies {
+    /// They do not come through the director.
+    None,
+    /// They are this connection's, even if they were another one's before: the newest has them, as in the kernel.
+    Newest,
+    /// They are this connection's alone: it is not entered if they are another one's.
+    Unique,
+    /// They were those of this connection, and of no other by now, and are taken from it.
+    InsteadOf(SlotId),
 }
 
 /// Where a packet belongs.
@@ -83,7 +96,8 @@ pub enum Refused {
     TableFull,
     /// Both buckets of a key are full.
     BucketFull,
-    /// Another worker has just entered it.
+    /// Another worker has just entered it; of direction [`Out`](Direction::Out) if the server's packets are another
+    /// connection's and have to be this one's alone.
     Exists(Found),
 }
 
@@ -284,7 +298,7 @@ mod tests {
         NewConnection {
             client: (FlowKey::v4(6, client, 1, 4711 << 16 | 80), recipe, way),
             server: (FlowKey::v4(6, server, client, 80 << 16 | 4711), recipe, way),
-            replies: true,
+            replies: Replies::Newest,
             status: STATUS,
             server_id: 0,
             template: None,
@@ -328,6 +342,31 @@ mod tests {
         assert_eq!(find(&table, &first.server.0).map(|f| f.slot), Some(newer));
         table.unlink(older).unwrap();
         assert_eq!(find(&table, &first.server.0).map(|f| f.slot), Some(newer), "not the older one's to take");
+        table.unlink(newer).unwrap();
+        assert_eq!((find(&table, &first.server.0), table.len()), (None, 0));
+    }
+
+    #[test]
+    fn replies_that_are_one_connections_alone_are_passed_on_once() {
+        let table = Table::new(16, 1, (1, 2), false).unwrap();
+        let mut shard = Shard::new(&table, 0);
+        let first = NewConnection { replies: Replies::Unique, ..new(7, 9) };
+        let with = |client: u32, replies| NewConnection {
+            client: (new(client, 9).client.0, first.client.1, first.client.2),
+            replies,
+            ..first
+        };
+        let older = shard.insert(&table, &first, 10).unwrap();
+        let refused = shard.insert(&table, &with(8, Replies::Unique), 10);
+        let taken = Found { slot: older, direction: Direction::Out };
+        assert_eq!(refused, Err((Refused::Exists(taken), Some(STATUS))));
+        assert_eq!(find(&table, &with(8, Replies::Unique).client.0), None, "nothing is left behind");
+        let newer = shard.insert(&table, &with(8, Replies::InsteadOf(older)), 10).unwrap();
+        assert_eq!(find(&table, &first.server.0), Some(Found { slot: newer, direction: Direction::Out }));
+        let late = shard.insert(&table, &with(10, Replies::InsteadOf(older)), 10);
+        assert!(matches!(late, Err((Refused::Exists(Found { direction: Direction::Out, .. }), Some(_)))));
+        table.unlink(older).unwrap();
+        assert_eq!(find(&table, &first.server.0).map(|f| f.slot), Some(newer));
         table.unlink(newer).unwrap();
         assert_eq!((find(&table, &first.server.0), table.len()), (None, 0));
     }

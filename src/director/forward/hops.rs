@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::packet::flow::FlowKey;
+
 /// Index of an interface in the order the director was given them.
 pub type PortId = u16;
 
@@ -52,6 +54,11 @@ pub trait NextHops {
 
     /// The address of the director that its own packets to `destination` are sent from; `None` if there is none.
     fn source(&self, destination: IpAddr, flow_hash: u32) -> Option<IpAddr>;
+
+    /// The receive queue that packets with this key get at interface `port`; `None` if that is not known.
+    fn queue(&self, _port: PortId, _key: &FlowKey) -> Option<u32> {
+        None
+    }
 
     /// A way back to a MAC address that a frame came from at `port`: what is left where the kernel knows no
     /// neighbour for a client. `None` if there is no such interface.

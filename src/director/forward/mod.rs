@@ -4,6 +4,7 @@
 //! that does not know methods.
 
 mod dr;
+mod fullnat;
 pub mod hops;
 mod nat;
 pub mod recipe;
@@ -37,20 +38,27 @@ impl Plan {
         nat::plan(client, FlowKey::new(client.protocol(), server, client.source()))
     }
 
-    /// The plan for the flow `client`, given to `destination`; none if its method does not lead to another IP version.
+    /// The local address and port that the server sends to, if that is not the client itself.
+    pub fn local(&self, client: &FlowKey) -> Option<SocketAddr> {
+        self.reply_key.local(client)
+    }
+
+    /// The plan for the flow `client`, given by FULLNAT to a server at this address from a local one, all of one family.
+    pub fn full_nat(client: &FlowKey, server: SocketAddr, local: SocketAddr) -> Self {
+        fullnat::plan(client, server, local)
+    }
+
+    /// The plan for the flow `client`, given to `destination`; none if its method does not lead to another IP version, and
+    /// for FULLNAT, which needs a [local port](crate::director::local) besides.
     pub fn new(client: &FlowKey, destination: &Destination) -> Option<Self> {
-        let mut server = destination.address;
-        if server.port() == 0 {
-            // A server of all ports has the one that the packet has.
-            server.set_port(client.destination().port());
-        }
+        let server = destination.address_for(client);
         let reply_key = FlowKey::across(client.protocol(), server, client.source());
         let is_same_family = server.is_ipv4() == client.is_v4();
         match destination.method {
             Method::Tun(_) => Some(tun::plan(reply_key)),
             Method::Nat if is_same_family => Some(nat::plan(client, reply_key)),
             Method::Dr if is_same_family => Some(dr::plan(reply_key)),
-            Method::Nat | Method::Dr => None,
+            Method::Nat | Method::Dr | Method::FullNat => None,
         }
     }
 }

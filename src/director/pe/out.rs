@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::director::conn::state::{State, Status};
-use crate::director::conn::{Direction, Found, NewConnection};
+use crate::director::conn::{Direction, Found, NewConnection, Replies};
 use crate::director::drops::DropReason;
 use crate::director::engine::{Packet, Work};
 use crate::director::forward::Plan;
@@ -95,7 +95,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         let new = NewConnection {
             client: (client, plan.client, later),
             server: (plan.reply_key, recipe, way),
-            replies: true,
+            replies: Replies::Newest,
             status: Status { state: State::None, inactive: true, no_output: false, removed: false },
             server_id: destination.id.0,
             template,

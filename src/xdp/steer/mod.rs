@@ -27,11 +27,11 @@ use key_set::KeySet;
 pub use outcome::Outcome;
 use ranges::RangeMap;
 pub use ranges::{MAX_RANGES, Range};
+use rules::{BY_NAT, Keyed, PortValue};
 pub use rules::{
-    Endpoint, MAX_HOST_ADDRESSES, MAX_NAT_SERVERS, MAX_PORTS, MAX_QUEUES, MAX_SERVICES, MAX_VIPS, ROOM_MAX,
-    Rules,
+    Endpoint, MAX_HOST_ADDRESSES, MAX_LOCAL_ADDRESSES, MAX_NAT_SERVERS, MAX_PORTS, MAX_QUEUES, MAX_SERVICES,
+    MAX_VIPS, ROOM_MAX, Rules,
 };
-use rules::{Keyed, PortValue};
 pub use trial::{Arrival, Trial, Verdict, bare_socket};
 
 /// The program as `build.rs` compiled it.
@@ -45,6 +45,7 @@ pub struct Steering {
     nat_addresses: KeySet<IpAddr>,
     vips: KeySet<IpAddr>,
     host_addresses: KeySet<IpAddr>,
+    local_addresses: KeySet<IpAddr>,
     ranges: RangeMap,
     /// Interface index to what the program has to know of the interface.
     ports: HashMap<MapData, u32, PortValue>,
@@ -73,6 +74,7 @@ impl Steering {
             nat_addresses: key_set(&mut ebpf, "nat_addresses")?,
             vips: key_set(&mut ebpf, "vips")?,
             host_addresses: key_set(&mut ebpf, "host_addresses")?,
+            local_addresses: key_set(&mut ebpf, "local_addresses")?,
             ranges: RangeMap::new(take(&mut ebpf, "ranges")?, take(&mut ebpf, "ranges_in_use")?),
             ports: take(&mut ebpf, "ports")?,
             sockets: take(&mut ebpf, "sockets")?,
@@ -95,9 +97,20 @@ impl Steering {
         // Host addresses first and last: they keep replies to this host out of `nat_servers`' reach. Replies
         // before requests: no service may be answered by a server whose replies are not yet, or no longer, ours.
         let old_host_addresses = self.host_addresses.add(&rules.host_addresses, |_| 0)?;
-        let old_nat_servers = self.nat_servers.add(&rules.nat_servers, |_| 0)?;
-        let nat_addresses = rules.nat_servers.iter().map(|server| server.address).collect();
-        let old_nat_addresses = self.nat_addresses.add(&nat_addresses, |_| 0)?;
+        let locals = rules.local_addresses.keys().copied().collect();
+        let ports = |local: &IpAddr| {
+            rules
+                .local_addresses
+                .get(local)
+                .map_or(0, |(first, last)| u32::from(*first) << 16 | u32::from(*last))
+        };
+        let old_locals = self.local_addresses.add(&locals, ports)?;
+        let senders = rules.senders();
+        let old_nat_servers = self.nat_servers.add(&senders, |server| rules.ways_to(server))?;
+        let addresses = rules.sender_addresses();
+        let ways = |address: &IpAddr| addresses.get(address).copied().unwrap_or(BY_NAT);
+        let nat_addresses = senders.iter().map(|server| server.address).collect();
+        let old_nat_addresses = self.nat_addresses.add(&nat_addresses, ways)?;
         let old_vips = self.vips.add(&rules.vips, |_| 0)?;
         let old_services = self
             .services
@@ -107,6 +120,7 @@ impl Steering {
         self.vips.remove(old_vips)?;
         self.nat_addresses.remove(old_nat_addresses)?;
         self.nat_servers.remove(old_nat_servers)?;
+        self.local_addresses.remove(old_locals)?;
         self.host_addresses.remove(old_host_addresses)
     }
 

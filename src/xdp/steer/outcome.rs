@@ -14,7 +14,10 @@ pub enum Outcome {
     ServiceRange,
     /// Ours: from a NAT server to somewhere else than this host.
     NatReturn,
-    /// Ours: a fragment, the first or a later one, to a VIP, or from a NAT server to somewhere else than this host.
+    /// Ours: from a FULLNAT server to a local address and one of its ports.
+    FullNatReturn,
+    /// Ours: a fragment, the first or a later one, to a VIP, from a NAT server to somewhere else than this host, or from a
+    /// FULLNAT server to a local address.
     Fragment,
     /// Ours: an ICMP error about a packet whose answer would be ours.
     IcmpError,
@@ -35,7 +38,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// How many there are.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 
     /// All, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -43,6 +46,7 @@ impl Outcome {
         Self::ServiceAnyPort,
         Self::ServiceRange,
         Self::NatReturn,
+        Self::FullNatReturn,
         Self::Fragment,
         Self::IcmpError,
         Self::NoSocket,
@@ -60,6 +64,7 @@ impl Outcome {
             Self::ServiceAnyPort => "service_any_port",
             Self::ServiceRange => "service_range",
             Self::NatReturn => "nat_return",
+            Self::FullNatReturn => "full_nat_return",
             Self::Fragment => "fragment",
             Self::IcmpError => "icmp_error",
             Self::NoSocket => "no_socket",

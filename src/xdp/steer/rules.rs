@@ -1,5 +1,6 @@
 //! What is ours, as the program is told it: sets of keys, their limits and their bytes in the maps.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -13,6 +14,8 @@ pub const MAX_NAT_SERVERS: usize = 65_536;
 pub const MAX_VIPS: usize = 16_384;
 /// The most addresses of this host.
 pub const MAX_HOST_ADDRESSES: usize = 16_384;
+/// The most local addresses.
+pub const MAX_LOCAL_ADDRESSES: usize = 16_384;
 /// The most interfaces.
 pub const MAX_PORTS: u16 = 64;
 /// The least room in front of a frame, in bytes: that of its mark.
@@ -21,6 +24,10 @@ const ROOM_MIN: u16 = 16;
 pub const ROOM_MAX: u16 = 64;
 /// The most receive queues of an interface.
 pub const MAX_QUEUES: u32 = 64;
+
+/// How packets reach a server, as the program is told.
+pub(super) const BY_NAT: u32 = 1;
+const BY_FULL_NAT: u32 = 2;
 
 /// The protocols of services and servers: TCP, UDP and SCTP have their ports at the same place.
 const BALANCED_PROTOCOLS: [u8; 3] = [6, 17, 132];
@@ -46,6 +53,11 @@ pub struct Rules {
     pub rooms: BTreeMap<Endpoint, u16>,
     /// Where NAT sends to: frames from these, unless to this host, are ours, and fragments from their addresses. At most [`MAX_NAT_SERVERS`].
     pub nat_servers: BTreeSet<Endpoint>,
+    /// Where FULLNAT sends to: frames from these to a local address are ours, and fragments from their addresses. Together
+    /// with `nat_servers` at most [`MAX_NAT_SERVERS`].
+    pub full_nat_servers: BTreeSet<Endpoint>,
+    /// What FULLNAT sends from, with the first and the last of its ports. At most [`MAX_LOCAL_ADDRESSES`].
+    pub local_addresses: BTreeMap<IpAddr, (u16, u16)>,
     /// Addresses with any service: fragments to these are ours. At most [`MAX_VIPS`].
     pub vips: BTreeSet<IpAddr>,
     /// Addresses on this host's interfaces, VIPs or not. At most [`MAX_HOST_ADDRESSES`].
@@ -60,7 +72,8 @@ impl Rules {
     pub(super) fn check(&self) -> Result<(), SteerError> {
         for (what, count, limit) in [
             ("services", self.services.len(), MAX_SERVICES),
-            ("NAT servers", self.nat_servers.len(), MAX_NAT_SERVERS),
+            ("NAT and FULLNAT servers", self.senders().len(), MAX_NAT_SERVERS),
+            ("local addresses", self.local_addresses.len(), MAX_LOCAL_ADDRESSES),
             ("virtual addresses", self.vips.len(), MAX_VIPS),
             ("addresses of this host", self.host_addresses.len(), MAX_HOST_ADDRESSES),
             ("ranges (each rule of a mark, each address with FTP)", self.ranges.len(), MAX_RANGES),
@@ -74,7 +87,8 @@ impl Rules {
         {
             return Err(SteerError::Room { service, room });
         }
-        let ends = self.services.iter().chain(&self.nat_servers).map(|end| (end.protocol, end.address));
+        let servers = self.nat_servers.iter().chain(&self.full_nat_servers);
+        let ends = self.services.iter().chain(servers).map(|end| (end.protocol, end.address));
         let ranges = self.ranges.iter().map(|range| (range.protocol, range.destination.addr()));
         if let Some((protocol, address)) =
             ends.chain(ranges).find(|(protocol, _)| !BALANCED_PROTOCOLS.contains(protocol))
@@ -82,6 +96,33 @@ impl Rules {
             return Err(SteerError::Protocol { protocol, address });
         }
         self.ranges.iter().try_for_each(Range::check)
+    }
+
+    /// Everybody whose packets may be replies.
+    pub(super) fn senders(&self) -> Cow<'_, BTreeSet<Endpoint>> {
+        if self.full_nat_servers.is_empty() {
+            return Cow::Borrowed(&self.nat_servers);
+        }
+        Cow::Owned(self.nat_servers.union(&self.full_nat_servers).copied().collect())
+    }
+
+    /// How packets reach one of those.
+    pub(super) fn ways_to(&self, server: &Endpoint) -> u32 {
+        if self.full_nat_servers.is_empty() {
+            return BY_NAT;
+        }
+        let of = |set: &BTreeSet<Endpoint>, way| if set.contains(server) { way } else { 0 };
+        of(&self.nat_servers, BY_NAT) | of(&self.full_nat_servers, BY_FULL_NAT)
+    }
+
+    /// How packets reach the addresses of those, unless that is by NAT alone.
+    pub(super) fn sender_addresses(&self) -> BTreeMap<IpAddr, u32> {
+        let mut addresses: BTreeMap<_, _> =
+            self.full_nat_servers.iter().map(|server| (server.address, BY_FULL_NAT)).collect();
+        for server in self.nat_servers.iter().filter(|_| !self.full_nat_servers.is_empty()) {
+            addresses.entry(server.address).and_modify(|ways| *ways |= BY_NAT);
+        }
+        addresses
     }
 }
 
@@ -158,6 +199,9 @@ mod tests {
             ("MAX_NAT_SERVERS", MAX_NAT_SERVERS),
             ("MAX_VIPS", MAX_VIPS),
             ("MAX_HOST_ADDRESSES", MAX_HOST_ADDRESSES),
+            ("MAX_LOCAL_ADDRESSES", MAX_LOCAL_ADDRESSES),
+            ("BY_NAT", BY_NAT as usize),
+            ("BY_FULL_NAT", BY_FULL_NAT as usize),
             ("MAX_RANGES", MAX_RANGES),
             ("MAX_PORTS", usize::from(MAX_PORTS)),
             ("MAX_QUEUES", MAX_QUEUES as usize),

@@ -195,22 +195,27 @@ pub fn check_sent(before: &[u8], after: &[u8], services: &[Pool], hops: &Hops) {
     }
 
     let by_address = services.iter().filter_map(|pool| match pool.service.key {
-        ServiceKey::Address { protocol, address } => Some((protocol, address, &pool.servers)),
+        ServiceKey::Address { protocol, address } => Some((protocol, address, pool)),
         ServiceKey::Mark { .. } => None,
     });
-    let allowed =
-        by_address.filter(|(protocol, ..)| *protocol as u8 == b.protocol).any(|(_, vip, servers)| {
-            servers.iter().any(|server| match server.method {
-                Method::Tun(_) => false,
-                Method::Dr => (b.from, b.to) == (a.from, a.to) && b.to == vip,
-                Method::Nat => {
-                    let inwards = b.to == vip && a.to == server.address && a.from == b.from;
-                    let outwards = b.from == server.address && a.from == vip && a.to == b.to;
-                    let routed_on = b.from == server.address && (b.from, b.to) == (a.from, a.to);
-                    inwards || outwards || routed_on
-                }
-            })
-        });
+    let allowed = by_address.filter(|(protocol, ..)| *protocol as u8 == b.protocol).any(|(_, vip, pool)| {
+        pool.servers.iter().any(|server| match server.method {
+            Method::Tun(_) => false,
+            Method::FullNat => {
+                let is_local = |end: SocketAddr| pool.service.locals.addresses().any(|ip| ip == end.ip());
+                let inwards = b.to == vip && a.to == server.address && is_local(a.from);
+                let outwards = b.from == server.address && is_local(b.to) && a.from == vip;
+                inwards || outwards
+            }
+            Method::Dr => (b.from, b.to) == (a.from, a.to) && b.to == vip,
+            Method::Nat => {
+                let inwards = b.to == vip && a.to == server.address && a.from == b.from;
+                let outwards = b.from == server.address && a.from == vip && a.to == b.to;
+                let routed_on = b.from == server.address && (b.from, b.to) == (a.from, a.to);
+                inwards || outwards || routed_on
+            }
+        })
+    });
     assert!(allowed, "{} -> {} became {} -> {}", b.from, b.to, a.from, a.to);
 }
 

@@ -15,7 +15,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 
 pub(super) use connections::Connections;
-pub(super) use rules::save;
+pub(super) use rules::{save, unspeakable};
 
 use super::address::ip_text;
 use super::flags::Flags;

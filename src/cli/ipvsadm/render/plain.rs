@@ -16,11 +16,12 @@ impl Table for Plain {
     }
 }
 
-/// The method's name in listings.
+/// The method's name in listings; that of FULLNAT is from DPVS, whose ipvsadm has it.
 pub(super) const fn method(forward: Forward) -> &'static str {
     match forward {
         Forward::Nat => "Masq",
         Forward::Dr => "Route",
         Forward::Tun => "Tunnel",
+        Forward::FullNat => "FullNat",
     }
 }

@@ -1,6 +1,7 @@
 //! `ipvsadm -S`: the lines that restore all services.
 //!
-//! Thresholds are not among them, and neither are timeouts: ipvsadm leaves them out.
+//! Thresholds are not among them, and neither are timeouts: ipvsadm leaves them out. Of FULLNAT there is no line that
+//! any ipvsadm reads back, so what has it is not saved at all, and that is said: nobody is to rely on half of it.
 
 use std::io::{self, Write};
 
@@ -11,6 +12,17 @@ use super::{
 use crate::control::command::{ChecksumSpec, Forward, TunnelSpec};
 use crate::control::view::ServerView;
 use crate::director::service::Protocol;
+
+/// A server that no line can restore, with its service.
+pub(crate) fn unspeakable(services: &[ServiceView]) -> Option<String> {
+    let with =
+        services.iter().flat_map(|service| service.servers.iter().map(move |server| (service, server)));
+    let (service, server) = with.into_iter().find(|(_, server)| server.forward == Forward::FullNat)?;
+    Some(format!(
+        "ipvsadm has no word for FULLNAT, which server {} of service {} has: nothing is saved. `xvs save` saves all.",
+        server.address, service.service
+    ))
+}
 
 /// Writes the lines.
 pub(crate) fn save(
@@ -70,6 +82,8 @@ fn forwarded(server: &ServerView) -> String {
         Forward::Nat => "-m",
         Forward::Dr => "-g",
         Forward::Tun => "-i",
+        // Never asked: see `unspeakable`.
+        Forward::FullNat => "--fullnat",
     };
     let tunnel = match server.tunnel {
         None => String::new(),

@@ -143,6 +143,8 @@ pub(super) fn view(spec: &ServiceSpec, servers: Vec<ServerView>, traffic: Traffi
         persistence_engine: spec.persistence_engine.clone(),
         one_packet: spec.one_packet,
         switches: Default::default(),
+        local_addresses: Vec::new(),
+        local_ports: None,
         statistics: traffic,
         rates: traffic,
         servers,

@@ -204,6 +204,7 @@ fn connection(row: &str) -> ConnectionView {
         client: client.parse().unwrap(),
         virtual_address: vip.parse().unwrap(),
         server: server.parse().unwrap(),
+        local: None,
         template: false,
         engine: None,
         engine_data: None,

@@ -86,7 +86,20 @@ fn a_service() {
         "scheduler = \"sh\"\nscheduler_flags = [\"sh-port\", \"sh-port\"] #! error | \"sh-port\" twice",
         "scheduler = \"sh\"\nscheduler_flags = \"sh-port\" #! error | is a text | square brackets",
         "forward = \"nat\"",
-        "forward = \"fullnat\" #! error | forward = \"fullnat\" is not supported yet | nat, dr, tun",
+        "forward = \"fullnat\"\nlocal_addresses = [\"10.0.0.250\", \"10.0.0.251\"]",
+        "forward = \"fullnat\"\nlocal_addresses = [\"10.0.0.250\"]\nlocal_ports = \"5000\"",
+        "forward = \"fullnat\"\nlocal_addresses = [\"10.0.0.250\"]\nlocal_ports = \"5000-5000\"",
+        "local_addresses = [\"10.0.0.250\"] #! warning | local_addresses has no effect | forward = \"fullnat\"",
+        "local_ports = \"5000-6000\" #! warning | local_ports has no effect",
+        "local_ports = \"6000-5000\" #! error | \"6000-5000\" is no range of ports | \"1024-65535\"",
+        "local_ports = \"0-5000\" #! error | \"0-5000\" is no range of ports | from 1 to 65_535",
+        "local_ports = 5000 #! error | is a whole number | quotes",
+        "local_addresses = \"10.0.0.250\" #! error | is a text | square brackets",
+        "local_addresses = [] #! error | local_addresses lists 0 addresses | 1 to 16",
+        "local_addresses = [\"10.0.0.250\", \"10.0.0.250\"] #! error | lists \"10.0.0.250\" twice",
+        "local_addresses = [\"10.0.0.250:80\"] #! error | \"10.0.0.250:80\": this is no address | without a port",
+        "local_addresses = [\"224.0.0.1\"] #! error | 224.0.0.0/4 is multicast | address of this host",
+        "local_addresses = [\"127.0.0.1\"] #! error | 127.0.0.0/8 is this machine itself",
         "forward = \"masq\" #! error | forward = \"masq\" is unknown | did you mean \"nat\"? use one of: nat, dr, tun",
         "forward = \"gatewaying\" #! error | did you mean \"dr\"?",
         "persistence = 360",
@@ -141,6 +154,15 @@ fn a_server() {
         "forward = \"nat\"\naddress = \"192.0.2.10:81\" #! warning | its own service",
     ];
     each(&[DIRECTOR, SERVICE, "[[service.server]]\n"], &addresses, &[]);
+    let full_nat = [
+        "address = \"10.0.0.1:81\" #! error | server 10.0.0.1:81 is to have FULLNAT | no local address | local_addresses = ",
+        "forward = \"nat\"\naddress = \"10.0.0.1:81\"",
+    ];
+    each(&[DIRECTOR, SERVICE, "forward = \"fullnat\"\n[[service.server]]\n"], &full_nat, &[]);
+    let one_packet =
+        ["one_packet = true #! error | one_packet = true cannot be had | forward = \"fullnat\" | \"nat\""];
+    let udp = "[[service]]\nprotocol = \"udp\"\naddress = \"192.0.2.10:53\"\nforward = \"fullnat\"\nlocal_addresses = [\"10.0.0.250\"]\n";
+    each(&[DIRECTOR, udp], &one_packet, &[SERVER]);
     let of_ipv6 = [
         "address = \"2001:db8::11\"",
         "address = \"[2001:db8::11]:80\"",
@@ -165,7 +187,6 @@ fn a_server() {
         "weight = 2147483648 #! error | weight = 2147483648 is out of range | 0 to 2_147_483_647",
         "weight = -1 #! error | weight = -1 is out of range",
         "weight = \"1\" #! error | weight = \"1\" is a text | without quotes",
-        "forward = \"fullnat\" #! error | not supported yet",
         "upper_threshold = 4_294_967_295\nlower_threshold = 4_294_967_295",
         "upper_threshold = -1 #! error | upper_threshold = -1 is out of range | 0 to 4_294_967_295 connections",
         "upper_threshold = 5\nlower_threshold = 6 #! error | lower_threshold = 6 is above upper_threshold = 5",
