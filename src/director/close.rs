@@ -2,6 +2,7 @@
 
 use super::Director;
 use super::app::Apps;
+use super::client_address;
 use super::conn::{Direction, Found, NewConnection, Shard, Slot, SlotId};
 use super::engine::{Engine, Packet, Work};
 use super::server::ServerId;
@@ -55,7 +56,8 @@ impl<H> Work<'_, H> {
         self.director.offload.withdraw(slot);
         self.director.counts.changed(ServerId(slot.server_id()), old, new);
         if found.direction == Direction::In && flags.has(TcpFlags::FIN) && slot.local().is_some() {
-            slot.set_closing(packet.room.get(..packet.len).and_then(|frame| segment::after(frame, parsed)));
+            let number = packet.room.get(..packet.len).and_then(|frame| segment::after(frame, parsed));
+            slot.set_closing(number.map(|number| client_address::at_server(slot, number)));
         }
         if new.state.is_established()
             && let Some(template) = slot.template()

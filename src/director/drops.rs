@@ -94,6 +94,9 @@ drop_reasons! {
     /// The text of an application cannot be rewritten now: the rewriting before is not acknowledged yet, or there is no
     /// room in the frame or the MTU.
     HelperUnable = "helper_unable",
+    /// The server cannot be told the client's address: there is no room for that, it is a fragment, or the client speaks
+    /// before its server has answered, or where its address is told.
+    ClientAddress = "client_address",
     /// Another worker was just removing the connection.
     Removing = "removing",
     /// No route to the next station.

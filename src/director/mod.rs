@@ -14,6 +14,7 @@
 //! | [`pe`] | persistence engines: what besides its address tells a client's server |
 //! | [`app`] | helpers of applications that announce connections in their text: FTP |
 //! | [`offload`] | which connections go on without coming up here |
+//! | [`client_address`] | how servers are told who a connection is from: PROXY headers, a TCP option |
 //! | `fragments`, [`outbox`] | datagrams in fragments; frames made besides those lent |
 //! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `unwrapped` those about packets in tunnels, `tunnel` how they are wrapped, `path_mtu` what is known of the ways there, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing, [`pass`] which of them the director's own kernel gets |
 //!
@@ -21,6 +22,7 @@
 
 pub mod app;
 mod aside;
+pub mod client_address;
 mod close;
 pub mod conn;
 pub mod defence;

@@ -22,6 +22,7 @@ use super::sched::{Request, Schedule};
 use super::server::{Destination, ServerId};
 use super::service::Protocol;
 use super::services::{FTP, FTP_DATA, VirtualService};
+use super::switches::{ClientAddress, Switches};
 use crate::packet::answer::IcmpError;
 use crate::packet::flow::FlowKey;
 use crate::packet::mss;
@@ -95,7 +96,12 @@ impl<'a, H: NextHops> Work<'a, H> {
         let mut stale = None;
         if let Some((slot, found)) = known {
             match self.fate(slot, found, service, parsed) {
-                Fate::Stays => return Ok(Begun::Connection(slot, found)),
+                Fate::Stays => {
+                    if found.direction == Direction::In {
+                        self.introduce_again(slot, parsed);
+                    }
+                    return Ok(Begun::Connection(slot, found));
+                }
                 Fate::Waits => return Err(DropReason::ServerGone.into()),
                 Fate::Ends => stale = Some(found.slot),
                 Fate::Resets => return Err(self.reset(slot, found.slot)),
@@ -151,8 +157,10 @@ impl<'a, H: NextHops> Work<'a, H> {
         let key = &parsed.key;
         let opens = match Protocol::from_number(key.protocol()) {
             Some(Protocol::Tcp) => {
-                let sloppy = service.service.switches.sloppy_tcp;
-                opens(parsed.flags, sloppy.unwrap_or(self.services.tunables.sloppy_tcp > 0))
+                let Switches { sloppy_tcp, client_address, .. } = service.service.switches;
+                let sloppy = sloppy_tcp.unwrap_or(self.services.tunables.sloppy_tcp > 0);
+                // In the middle of a stream it cannot be known what the server was told.
+                opens(parsed.flags, sloppy && client_address != ClientAddress::Proxy)
             }
             Some(Protocol::Sctp) if Event::of(parsed.flags) == Event::Nothing => {
                 return Err(DropReason::NoConnection.into());
@@ -265,7 +273,8 @@ impl<'a, H: NextHops> Work<'a, H> {
             let source = self.hops.source(server, flow_hash(parsed));
             self.wrap(packet, parsed, hop, id, source.map(|source| (source, server)))?
         } else {
-            self.send(packet, parsed, Direction::In, hop, recipe, || reply_key)?
+            let parsed = self.introduced(packet, parsed, id, hop)?;
+            self.send(packet, &parsed, Direction::In, hop, recipe, || reply_key)?
         };
         Ok(Begun::Sent(port, fragments::Fate::Alone { client: parsed.key, recipe, reply_key, id }))
     }

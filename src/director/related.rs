@@ -5,6 +5,7 @@
 //! VIP's name whoever says it. An error counts as a packet of its direction, and that is all: it changes no
 //! state and keeps no connection alive.
 
+use super::client_address::renumber;
 use super::conn::{Direction, NewConnection};
 use super::drops::DropReason;
 use super::engine::{Packet, Work, flow_hash};
@@ -45,6 +46,9 @@ impl<H: NextHops> Work<'_, H> {
         let recipe = slot.recipe(direction);
         if recipe.rewrite == Rewrite::Wrap {
             return self.send_wrapped(packet, parsed, Ok(hop), slot).map_err(|refusal| refusal.reason);
+        }
+        if direction == Direction::Out {
+            renumber(packet.frame(), &error, slot);
         }
         let quoted = slot.key(direction.opposite());
         send(packet, &error, direction, recipe, &quoted, &hop)
@@ -130,11 +134,6 @@ impl<H: NextHops> Work<'_, H> {
     }
 }
 
-/// Whether an error may go on to `hop`; to a server on the director itself it always may.
-fn check(parsed: &Parsed, hop: &Hop) -> Result<(), DropReason> {
-    if hop.port == PASS { Ok(()) } else { forward::check(parsed, hop) }
-}
-
 /// Sends the error on. To who has its packets rewritten it is about `quoted`, the packet as it was sent.
 fn send(
     packet: &mut Packet<'_>,
@@ -144,10 +143,7 @@ fn send(
     quoted: &FlowKey,
     hop: &Hop,
 ) -> Result<PortId, DropReason> {
-    match check(&error.parsed, hop) {
-        Ok(()) | Err(DropReason::Vlan) => {}
-        Err(reason) => return Err(reason),
-    }
+    forward::may_go(&error.parsed, hop)?;
     let frame = packet.frame();
     let addresses = match (recipe.rewrite, direction) {
         (Rewrite::None | Rewrite::Wrap, _) => Delta::default(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::conn::state::State;
 use super::server::{MAX_IDS, ServerId};
 use super::service::Protocol;
-use super::switches::{Switches, TcpWhenDown};
+use super::switches::{ClientAddress, Switches, TcpWhenDown};
 
 /// Numbers in a piece.
 const PIECE: usize = 256;
@@ -29,6 +29,29 @@ pub(super) struct Terms {
     pub(super) tcp_when_down: TcpWhenDown,
     /// It is in its service, and down.
     pub(super) is_down: bool,
+    /// How it is told clients' addresses.
+    pub(super) told: Told,
+}
+
+/// How a server is told the address of a new connection's client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Told {
+    #[default]
+    Not,
+    /// By a header of the PROXY protocol.
+    Proxy,
+    /// By a TCP option of this kind.
+    Toa(u8),
+}
+
+impl Told {
+    const fn new(switches: &Switches) -> Self {
+        match switches.client_address {
+            ClientAddress::None => Self::Not,
+            ClientAddress::Proxy => Self::Proxy,
+            ClientAddress::Toa => Self::Toa(switches.toa_kind),
+        }
+    }
 }
 
 impl Terms {
@@ -53,6 +76,7 @@ impl Terms {
             reset_on_removal,
             tcp_when_down,
             is_down,
+            told: Told::new(switches),
         }
     }
 

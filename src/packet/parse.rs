@@ -42,6 +42,8 @@ impl TcpFlags {
     pub const SYN: u8 = 0x02;
     /// The connection is gone.
     pub const RST: u8 = 0x04;
+    /// The urgent pointer is valid.
+    pub const URG: u8 = 0x20;
     /// The acknowledgement number is valid.
     pub const ACK: u8 = 0x10;
 

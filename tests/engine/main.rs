@@ -2,7 +2,9 @@
 #![allow(missing_docs)]
 
 mod answers;
+mod client_address;
 mod defence;
+mod forged;
 mod fragments;
 mod fragments6;
 mod ftp;
@@ -22,6 +24,7 @@ mod reuse;
 mod rewrite;
 mod sctp;
 mod sip;
+mod streams;
 mod switches;
 mod table;
 mod timers;

@@ -7,6 +7,7 @@
 mod answers;
 mod choices;
 mod client;
+mod client_address;
 mod control;
 mod decapsulator;
 mod devices;

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{
-    Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, OFFLOAD_FLOWS, Offload, PASS_LIMIT, Pass, XdpMode, ZeroCopy,
+    Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, OFFLOAD_FLOWS, Offload, PASS_LIMIT, Pass,
+    XdpMode, ZeroCopy,
 };
 use crate::control::wanted::{TIMEOUT_S, Timeouts, Wanted};
 use crate::director::local::{LOCAL_PORTS, Locals, Ports};
@@ -22,7 +23,10 @@ use crate::director::service::{
     MAX_DRAIN_S, MAX_PERSISTENCE_S, MAX_WEIGHT, Method, Netmask, Persistence, Pool, Protocol, Server,
     ServerState, Service, Tunnel, TunnelChecksum,
 };
-use crate::director::switches::{MSS_MAX, SLOW_START_S, Switches, TIMEOUT_S as OWN_TIMEOUT_S, TcpWhenDown};
+use crate::director::switches::{
+    ClientAddress, MSS_MAX, SLOW_START_S, Switches, TIMEOUT_S as OWN_TIMEOUT_S, TOA_KIND, TOA_KIND_DEFAULT,
+    TcpWhenDown,
+};
 use crate::director::tunables::Tunables;
 
 /// From how much the values are taken.
@@ -175,8 +179,13 @@ fn switches(range: Range) -> impl Strategy<Value = Switches> {
         Range::Wide => prop_oneof![1 => Just(0), 1 => MSS_MAX].boxed(),
         Range::Narrow => prop_oneof![Just(0), Just(536)].boxed(),
     };
-    let all = (times, gone, option::of(any::<bool>()), mss_max);
-    all.prop_map(|(times, gone, sloppy_tcp, mss_max)| Switches {
+    // What suits every service with every server: the others have tests of their own.
+    let kind = match range {
+        Range::Wide => prop_oneof![2 => Just(TOA_KIND_DEFAULT), 1 => TOA_KIND].boxed(),
+        Range::Narrow => Just(TOA_KIND_DEFAULT).boxed(),
+    };
+    let all = (times, gone, option::of(any::<bool>()), mss_max, kind);
+    all.prop_map(|(times, gone, sloppy_tcp, mss_max, toa_kind)| Switches {
         timeout_tcp_s: times.0,
         timeout_tcp_fin_s: times.1,
         timeout_udp_s: times.2,
@@ -186,6 +195,8 @@ fn switches(range: Range) -> impl Strategy<Value = Switches> {
         reset_on_removal: gone.2,
         sloppy_tcp,
         mss_max,
+        client_address: ClientAddress::None,
+        toa_kind,
     })
 }
 

@@ -24,6 +24,7 @@ pub(super) fn services(services: &[Draft], problems: &mut Problems) {
         same_server(service, problems);
         for server in service.servers.iter().flatten() {
             reachable(service, server, &vips, problems);
+            told(service, server, problems);
         }
     }
 }
@@ -169,6 +170,30 @@ fn reachable(service: &Draft, server: &DraftServer, vips: &HashSet<IpAddr>, prob
         problems
             .warning(rip.span(), format!("server {r} has port 0, which stands for the packet's own port"))
             .cure(format!("write \"{}\" for the port of the service, or give another", r.ip()));
+    }
+}
+
+/// Whether the server can be told clients' addresses as its service wants it.
+fn told(service: &Draft, server: &DraftServer, problems: &mut Problems) {
+    let (Some(how), Some(method), Some(rip)) = (service.client_address(), server.method, &server.address)
+    else {
+        return;
+    };
+    if !how.suits_method(method) {
+        let name = method.name();
+        problems
+            .error(
+                rip.span(),
+                format!(
+                    "server {} cannot be told clients by client_address = \"{}\" with forward = \"{name}\"",
+                    rip.get_ref(),
+                    how.name()
+                ),
+            )
+            .cure(format!(
+                "{} servers see clients' addresses already: leave client_address out, or set forward = \"nat\"",
+                name.to_uppercase()
+            ));
     }
 }
 

@@ -14,7 +14,7 @@ use crate::director::service::{
     Method, Netmask, Persistence, Pool, Protocol, Server, ServerState, Service, Tunnel, TunnelChecksum,
 };
 use crate::director::services::Services;
-use crate::director::switches::{Switches, TcpWhenDown};
+use crate::director::switches::{ClientAddress, Switches, TcpWhenDown};
 use crate::director::tunables::Tunables;
 
 pub(super) const EXAMPLE: &str = include_str!("../../../config/example.toml");
@@ -93,7 +93,7 @@ fn every_commented_default_is_the_one_of_the_code() {
         assert_eq!(config, parsed(), "`{key}` is not the default");
         tried += 1;
     }
-    assert_eq!(tried, 55, "keys with a constant default");
+    assert_eq!(tried, 57, "keys with a constant default");
 }
 
 #[test]
@@ -180,6 +180,13 @@ fn every_value_arrives_in_its_own_field() {
         server = [{ address = "10.0.0.2:54", weight = 0 }, { address = "10.0.0.1", weight = 7, forward = "dr" }]
         [[service]]
         protocol = "tcp"
+        address = "192.0.2.10:81"
+        forward = "nat"
+        client_address = "toa"
+        toa_kind = 253
+        server = [{ address = "10.0.0.1" }]
+        [[service]]
+        protocol = "tcp"
         address = "192.0.2.10:80"
         timeout_tcp_s = 7500
         timeout_tcp_fin_s = 20
@@ -253,6 +260,17 @@ fn every_value_arrives_in_its_own_field() {
                         server("10.0.0.2:54", 0, Method::Nat),
                         server("10.0.0.1:53", 7, Method::Dr),
                     ],
+                },
+                Pool {
+                    service: Service {
+                        switches: Switches {
+                            client_address: ClientAddress::Toa,
+                            toa_kind: 253,
+                            ..Switches::default()
+                        },
+                        ..Service::new("tcp:192.0.2.10:81".parse().expect("a name"))
+                    },
+                    servers: vec![server("10.0.0.1:81", 1, Method::Nat)],
                 },
                 Pool {
                     service: Service {

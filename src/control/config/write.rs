@@ -177,7 +177,9 @@ fn service_keys(service: &Service) -> Vec<Key> {
     keys.push(("local_ports", (locals.ports != LOCAL_PORTS).then(|| locals.ports.to_string().into())));
     keys.extend(switches.all().into_iter().filter(|switch| switch.is_set).map(|switch| {
         let value = match switch.value {
-            switches::Value::Seconds(number) | switches::Value::Bytes(number) => Some(number.into()),
+            switches::Value::Seconds(number)
+            | switches::Value::Bytes(number)
+            | switches::Value::Number(number) => Some(number.into()),
             switches::Value::Bool(on) => Some(on.into()),
             switches::Value::Word(word) => Some(word.into()),
             switches::Value::Unset => None,
@@ -342,6 +344,8 @@ tunnel_port = 6080
                     reset_on_removal: true,
                     sloppy_tcp: Some(false),
                     mss_max: 1380,
+                    client_address: switches::ClientAddress::None,
+                    toa_kind: 253,
                 },
                 key: format!("udp:223.255.{}.{}:65535", n >> 8 & 0x7f | 0x80, n & 0xff | n >> 15 << 7)
                     .parse()

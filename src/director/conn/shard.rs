@@ -74,6 +74,7 @@ impl Shard {
         slot.set_side(Direction::Out, reply_key, *reply_recipe, *reply_way);
         slot.set_server_id(new.server_id);
         slot.set_aside(new.aside);
+        slot.set_told(0);
         slot.set_template(new.template);
         slot.held.store(0, Ordering::Relaxed);
         slot.set_timeout_s(new.timeout_s);
@@ -88,8 +89,8 @@ impl Shard {
         let entered = match new.replies {
             Replies::None => enter_client(),
             Replies::Newest => {
-                let displaced =
-                    enter_client().and_then(|()| table.index.insert_or_replace(reply_hash, id, true, is_reply));
+                let displaced = enter_client()
+                    .and_then(|()| table.index.insert_or_replace(reply_hash, id, true, is_reply));
                 displaced.map(|displaced| self.displaced = displaced.map(|entry| entry.slot()))
             }
             // First: nobody may find it by the client's key before it is known to have its server's packets.

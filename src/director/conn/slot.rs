@@ -86,6 +86,8 @@ pub struct Slot {
     linked: AtomicU32,
     pub(super) held: AtomicU32,
     pub(super) timeout_s: AtomicU32,
+    /// What its server has been told of the client: see [`client_address`](crate::director::client_address).
+    told: AtomicU64,
     /// The sequence number that follows the client's FIN; zero is none.
     closing: AtomicU32,
 }
@@ -173,9 +175,33 @@ impl Slot {
     }
 
     /// Notes what is kept aside, below 2^30: in the recipes' words, so that who asks for a recipe need not ask again.
-    pub(super) fn set_aside(&self, aside: u32) {
+    pub(in crate::director) fn set_aside(&self, aside: u32) {
         for side in [&self.client, &self.server] {
-            side.recipe.store(side.recipe.load(Relaxed) | u64::from(aside) << Recipe::BITS, Relaxed);
+            side.recipe.fetch_or(u64::from(aside) << Recipe::BITS, Relaxed);
+        }
+    }
+
+    /// Nothing is kept aside any more. True for whoever did that.
+    pub fn clear_aside(&self) -> bool {
+        const RECIPE: u64 = (1 << Recipe::BITS) - 1;
+        self.server.recipe.fetch_and(RECIPE, Relaxed);
+        self.client.recipe.fetch_and(RECIPE, Relaxed) > RECIPE
+    }
+
+    /// What its server has been told of the client, as a word; 0 at the beginning.
+    pub fn told(&self) -> u64 {
+        self.told.load(Relaxed)
+    }
+
+    /// Notes what the server has been told.
+    pub fn set_told(&self, word: u64) {
+        self.told.store(word, Relaxed);
+    }
+
+    /// Notes what the server has been told, unless another worker was quicker: then what that one noted stays.
+    pub fn change_told(&self, old: u64, new: u64) {
+        if old != new {
+            let _other = self.told.compare_exchange(old, new, Relaxed, Relaxed);
         }
     }
 

@@ -32,8 +32,7 @@ pub use ranges::{MAX_RANGES, Range};
 use rules::{BY_NAT, Keyed, PortValue};
 pub use rules::{
     Endpoint, MAX_HOST_ADDRESSES, MAX_LOCAL_ADDRESSES, MAX_NAT_SERVERS, MAX_PORTS, MAX_QUEUES, MAX_SERVICES,
-    MAX_TUNNELS,
-    MAX_VIPS, ROOM_MAX, Rules,
+    MAX_TUNNELS, MAX_VIPS, ROOM_MAX, Rules,
 };
 pub use trial::{Arrival, Trial, Verdict, bare_socket};
 
