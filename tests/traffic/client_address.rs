@@ -155,10 +155,7 @@ impl Manners for Greeter {
 
 fn greeters(lab: &Lab) -> Vec<Server> {
     let at = |rip: Ipv4Addr| vec![SocketAddr::from((rip, PORT))];
-    SERVERS
-        .iter()
-        .map(|(who, rip)| Server::spawn(&lab.netns(who), Greeter, at(*rip), at(*rip)))
-        .collect()
+    SERVERS.iter().map(|(who, rip)| Server::spawn(&lab.netns(who), Greeter, at(*rip), at(*rip))).collect()
 }
 
 #[test]

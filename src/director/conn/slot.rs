@@ -79,6 +79,8 @@ pub struct Slot {
     learned: AtomicU64,
     pub(super) stamp: AtomicU64,
     pub(in crate::director) carried: Carried,
+    /// What its server has been told of the client: see [`client_address`](crate::director::client_address).
+    told: AtomicU64,
     pub(super) next: AtomicU32,
     pub(super) previous: AtomicU32,
     pub(super) armed: AtomicU32,
@@ -86,8 +88,6 @@ pub struct Slot {
     linked: AtomicU32,
     pub(super) held: AtomicU32,
     pub(super) timeout_s: AtomicU32,
-    /// What its server has been told of the client: see [`client_address`](crate::director::client_address).
-    told: AtomicU64,
     /// The sequence number that follows the client's FIN; zero is none.
     closing: AtomicU32,
 }
