@@ -181,20 +181,31 @@ impl PortSocket {
         self.assert_same(umem);
         let count = (self.ring_len - self.receiving).min(umem.pool.len());
         if count > 0 {
-            let kept = umem.pool.len() - count;
-            for desc in &umem.pool[kept..] {
+            let free = &umem.pool[umem.pool.len() - count..];
+            // SAFETY: descriptors in the pool are free frames of this UMEM, and those taken leave the pool below.
+            let mut taken = unsafe { self.fill.produce(free) };
+            if taken < count {
+                taken = self.fill_what_fits(free);
+            }
+            let kept = umem.pool.len() - taken;
+            for desc in umem.pool.drain(kept..) {
                 umem.places.change(desc.addr() >> umem.chunk_shift, Place::Pool, Place::Receive);
             }
-            // SAFETY: descriptors in the pool are free frames of this UMEM, and they leave the pool here.
-            let taken = unsafe { self.fill.produce(&umem.pool[kept..]) };
-            assert_eq!(taken, count, "a fill ring has room for all that was received from it");
-            umem.pool.truncate(kept);
-            self.receiving += count;
+            self.receiving += taken;
         }
         if self.busy_poll || self.fill.needs_wakeup() {
             self.drive_receive()?;
         }
         Ok(())
+    }
+
+    /// The ring shows less room than was received from it: the kernel hands over what has arrived a moment before it tells
+    /// that it has read the frames it arrived in (`xsk_flush` in net/xdp/xsk.c), and may be interrupted in between.
+    /// What does not fit stays free until the next turn. How many were taken, from the last one on, comes back.
+    #[cold]
+    fn fill_what_fits(&mut self, free: &[FrameDesc]) -> usize {
+        // SAFETY: as in `refill`.
+        free.iter().rev().take_while(|desc| unsafe { self.fill.produce_one(desc) } == 1).count()
     }
 
     /// Lets the driver look at its queue.
