@@ -7,6 +7,7 @@ use std::process::{Command, exit};
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/xdp/bpf.h");
+    println!("cargo::rerun-if-changed=src/xdp/offload.bpf.h");
     println!("cargo::rerun-if-env-changed=CLANG");
     compile("src/xdp/steer.bpf.c", "steer.bpf.o");
     // For the AF_XDP tests and the benches, which look at rings and not at steering.

@@ -1,8 +1,10 @@
-//! Offers more UDP frames than a forwarder can take: XDP frames made in the kernel, sent from one interface.
+//! Offers more UDP datagrams or TCP SYNs than a forwarder can take: XDP frames made in the kernel, sent from one
+//! interface.
 //!
 //! The kernel repeats a small XDP program on one prepared frame (`BPF_PROG_RUN` with live frames, kernel
-//! 5.18 or later), which redirects it to the interface with another source port each time. On veth that costs
-//! about a third of what a socket's frame costs, so one core can saturate a forwarder on another.
+//! 5.18 or later), which redirects it to the interface from another source each time: the ports from 10,000 to
+//! 59,999 of the first address, then those of the next one. On veth that costs about a third of what a socket's
+//! frame costs, so one core can saturate a forwarder on another.
 //!
 //! The peer of the interface needs an XDP program of its own, or it drops what it is sent.
 
@@ -23,10 +25,16 @@ const FRAMES_PER_CALL: u32 = 1 << 22;
 const FRAMES_PER_BATCH: u32 = 64;
 /// First source port.
 const FIRST_PORT: u16 = 10_000;
-/// Ethernet, IPv4 and UDP headers.
-const HEADERS_LEN: usize = 42;
+/// Source ports of one address.
+const PORTS: u32 = 50_000;
+/// What the program writes anew in each frame: the headers, and the first bytes after them.
+const HEADER_WORDS: usize = 14;
+/// Ethernet header.
+const ETHERNET_LEN: usize = 14;
+/// Ethernet and IPv4 header.
+const NETWORK_LEN: usize = 34;
 
-/// Sends UDP frames as fast as one core can.
+/// Sends UDP datagrams or TCP SYNs as fast as one core can.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Interface to send from.
@@ -37,7 +45,7 @@ struct Arguments {
     /// Destination MAC.
     #[arg(long, value_parser = parse_mac)]
     dst_mac: [u8; 6],
-    /// Source address.
+    /// First source address.
     #[arg(long)]
     src: Ipv4Addr,
     /// Destination address.
@@ -46,11 +54,14 @@ struct Arguments {
     /// Destination port.
     #[arg(long, default_value_t = 80)]
     port: u16,
-    /// Source ports, and so flows.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    /// Flows: source ports, and an address for every 50,000 of them.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     flows: u32,
+    /// TCP SYNs instead of UDP datagrams.
+    #[arg(long)]
+    syn: bool,
     /// Length of a frame in bytes, without FCS.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = frame_len)]
     frame_len: usize,
     /// Seconds to send for; a little longer, since a call of the kernel is not cut short.
     #[arg(long, default_value_t = 3)]
@@ -68,6 +79,11 @@ fn parse_mac(text: &str) -> Result<[u8; 6], String> {
     bytes.ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| format!("{text} is no MAC address"))
 }
 
+fn frame_len(text: &str) -> Result<usize, String> {
+    let len = text.parse::<usize>().ok().filter(|len| (60..=1514).contains(len));
+    len.ok_or_else(|| format!("{text} is not a length from 60 to 1514 bytes"))
+}
+
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     if let Some(id) = arguments.core {
@@ -82,8 +98,13 @@ fn main() -> anyhow::Result<()> {
     let mut program = EbpfLoader::new()
         .override_global("out_ifindex", &out_ifindex, true)
         .override_global("flows", &arguments.flows, true)
+        .override_global("first_address", &u32::from(arguments.src), true)
         .override_global("first_port", &u32::from(FIRST_PORT), true)
-        .override_global("partial_sum", &partial_sum(&frame), true)
+        .override_global("ports", &PORTS, true)
+        .override_global("header", &header(&frame), true)
+        .override_global("ip_sum", &ip_sum(&frame), true)
+        .override_global("transport_sum", &transport_sum(&frame), true)
+        .override_global("is_tcp", &u32::from(arguments.syn), true)
         .load(PROGRAM)?;
     let xdp: &mut Xdp = program.program_mut("flood").expect("the object has this program").try_into()?;
     xdp.load()?;
@@ -112,18 +133,49 @@ fn main() -> anyhow::Result<()> {
 
 /// The frame of the first flow.
 fn frame(arguments: &Arguments) -> anyhow::Result<Vec<u8>> {
-    let payload = vec![0x5a; arguments.frame_len.saturating_sub(HEADERS_LEN)];
-    let builder = PacketBuilder::ethernet2(arguments.src_mac, arguments.dst_mac)
-        .ipv4(arguments.src.octets(), arguments.dst.octets(), 64)
-        .udp(FIRST_PORT, arguments.port);
-    let mut frame = Vec::with_capacity(builder.size(payload.len()));
-    builder.write(&mut frame, &payload)?;
+    let builder = PacketBuilder::ethernet2(arguments.src_mac, arguments.dst_mac).ipv4(
+        arguments.src.octets(),
+        arguments.dst.octets(),
+        64,
+    );
+    let mut frame = Vec::with_capacity(arguments.frame_len);
+    if arguments.syn {
+        let builder = builder.tcp(FIRST_PORT, arguments.port, 1, 64_240).syn();
+        // A SYN without data: what is left of the frame is Ethernet's padding.
+        builder.write(&mut frame, &[])?;
+        frame.resize(arguments.frame_len, 0);
+    } else {
+        let builder = builder.udp(FIRST_PORT, arguments.port);
+        let payload = vec![0x5a; arguments.frame_len - builder.size(0)];
+        builder.write(&mut frame, &payload)?;
+    }
     Ok(frame)
 }
 
-/// The sum under the UDP checksum without the source port: what the program adds the port to.
-fn partial_sum(frame: &[u8]) -> u32 {
-    let checksum = u16::from_be_bytes([frame[40], frame[41]]);
-    let sum = u32::from(!checksum) + u32::from(!FIRST_PORT);
+/// What the program writes at the beginning of each frame.
+fn header(frame: &[u8]) -> [u32; HEADER_WORDS] {
+    std::array::from_fn(|i| u32::from_ne_bytes(frame[4 * i..4 * i + 4].try_into().expect("four bytes")))
+}
+
+/// One's complement sum of the IP header but for its checksum and source address.
+fn ip_sum(frame: &[u8]) -> u32 {
+    sum(&frame[ETHERNET_LEN..ETHERNET_LEN + 10]) + sum(&frame[ETHERNET_LEN + 16..NETWORK_LEN])
+}
+
+/// One's complement sum of pseudo header and segment but for the source, address and port, and the checksum.
+fn transport_sum(frame: &[u8]) -> u32 {
+    let total_len = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+    let (protocol, segment) = (frame[23], &frame[NETWORK_LEN..ETHERNET_LEN + total_len]);
+    let checksum_at = if protocol == 6 { 16 } else { 6 };
+    let pseudo = sum(&frame[30..34]) + u32::from(protocol) + u32::try_from(segment.len()).expect("a segment");
+    folded(pseudo + sum(&segment[2..checksum_at]) + sum(&segment[checksum_at + 2..]))
+}
+
+fn sum(bytes: &[u8]) -> u32 {
+    let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)));
+    folded(words.sum())
+}
+
+fn folded(sum: u32) -> u32 {
     (sum & 0xffff) + (sum >> 16)
 }

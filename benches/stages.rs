@@ -10,7 +10,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_ma
 use xvs::director::conn::Direction;
 use xvs::director::conn::state::{State, Status};
 use xvs::director::forward::apply;
-use xvs::director::forward::hops::{HopId, NextHops};
+use xvs::director::forward::hops::{HopId, NextHops, Origin};
 use xvs::director::sched::{Change, Kind, Options, Request, Schedule, Scheduler};
 use xvs::director::server::{Counts, Destination, ServerId};
 use xvs::director::service::{Method, Server};
@@ -128,7 +128,7 @@ fn insert(c: &mut Criterion) {
             server_id: 0,
             template: None,
             aside: 0,
-            learned: ([0; 6], 0),
+            learned: Origin::default(),
             tick: 0,
             timeout_s: 300,
         })

@@ -21,6 +21,7 @@ ethtool        | ethtool                     | their offloads
 iputils-ping   | ping                        | a test: the kernel still answers ping to the VIP
 procps         | sysctl                      | a cure that xvs doctor names and the tests run
 util-linux     | setpriv                     | tests: xvs without some privileges; taskset, prlimit
+python3        | python3                     | tests and tables of the benches
 curl           | curl                        | the client of the demo
 nginx-light    | nginx                       | the real servers of the demo
 '

@@ -137,7 +137,7 @@ fn files_that_cannot_be_read_are_one_clear_error() {
         &["/nonexistent/xvs.toml: error: the configuration file cannot be read: No such file"],
     );
     assert_ended(&check(Path::new("/")), 1, &[], &["cannot be read: Is a directory"]);
-    assert_ended(&check(Path::new("/dev/zero")), 1, &[], &["larger than 32 MiB"]);
+    assert_ended(&check(Path::new("/dev/zero")), 1, &[], &["larger than 64 MiB"]);
     let latin = file([GOOD.as_bytes(), b"# caf\xe9\n"].concat());
     assert_ended(
         &check(latin.path()),

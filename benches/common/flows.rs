@@ -7,7 +7,7 @@ use etherparse::PacketBuilder;
 use xvs::director::conn::Direction;
 use xvs::director::conn::state::Timeouts;
 use xvs::director::engine::{BATCH, Batch, Engine, Packet, Verdict, Verdicts};
-use xvs::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
+use xvs::director::forward::hops::{Hop, HopId, NextHops, Origin, PortId, Route};
 use xvs::director::local::{LOCAL_PORTS, Locals};
 use xvs::director::name::ServiceKey;
 use xvs::director::sched::Kind;
@@ -48,7 +48,7 @@ impl NextHops for Hops {
         Some(IpAddr::from([10, 1, 0, 1]))
     }
 
-    fn back_to(&self, _: PortId, _: [u8; 6]) -> Option<Hop> {
+    fn back_to(&self, _: Origin) -> Option<Hop> {
         None
     }
 }

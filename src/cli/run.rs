@@ -13,6 +13,7 @@ mod api;
 mod holder;
 mod host;
 mod machine;
+mod offload;
 mod pass;
 mod report;
 mod rules;
@@ -112,6 +113,7 @@ async fn direct(path: &Path, config: &Config) -> anyhow::Result<ExitCode> {
             _ = look.tick() => running.tick(),
             _ = look_at_queues.tick() => {
                 running.look_at_queues().await;
+                running.look_at_exits().await;
                 if config.director.watch {
                     running.plane().reload_if_changed();
                 }

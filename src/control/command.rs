@@ -314,9 +314,12 @@ impl From<Refused> for Refusal {
             | Refused::NotUnicast(_)
             | Refused::Port { .. }
             | Refused::ZeroPort(_)
+            | Refused::OnePacket(_)
             | Refused::NoLocalAddress { .. }
             | Refused::OnePacketFullNat(_)
-            | Refused::OnePacket(_) => Code::Invalid,
+            | Refused::ClientAddress { .. }
+            | Refused::ClientAddressMethod { .. }
+            | Refused::ClientAddressFamily { .. } => Code::Invalid,
         };
         Self::new(code, refused.to_string())
     }

@@ -166,6 +166,7 @@ pub struct Listing {
 impl Listing {
     /// The listing of the connections that pass `filter`.
     pub fn new(director: &Director, filter: Filter) -> Self {
+        director.offload().settle();
         let services = director.services.load();
         let marked = filter.service.filter(|key| matches!(key, ServiceKey::Mark { .. }));
         let servers = marked.and_then(|key| services.get(&key)).into_iter().flat_map(|s| &s.destinations);
@@ -213,7 +214,7 @@ impl Listing {
 
 /// A row, with what a persistence engine found.
 fn view(row: Row, name: Option<(Engine, String)>) -> ConnectionView {
-    let Row { protocol, expires_s, state, client, virtual_address, server, local, template } = row;
+    let Row { protocol, expires_s, state, client, virtual_address, server, local, template, offloaded } = row;
     let (engine, engine_data) = name.map(|(engine, data)| (engine.name().to_owned(), data)).unzip();
     ConnectionView {
         protocol: protocol.to_owned(),
@@ -224,6 +225,7 @@ fn view(row: Row, name: Option<(Engine, String)>) -> ConnectionView {
         server,
         local,
         template,
+        offloaded,
         engine,
         engine_data,
     }

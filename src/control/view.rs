@@ -144,6 +144,9 @@ pub struct ConnectionView {
     pub local: Option<SocketAddr>,
     /// True for a template of persistence.
     pub template: bool,
+    /// Its packets are forwarded by the steering program, without coming up.
+    #[serde(default)]
+    pub offloaded: bool,
     /// The persistence engine that the template is of, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,

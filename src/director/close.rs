@@ -2,6 +2,7 @@
 
 use super::Director;
 use super::app::Apps;
+use super::client_address;
 use super::conn::{Direction, Found, NewConnection, Shard, Slot, SlotId};
 use super::engine::{Engine, Packet, Work};
 use super::server::ServerId;
@@ -52,9 +53,11 @@ impl<H> Work<'_, H> {
                 Err(other) => old = other,
             }
         };
+        self.director.offload.withdraw(slot);
         self.director.counts.changed(ServerId(slot.server_id()), old, new);
         if found.direction == Direction::In && flags.has(TcpFlags::FIN) && slot.local().is_some() {
-            slot.set_closing(packet.room.get(..packet.len).and_then(|frame| segment::after(frame, parsed)));
+            let number = packet.room.get(..packet.len).and_then(|frame| segment::after(frame, parsed));
+            slot.set_closing(number.map(|number| client_address::at_server(slot, number)));
         }
         if new.state.is_established()
             && let Some(template) = slot.template()
@@ -141,6 +144,7 @@ impl Director {
             slot.refuse_followers();
         }
         let Some(status) = self.table.unlink(id) else { return false };
+        self.offload.withdraw(slot);
         self.counts.closed(server, status);
         self.apps.forget(aside, || self.table.stamp());
         self.leave(slot.template());
@@ -205,6 +209,7 @@ fn look_at(director: &Director, shard: &mut Shard, services: &Services, id: Slot
     let table = &director.table;
     let slot = table.slot(id);
     let orphan = services.is_orphan(slot);
+    director.offload.catch_up(slot);
     let deadline = slot.last_seen(tick).saturating_add(ticks(slot.timeout_s()));
     let is_over = deadline <= tick;
     let stays = is_over && !orphan && slot.followers() > 0;

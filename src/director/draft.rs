@@ -14,6 +14,7 @@ use super::service::{
     MAX_DRAIN_S, MAX_PERSISTENCE_S, MAX_WEIGHT, Method, Pool, Protocol, Server, Service, Tunnel,
 };
 use super::services::{Services, VirtualService};
+use super::switches::ClientAddress;
 use super::terms::Terms;
 
 /// Most services there may be: what the steering program holds, with room for all protocols.
@@ -63,6 +64,18 @@ pub enum Refused {
         "service {service} has {servers} servers, and scheduler mh has room for {slots}: delete some, or use sh"
     )]
     Maglev { service: ServiceKey, servers: usize, slots: usize },
+    #[error(
+        "client_address = {how} cannot be had for service {service}: PROXY headers are for TCP and UDP, the TCP option for TCP, and neither is for FTP; set client_address=none"
+    )]
+    ClientAddress { service: ServiceKey, how: &'static str },
+    #[error(
+        "client_address = {how} of service {service} cannot be done for server {server}, which answers clients directly: use NAT or FULLNAT for the server, or set client_address=none"
+    )]
+    ClientAddressMethod { service: ServiceKey, server: SocketAddr, how: &'static str },
+    #[error(
+        "client_address = {how} of service {service} cannot be done for server {server} of the other IP version: set client_address=none"
+    )]
+    ClientAddressFamily { service: ServiceKey, server: SocketAddr, how: &'static str },
     #[error("{0} services are all there may be: delete one first")]
     TooManyServices(usize),
     #[error(
@@ -135,14 +148,16 @@ impl Draft {
     /// # Errors
     /// It is not there, or its values contradict each other.
     pub fn edit_service(&mut self, service: Service) -> Result<(), Refused> {
-        let there = self.service(&service.key)?;
-        there.destinations.iter().try_for_each(|d| check_local(&service, &d.server()))?;
-        self.change_service(service)
+        let old = self.service(&service.key)?;
+        old.destinations.iter().try_for_each(|d| {
+            check_local(&service, &d.server())?;
+            check_told(&service, &d.server())
+        })?;
+        self.edit(service, &old)
     }
 
-    /// The same, whatever its servers need.
-    fn change_service(&mut self, service: Service) -> Result<(), Refused> {
-        let old = self.service(&service.key)?;
+    /// As [`edit_service`](Self::edit_service), and its servers are not looked at, which may change too.
+    fn edit(&mut self, service: Service, old: &VirtualService) -> Result<(), Refused> {
         check_service(&service)?;
         // A server that is added to so many is taken, and gets nothing; only beginning with them is refused.
         let servers = old.destinations.len();
@@ -191,6 +206,7 @@ impl Draft {
     pub fn add_server(&mut self, key: ServiceKey, server: Server) -> Result<(), Refused> {
         let service = self.service(&key)?;
         check_server(&key, &server)?;
+        check_told(&service.service, &server)?;
         check_local(&service.service, &server)?;
         if service.position(server.address).is_some() {
             return Err(Refused::ServerExists { service: key, server: server.address });
@@ -220,6 +236,7 @@ impl Draft {
     pub fn edit_server(&mut self, key: ServiceKey, server: Server) -> Result<(), Refused> {
         let service = self.service(&key)?;
         check_server(&key, &server)?;
+        check_told(&service.service, &server)?;
         let there = service.position(server.address);
         let index = there.ok_or(Refused::NoServer { service: key, server: server.address })?;
         check_local(&service.service, &server)?;
@@ -280,9 +297,10 @@ impl Draft {
         let gone: Vec<_> = self.services.list.keys().filter(|key| !keys.contains(*key)).copied().collect();
         gone.into_iter().try_for_each(|key| self.remove_service(key))?;
         for pool in wanted {
-            match self.services.get(&pool.service.key).map(|s| s.service) {
+            pool.servers.iter().try_for_each(|server| check_told(&pool.service, server))?;
+            match self.services.list.get(&pool.service.key).cloned() {
                 None => self.add_service(pool.service)?,
-                Some(old) if old != pool.service => self.change_service(pool.service)?,
+                Some(old) if old.service != pool.service => self.edit(pool.service, &old)?,
                 Some(_) => {}
             }
             self.replace_servers(pool)?;
@@ -342,8 +360,12 @@ fn check_service(service: &Service) -> Result<(), Refused> {
             return Err(Refused::ZeroPort(key));
         }
     }
-    if let Some((what, value, most)) = service.switches.beyond() {
-        return Err(Refused::OutOfRange { what, value, least: 0, most });
+    if let Some((what, value, limits)) = service.switches.beyond() {
+        let (least, most) = limits.into_inner();
+        return Err(Refused::OutOfRange { what, value, least, most });
+    }
+    if !service.may_tell() {
+        return Err(Refused::ClientAddress { service: key, how: service.switches.client_address.name() });
     }
     match service.persistence.map(|p| p.timeout_s) {
         Some(value) if !(1..=MAX_PERSISTENCE_S).contains(&value) => {
@@ -351,6 +373,19 @@ fn check_service(service: &Service) -> Result<(), Refused> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether the server can be told clients' addresses as its service wants it.
+fn check_told(service: &Service, server: &Server) -> Result<(), Refused> {
+    let how = service.switches.client_address;
+    let (key, address) = (service.key, server.address);
+    if !how.suits_method(server.method) {
+        return Err(Refused::ClientAddressMethod { service: key, server: address, how: how.name() });
+    }
+    if how != ClientAddress::None && address.is_ipv4() != key.is_v4() {
+        return Err(Refused::ClientAddressFamily { service: key, server: address, how: how.name() });
+    }
+    Ok(())
 }
 
 /// What FULLNAT needs of a service.
@@ -420,6 +455,7 @@ mod tests {
     use crate::director::sched::{Request, Schedule};
     use crate::director::server::Counts;
     use crate::director::service::Persistence;
+    use crate::director::switches::{ClientAddress, Switches};
     use crate::packet::flow::FlowKey;
 
     fn key(n: u8) -> ServiceKey {
@@ -536,6 +572,38 @@ mod tests {
     }
 
     #[test]
+    fn clients_addresses_are_told_where_that_can_be_done() {
+        let told = |client_address| {
+            let switches = Switches { client_address, ..Switches::default() };
+            move |service: Service| Service { switches, ..service }
+        };
+        let (proxy, toa) = (told(ClientAddress::Proxy), told(ClientAddress::Toa));
+        let at = |protocol, port: u16| Service {
+            scheduler: Kind::Rr,
+            ..Service::new(ServiceKey::new(protocol, ([192, 0, 2, 1], port).into()))
+        };
+        let dr = Server { method: Method::Dr, ..server(1) };
+        let mut draft = empty();
+        for refused in [toa(at(Protocol::Udp, 53)), proxy(at(Protocol::Sctp, 80)), toa(at(Protocol::Tcp, 21))]
+        {
+            assert!(matches!(draft.add_service(refused), Err(Refused::ClientAddress { .. })), "{refused:?}");
+        }
+        draft.add_service(proxy(rr(1))).unwrap();
+        let refused = Err(Refused::ClientAddressMethod { service: key(1), server: dr.address, how: "proxy" });
+        assert_eq!(draft.add_server(key(1), dr), refused);
+        draft.add_server(key(1), server(1)).unwrap();
+        assert_eq!(draft.edit_server(key(1), dr), refused);
+        draft.edit_service(rr(1)).unwrap();
+        draft.edit_server(key(1), dr).unwrap();
+        assert_eq!(draft.edit_service(proxy(rr(1))), refused);
+        // A reload may change both at once, in either direction.
+        let pool = |service, server| [Pool { service, servers: vec![server] }];
+        draft.replace(&pool(toa(rr(1)), server(1))).unwrap();
+        draft.replace(&pool(rr(1), dr)).unwrap();
+        assert!(draft.replace(&pool(toa(rr(1)), dr)).is_err());
+    }
+
+    #[test]
     fn servers_of_the_other_ip_version_are_behind_tunnels_or_local_addresses() {
         let mut draft = empty();
         let six: ServiceKey = "tcp:[2001:db8::1]:80".parse().unwrap();
@@ -563,6 +631,19 @@ mod tests {
             .edit_service(Service { locals: locals(&["2001:db8::2", "10.0.0.250"]), ..Service::new(six) })
             .unwrap();
         add(&mut draft, "10.0.0.14:8080", Method::FullNat).unwrap();
+        // Its packets are translated, and nothing is put into those.
+        let proxied = Switches { client_address: ClientAddress::Proxy, ..Switches::default() };
+        let told: ServiceKey = "tcp:[2001:db8::2]:80".parse().unwrap();
+        let both = Service { locals: locals(&["10.0.0.250"]), switches: proxied, ..Service::new(told) };
+        draft.add_service(both).unwrap();
+        let four = Server::new("10.0.0.14:8080".parse().unwrap(), Method::FullNat);
+        let refused = draft.add_server(told, four);
+        assert!(matches!(refused, Err(Refused::ClientAddressFamily { .. })), "{refused:?}");
+        assert!(
+            draft
+                .edit_service(Service { switches: proxied, ..draft.services.get(&six).unwrap().service })
+                .is_err()
+        );
     }
 
     #[test]

@@ -60,13 +60,15 @@ drop_reasons! {
     IcmpChecksum = "icmp_checksum",
     /// An ICMP error that quotes too little of a packet, or one that was not sent by who the error goes to.
     IcmpQuote = "icmp_quote",
+    /// An ICMP error about the length of a packet in a tunnel whose sender lets it be fragmented: heard, and remembered.
+    IcmpHeard = "icmp_heard",
     /// An ICMP error about a packet of no connection.
     IcmpUnrelated = "icmp_unrelated",
     /// The TTL ended here.
     TtlExpired = "ttl_expired",
     /// Larger than the MTU towards its next hop.
     TooBig = "too_big",
-    /// The way out needs another VLAN tag than the frame came with.
+    /// The way out needs a VLAN tag, and the frame has no room for one.
     Vlan = "vlan",
     /// Neither a connection nor a service matches.
     NoService = "no_service",
@@ -96,6 +98,9 @@ drop_reasons! {
     /// The text of an application cannot be rewritten now: the rewriting before is not acknowledged yet, or there is no
     /// room in the frame or the MTU.
     HelperUnable = "helper_unable",
+    /// The server cannot be told the client's address: there is no room for that, it is a fragment, or the client speaks
+    /// before its server has answered, or where its address is told.
+    ClientAddress = "client_address",
     /// Another worker was just removing the connection.
     Removing = "removing",
     /// No route to the next station.

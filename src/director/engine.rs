@@ -15,7 +15,7 @@ use super::conn::{Direction, Found, Shard, Slot, SlotId};
 use super::defence::Level;
 use super::drop_entry::Shedder;
 use super::drops::DropReason;
-use super::forward::hops::{Hop, NextHops, PortId, Route};
+use super::forward::hops::{Hop, NextHops, Origin, PortId, Route};
 use super::forward::recipe::{Recipe, Rewrite, Way};
 use super::forward::{self};
 use super::open::Begun;
@@ -53,9 +53,10 @@ impl Packet<'_> {
         self.room.get_mut(..self.len).unwrap_or_default()
     }
 
-    /// Where the frame says it comes from.
-    pub(super) fn source_mac(&self) -> [u8; 6] {
-        self.room.get(6..12).and_then(|m| m.try_into().ok()).unwrap_or_default()
+    /// Where the frame comes from.
+    pub(super) fn origin(&self, parsed: &Parsed) -> Origin {
+        let mac = self.room.get(6..12).and_then(|m| m.try_into().ok()).unwrap_or_default();
+        Origin { mac, port: self.port, vlan: parsed.vlan }
     }
 }
 
@@ -135,7 +136,7 @@ impl Engine {
             shedder: Shedder::new(&director.table, worker),
             allowance: Allowance::default(),
             outbox: Outbox::default(),
-            identifications: Identifications::new(worker, director.stats.len()),
+            identifications: Identifications::new(worker, director.workers()),
             swept: 0,
             worker: worker as usize,
             looked: ArrayVec::new(),
@@ -248,7 +249,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         likely: Option<Found>,
     ) -> Result<PortId, Refusal> {
         let (slot, found, is_counted) = match self.find(parsed, hash, likely) {
-            Some((slot, found)) if self.goes_on(slot, found, parsed) => (slot, found, true),
+            Some((slot, found)) if self.goes_on(slot, parsed) => (slot, found, true),
             known => match self.begin_or_pass(packet, parsed, known)? {
                 Begun::Connection(slot, found) => (slot, found, self.is_counted(slot)),
                 Begun::Sent(port, _) => return Ok(port),
@@ -269,6 +270,9 @@ impl<'a, H: NextHops> Work<'a, H> {
         let direction = found.direction;
         let new_tick = self.note(slot, found, parsed, packet, is_counted);
         let hop = self.next_hop(slot, direction, parsed, packet, new_tick);
+        if new_tick {
+            self.offer(slot, found.slot);
+        }
         let (recipe, aside) = slot.recipe_and_aside(direction);
         if aside != 0 {
             return self.assist(packet, parsed, (slot, found), hop);
@@ -280,12 +284,11 @@ impl<'a, H: NextHops> Work<'a, H> {
         self.send(packet, parsed, direction, hop, recipe, opposite)
     }
 
-    /// True for a packet that just goes on in its connection: a server's, or a client's that is no SYN (nor SCTP's
-    /// INIT), while the server is there and not down.
+    /// True for a packet that just goes on in its connection: one that is no SYN (nor SCTP's INIT), while the server is
+    /// there and not down.
     #[inline(always)]
-    pub(super) fn goes_on(&self, slot: &Slot, found: Found, parsed: &Parsed) -> bool {
-        (found.direction == Direction::Out || !parsed.flags.has(TcpFlags::SYN))
-            && self.available.has(ServerId(slot.server_id()))
+    pub(super) fn goes_on(&self, slot: &Slot, parsed: &Parsed) -> bool {
+        !parsed.flags.has(TcpFlags::SYN) && self.available.has(ServerId(slot.server_id()))
     }
 
     /// Readdresses a packet to its next hop, or says what its sender is told.
@@ -396,7 +399,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             slot.set_way(direction, way);
         }
         if new_tick && direction == Direction::In {
-            slot.learn(packet.source_mac(), packet.port);
+            slot.learn(packet.origin(parsed));
         }
         let hop = match way.route {
             Route::Via(id) => self.hops.hop(id),
@@ -409,8 +412,9 @@ impl<'a, H: NextHops> Work<'a, H> {
             (None, Direction::In) => Err(DropReason::Unresolved),
             // A client the kernel knows no neighbour for: back where its own packets come from.
             (None, Direction::Out) => {
-                let (mac, port) = slot.learned();
-                self.hops.back_to(port, mac).ok_or(DropReason::Unresolved)
+                // The client's packets have to tell it.
+                self.director.offload.withdraw(slot);
+                self.hops.back_to(slot.learned()).ok_or(DropReason::Unresolved)
             }
         }
     }
@@ -424,7 +428,12 @@ impl<'a, H: NextHops> Work<'a, H> {
 
 /// Chooses among equal routes: the same for all packets of a flow.
 pub(super) fn flow_hash(parsed: &Parsed) -> u32 {
-    parsed.key.ports() ^ parsed.key.ports().rotate_left(16)
+    hash_of_ports(parsed.key.ports())
+}
+
+/// As [`flow_hash`], by the ports that a key has.
+pub(super) const fn hash_of_ports(ports: u32) -> u32 {
+    ports ^ ports.rotate_left(16)
 }
 
 /// True if the packet belongs to this connection and the connection is not removed.

@@ -50,6 +50,7 @@ impl<H> Work<'_, H> {
             let new = Status { state: State::Close, inactive: true, ..old };
             match slot.change_status(old, new) {
                 Ok(()) => {
+                    self.director.offload.withdraw(slot);
                     self.director.counts.changed(ServerId(slot.server_id()), old, new);
                     slot.touch(self.tick);
                     self.renew(slot, id);

@@ -13,13 +13,16 @@
 //! | [`local`] | local addresses of FULLNAT, and whose their ports are |
 //! | [`pe`] | persistence engines: what besides its address tells a client's server |
 //! | [`app`] | helpers of applications that announce connections in their text: FTP |
+//! | [`offload`] | which connections go on without coming up here |
+//! | [`client_address`] | how servers are told who a connection is from: PROXY headers, a TCP option |
 //! | `fragments`, [`outbox`] | datagrams in fragments; frames made besides those lent |
-//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `tunnel` how they are wrapped, `translated` how they get another IP version, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing, [`pass`] which of them the director's own kernel gets |
+//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `unwrapped` those about packets in tunnels, `tunnel` how they are wrapped, `translated` how they get another IP version, `path_mtu` what is known of the ways there, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing, [`pass`] which of them the director's own kernel gets |
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
 pub mod app;
 mod aside;
+pub mod client_address;
 mod close;
 pub mod conn;
 pub mod defence;
@@ -34,9 +37,11 @@ mod gone;
 pub mod local;
 pub mod marks;
 pub mod name;
+pub mod offload;
 mod open;
 pub mod outbox;
 pub mod pass;
+mod path_mtu;
 pub mod pe;
 mod persistence;
 mod refusal;
@@ -55,6 +60,7 @@ pub mod time;
 mod translated;
 pub mod tunables;
 mod tunnel;
+mod unwrapped;
 
 use std::io;
 use std::sync::Arc;
@@ -68,7 +74,9 @@ use self::defence::{Defence, Level, Room};
 use self::draft::Draft;
 use self::fragments::Fragments;
 use self::local::Cursors;
+use self::offload::Offload;
 use self::pass::Pass;
+use self::path_mtu::PathMtus;
 use self::pe::Names;
 use self::roster::Roster;
 use self::server::{Counts, MAX_IDS, ServerId};
@@ -100,7 +108,7 @@ pub struct Director {
     pub names: Names,
     /// Connections by server.
     pub counts: Counts,
-    /// Counters of each worker.
+    /// Counters of each worker, and, as the last ones, of who carries connections.
     pub stats: Box<[Stats]>,
     /// The published services.
     pub services: Arc<ArcSwap<Services>>,
@@ -112,6 +120,10 @@ pub struct Director {
     fragments: Fragments,
     /// Which local ports are next.
     cursors: Cursors,
+    /// Of the ways to servers behind tunnels.
+    path_mtus: PathMtus,
+    /// Who carries connections, if anybody does.
+    offload: Offload,
     /// To the owner of a timer that has to come up earlier.
     mail: Box<[Sender<SlotId>]>,
 }
@@ -137,12 +149,14 @@ impl Director {
             apps: Apps::new(),
             names: Names::new(),
             counts: Counts::new(MAX_IDS),
-            stats: (0..workers).map(|_| Stats::new(MAX_IDS)).collect(),
+            stats: (0..=workers).map(|_| Stats::new(MAX_IDS)).collect(),
             services: Arc::new(ArcSwap::from_pointee(services)),
             defence: Defence::default(),
             pass: Pass::default(),
             fragments: Fragments::default(),
             cursors: Cursors::default(),
+            path_mtus: PathMtus::default(),
+            offload: Offload::default(),
             mail: mail.into(),
         });
         let seat = |(worker, mail)| Seat { director: director.clone(), worker, mail };
@@ -154,11 +168,15 @@ impl Director {
     /// of before, which workers may still hold: keep them until nobody else does, so that none of the workers is
     /// the one that has to free them.
     pub fn publish(&self, draft: Draft) -> (Roster, Arc<Services>) {
-        let Draft { services, mut roster, thresholds, .. } = draft;
+        let Draft { mut services, mut roster, thresholds, .. } = draft;
         for (id, upper, lower) in thresholds {
             self.counts.set_thresholds(id, upper, lower);
         }
+        let now = self.services.load_full();
+        services.binding = now.binding.wrapping_add(u32::from(!services.binds_as(&now)));
+        let binding = services.binding;
         let before = self.services.swap(Arc::new(services));
+        self.offload.follow_services(binding);
         roster.published(self.table.stamp());
         self.defend();
         (roster, before)
@@ -176,6 +194,16 @@ impl Director {
     /// Forgets removed servers: see [`Roster::forget`].
     pub fn forget_removed(&self, roster: &mut Roster, tick: u32, wanted: u32) -> Vec<ServerId> {
         roster.forget(tick, wanted, &self.counts, |stamp| self.table.passed(stamp))
+    }
+
+    /// How many workers there are.
+    pub const fn workers(&self) -> usize {
+        self.mail.len()
+    }
+
+    /// Counters of who carries connections.
+    pub fn carried_stats(&self) -> &Stats {
+        &self.stats[self.mail.len()]
     }
 
     /// Traffic of one server, over all workers.

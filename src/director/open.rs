@@ -22,8 +22,10 @@ use super::sched::{Request, Schedule};
 use super::server::{Destination, ServerId};
 use super::service::Protocol;
 use super::services::{FTP, FTP_DATA, VirtualService};
+use super::switches::{ClientAddress, Switches};
 use crate::packet::answer::IcmpError;
 use crate::packet::flow::FlowKey;
+use crate::packet::mss;
 use crate::packet::parse::{Parsed, TcpFlags};
 use crate::packet::sctp::Event;
 
@@ -56,10 +58,30 @@ pub(super) enum Fate {
 }
 
 impl<'a, H: NextHops> Work<'a, H> {
-    /// Deals with a packet that has no connection, or `known`, of which it is not clear whether it goes on.
+    /// Deals with a packet that has no connection, or `known`, of which it is not clear whether it goes on, and with every
+    /// SYN, whose segment size may be too large for its service.
     #[cold]
     #[inline(never)]
     pub(super) fn begin(
+        &mut self,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        known: Option<(&'a Slot, Found)>,
+    ) -> Result<Begun<'a>, Refusal> {
+        let begun = self.find_or_open(packet, parsed, known)?;
+        if let Begun::Connection(slot, _) = begun
+            && parsed.flags.has(TcpFlags::SYN)
+            && parsed.key.protocol() == Protocol::Tcp as u8
+        {
+            let most = self.services.terms.of(ServerId(slot.server_id())).mss_max;
+            if most > 0 {
+                mss::lower(packet.frame(), parsed, most);
+            }
+        }
+        Ok(begun)
+    }
+
+    fn find_or_open(
         &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
@@ -74,7 +96,12 @@ impl<'a, H: NextHops> Work<'a, H> {
         let mut stale = None;
         if let Some((slot, found)) = known {
             match self.fate(slot, found, service, parsed) {
-                Fate::Stays => return Ok(Begun::Connection(slot, found)),
+                Fate::Stays => {
+                    if found.direction == Direction::In {
+                        self.introduce_again(slot, parsed);
+                    }
+                    return Ok(Begun::Connection(slot, found));
+                }
                 Fate::Waits => return Err(DropReason::ServerGone.into()),
                 Fate::Ends => stale = Some(found.slot),
                 Fate::Resets => return Err(self.reset(slot, found.slot)),
@@ -130,8 +157,10 @@ impl<'a, H: NextHops> Work<'a, H> {
         let key = &parsed.key;
         let opens = match Protocol::from_number(key.protocol()) {
             Some(Protocol::Tcp) => {
-                let sloppy = service.service.switches.sloppy_tcp;
-                opens(parsed.flags, sloppy.unwrap_or(self.services.tunables.sloppy_tcp > 0))
+                let Switches { sloppy_tcp, client_address, .. } = service.service.switches;
+                let sloppy = sloppy_tcp.unwrap_or(self.services.tunables.sloppy_tcp > 0);
+                // In the middle of a stream it cannot be known what the server was told.
+                opens(parsed.flags, sloppy && client_address != ClientAddress::Proxy)
             }
             Some(Protocol::Sctp) if Event::of(parsed.flags) == Event::Nothing => {
                 return Err(DropReason::NoConnection.into());
@@ -244,7 +273,8 @@ impl<'a, H: NextHops> Work<'a, H> {
             let source = self.hops.source(server, flow_hash(parsed));
             self.wrap(packet, parsed, hop, id, source.map(|source| (source, server)))?
         } else {
-            self.send(packet, parsed, Direction::In, hop, recipe, || reply_key)?
+            let parsed = self.introduced(packet, parsed, id, hop)?;
+            self.send(packet, &parsed, Direction::In, hop, recipe, || reply_key)?
         };
         Ok(Begun::Sent(port, fragments::Fate::Alone { client: parsed.key, recipe, reply_key, id }))
     }
@@ -300,7 +330,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             server_id: id.0,
             template,
             aside: 0,
-            learned: (packet.source_mac(), packet.port),
+            learned: packet.origin(parsed),
             tick: self.tick,
             timeout_s: self.services.timeout_s(id, parsed.key.protocol(), state),
         }
@@ -322,6 +352,9 @@ impl<'a, H: NextHops> Work<'a, H> {
             counts.opened(id, new.status);
             let (refused, status) = match self.shard.insert(table, new, deadline) {
                 Ok(slot) => {
+                    if let Some(older) = self.shard.displaced() {
+                        director.offload.withdraw(table.slot(older));
+                    }
                     if is_scheduled {
                         self.stats.connection(id);
                     }

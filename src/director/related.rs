@@ -5,6 +5,7 @@
 //! VIP's name whoever says it. An error counts as a packet of its direction, and that is all: it changes no
 //! state and keeps no connection alive.
 
+use super::client_address::renumber;
 use super::conn::{Direction, NewConnection};
 use super::drops::DropReason;
 use super::engine::{Packet, Work, flow_hash};
@@ -14,6 +15,7 @@ use super::forward::recipe::{Recipe, Rewrite};
 use super::refusal::Refusal;
 use super::server::ServerId;
 use super::service::Protocol;
+use super::split::tag;
 use crate::packet::checksum::Delta;
 use crate::packet::edit;
 use crate::packet::flow::FlowKey;
@@ -29,6 +31,9 @@ impl<H: NextHops> Work<'_, H> {
     #[cold]
     #[inline(never)]
     pub(super) fn relay(&mut self, packet: &mut Packet<'_>) -> Result<PortId, DropReason> {
+        if let Some(outcome) = self.relay_unwrapped(packet) {
+            return outcome;
+        }
         let error = icmp::read(packet.frame())?;
         let parsed = &error.parsed;
         let hash = self.director.table.hash(&parsed.key);
@@ -42,12 +47,14 @@ impl<H: NextHops> Work<'_, H> {
         if recipe.rewrite == Rewrite::Wrap {
             return self.send_wrapped(packet, parsed, Ok(hop), slot).map_err(|refusal| refusal.reason);
         }
+        if direction == Direction::Out {
+            renumber(packet.frame(), &error, slot);
+        }
         let quoted = slot.key(direction.opposite());
         if recipe.rewrite == Rewrite::Translate {
             return self.relay_translated(packet, &error, &quoted, &hop);
         }
-        check(parsed, &hop)?;
-        Ok(send(packet, &error, direction, recipe, &quoted, &hop))
+        send(packet, &error, direction, recipe, &quoted, &hop)
     }
 
     /// Relays an error about a packet of no connection, if `schedule_icmp` says so, to the server that is chosen for
@@ -106,8 +113,7 @@ impl<H: NextHops> Work<'_, H> {
         if plan.client.rewrite == Rewrite::Translate {
             return self.relay_translated(packet, error, &plan.reply_key, &hop);
         }
-        check(parsed, &hop)?;
-        Ok(send(packet, error, Direction::In, plan.client, &plan.reply_key, &hop))
+        send(packet, error, Direction::In, plan.client, &plan.reply_key, &hop)
     }
 
     /// An error about what somebody sent to a NAT server itself is routed on, as that was; any other is the director's
@@ -134,11 +140,6 @@ impl<H: NextHops> Work<'_, H> {
     }
 }
 
-/// Whether an error may go on to `hop`; to a server on the director itself it always may.
-fn check(parsed: &Parsed, hop: &Hop) -> Result<(), DropReason> {
-    if hop.port == PASS { Ok(()) } else { forward::check(parsed, hop) }
-}
-
 /// Sends the error on. To who has its packets rewritten it is about `quoted`, the packet as it was sent.
 fn send(
     packet: &mut Packet<'_>,
@@ -147,7 +148,8 @@ fn send(
     recipe: Recipe,
     quoted: &FlowKey,
     hop: &Hop,
-) -> PortId {
+) -> Result<PortId, DropReason> {
+    forward::may_go(&error.parsed, hop)?;
     let frame = packet.frame();
     let addresses = match (recipe.rewrite, direction) {
         (Rewrite::None | Rewrite::Wrap | Rewrite::Translate, _) => Delta::default(),
@@ -165,5 +167,8 @@ fn send(
         edit::restore_ttl(frame, &error.parsed);
     }
     edit::set_macs(frame, hop.dst_mac, hop.src_mac);
-    hop.port
+    if hop.port != PASS {
+        tag(packet, &error.parsed, hop)?;
+    }
+    Ok(hop.port)
 }

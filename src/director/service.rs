@@ -14,7 +14,7 @@ use super::local::Locals;
 use super::name::ServiceKey;
 use super::pe::Engine;
 use super::sched::{Kind, Options};
-use super::switches::Switches;
+use super::switches::{ClientAddress, Switches};
 pub use crate::packet::encap::{Tunnel, TunnelChecksum};
 
 /// A transport protocol that services balance.
@@ -185,6 +185,18 @@ impl Service {
             switches: Switches::default(),
             locals: Locals::default(),
         }
+    }
+
+    /// Whether clients' addresses can be told to servers as its switches want it. The text of FTP's control connections
+    /// is changed already.
+    pub fn may_tell(&self) -> bool {
+        let how = self.switches.client_address;
+        let suits = match self.key {
+            ServiceKey::Address { protocol, .. } => how.suits(protocol),
+            // What does not suit is forwarded as it is.
+            ServiceKey::Mark { .. } => true,
+        };
+        suits && (how == ClientAddress::None || !self.key.is_ftp())
     }
 }
 

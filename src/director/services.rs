@@ -101,7 +101,7 @@ impl VirtualService {
 pub type Endpoint = (Protocol, SocketAddr);
 
 /// A bit for each number of a server, set while it is in its service and not down: asked for every packet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Available([u64; Self::WORDS]);
 
 impl Available {
@@ -157,6 +157,8 @@ pub struct Services {
     pub timeouts_since: u32,
     /// Settings of the director as a whole.
     pub tunables: Tunables,
+    /// Changes with whatever the connections there are depend on: see [`binds_as`](Self::binds_as).
+    pub binding: u32,
 }
 
 /// A tick that none is near to: 17 years of ticks away from the first ones.
@@ -177,6 +179,7 @@ impl Default for Services {
             timeouts: Timeouts::default(),
             timeouts_since: LONG_AGO,
             tunables: Tunables::default(),
+            binding: 0,
         }
     }
 }
@@ -298,6 +301,16 @@ impl Services {
         let (word, bit) = Available::place(id);
         let word = &mut Arc::make_mut(&mut self.available).0[word];
         *word = if is_available { *word | bit } else { *word & !bit };
+    }
+
+    /// True if the packets of connections there are fare as they do by `other`: weights, thresholds, schedulers and new
+    /// servers concern new connections only.
+    pub(super) fn binds_as(&self, other: &Self) -> bool {
+        self.available == other.available
+            && self.tunnels == other.tunnels
+            && self.terms == other.terms
+            && self.timeouts == other.timeouts
+            && self.tunables == other.tunables
     }
 
     /// The tunnel to the server with this number, if it is behind one.

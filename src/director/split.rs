@@ -1,5 +1,6 @@
-//! Packets that are too long for the way out and may be fragmented: sent in pieces, as the kernel's own output does behind
-//! `ip_vs_xmit.c` (`ip_fragment`). The first piece stays in the packet's frame, the others go by the outbox.
+//! Packets that do not fit the way out as they are: those that need another VLAN tag get it, and those that are too long
+//! and may be fragmented are sent in pieces, as the kernel's own output does behind `ip_vs_xmit.c` (`ip_fragment`). The
+//! first piece stays in the packet's frame, the others go by the outbox.
 
 use super::conn::Direction;
 use super::drops::DropReason;
@@ -38,9 +39,19 @@ impl Identifications {
     }
 }
 
+/// Gives a packet the tag of its way out, and takes room for a tunnel away that is not used: pieces have none.
+pub(super) fn tag(packet: &mut Packet<'_>, parsed: &Parsed, hop: &Hop) -> Result<(), DropReason> {
+    packet.len = room::close(packet.room, packet.len);
+    if parsed.vlan != hop.vlan {
+        packet.len = edit::set_vlan(packet.room, packet.len, hop.vlan).ok_or(DropReason::Vlan)?;
+    }
+    Ok(())
+}
+
 impl<H: NextHops> Work<'_, H> {
-    /// Sends a packet that cannot go on as it is, since `reason` says so of its `way_out`: in pieces, if it is but too
-    /// long; or up to the kernel, if it is for the director itself. `rewrite` readdresses it. Otherwise says what its sender is told.
+    /// Sends a packet that cannot go on as it is, since `reason` says so of its `way_out`: with another VLAN tag; in pieces,
+    /// if it is but too long; or up to the kernel, if it is for the director itself. `rewrite` readdresses it. Otherwise
+    /// says what its sender is told.
     #[cold]
     #[inline(never)]
     pub(super) fn send_split(
@@ -59,17 +70,24 @@ impl<H: NextHops> Work<'_, H> {
         }
         let must_not_fragment = must_not_fragment(packet.frame(), parsed);
         match (way_out, reason) {
-            (Ok(hop), DropReason::TooBig) if !must_not_fragment && parsed.vlan == hop.vlan => {
+            (Ok(hop), DropReason::Vlan) => {
+                rewrite(packet.frame(), &hop);
+                tag(packet, parsed, &hop)?;
+                Ok(hop.port)
+            }
+            (Ok(hop), DropReason::TooBig) if !must_not_fragment => {
                 let header_len = parsed.l4 - parsed.l3;
                 let payload_len = usize::from(parsed.ip_len) - header_len;
-                let l3 = parsed.l3 - usize::from(parsed.room);
+                let l3 = if parsed.vlan == hop.vlan {
+                    parsed.l3 - usize::from(parsed.room)
+                } else {
+                    edit::ethernet_len(hop.vlan)
+                };
                 let pieces = self.has_room(Pieces::v4(l3, header_len, payload_len, hop.mtu))?;
                 rewrite(packet.frame(), &hop);
-                // Room for a tunnel that is not used: the pieces have none.
-                packet.len = room::close(packet.room, packet.len);
+                tag(packet, parsed, &hop)?;
                 self.send_pieces(packet, pieces, hop.port)
             }
-            (Ok(_), DropReason::TooBig) if !must_not_fragment => Err(DropReason::Vlan.into()),
             _ => {
                 let mtu = way_out.map_or(0, |hop| hop.mtu);
                 Err(self.told(reason, direction, packet, parsed, mtu))

@@ -143,6 +143,22 @@ impl Stats {
         }
     }
 
+    /// Counts packets of a client, of `bytes` together.
+    pub fn packets_in(&self, id: ServerId, packets: u64, bytes: u64) {
+        if let Some(cell) = self.servers.get(id.0 as usize) {
+            cell.in_packets.add(packets);
+            cell.in_bytes.add(bytes);
+        }
+    }
+
+    /// Counts packets of a server, of `bytes` together.
+    pub fn packets_out(&self, id: ServerId, packets: u64, bytes: u64) {
+        if let Some(cell) = self.servers.get(id.0 as usize) {
+            cell.out_packets.add(packets);
+            cell.out_bytes.add(bytes);
+        }
+    }
+
     /// Counts bytes from a client that belong to a packet that is counted: those of its later fragments.
     pub fn more_in(&self, id: ServerId, bytes: u16) {
         if let Some(cell) = self.servers.get(id.0 as usize) {

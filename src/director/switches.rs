@@ -9,15 +9,24 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::service::{Protocol, UnknownName, by_name};
+use super::service::{Method, Protocol, UnknownName, by_name};
 
 /// Limits of a service's own timeouts, in seconds, as `ipvsadm --set` has them; 0: the director's.
 pub const TIMEOUT_S: RangeInclusive<u32> = 0..=2_678_400;
 /// Limits of a slow start in seconds; 0: none.
 pub const SLOW_START_S: RangeInclusive<u32> = 0..=86_400;
+/// Limits of the largest segment size that may be agreed upon, in bytes: from what every host takes (RFC 9293, 3.7.1) to
+/// what fits an IPv4 packet; 0: any.
+pub const MSS_MAX: RangeInclusive<u32> = 536..=65_495;
+/// Limits of the kind of the TCP option that tells the client's address: those below mean something to every stack
+/// (window scale, selective acknowledgements, timestamps), or have no room for a value.
+pub const TOA_KIND: RangeInclusive<u8> = 9..=255;
+/// The kind that the servers' module `toa` looks for unless it was built for another: one of those for experiments
+/// (RFC 4727).
+pub const TOA_KIND_DEFAULT: u8 = 254;
 
 /// The switches of a service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Switches {
     /// Seconds that an established TCP connection lives without packets; 0: as the director's timeouts say.
@@ -38,6 +47,86 @@ pub struct Switches {
     /// Any TCP segment but a RST opens a connection; none: as the tunable `sloppy_tcp` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sloppy_tcp: Option<bool>,
+    /// The largest segment size in bytes that SYNs of either side may name; a larger one is lowered to it. 0: any.
+    pub mss_max: u32,
+    /// How servers are told the client's address, from the next connection on.
+    pub client_address: ClientAddress,
+    /// The kind of the TCP option of `toa`, 9 to 255.
+    pub toa_kind: u8,
+}
+
+impl Default for Switches {
+    /// The kernel's behaviour.
+    fn default() -> Self {
+        Self {
+            timeout_tcp_s: 0,
+            timeout_tcp_fin_s: 0,
+            timeout_udp_s: 0,
+            slow_start_s: 0,
+            udp_rehome: false,
+            tcp_when_down: TcpWhenDown::default(),
+            reset_on_removal: false,
+            sloppy_tcp: None,
+            mss_max: 0,
+            client_address: ClientAddress::default(),
+            toa_kind: TOA_KIND_DEFAULT,
+        }
+    }
+}
+
+/// True for a value of [`Switches::mss_max`].
+fn is_mss_max(bytes: u32) -> bool {
+    bytes == 0 || MSS_MAX.contains(&bytes)
+}
+
+/// How servers are told the client's address, besides as the source of its packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAddress {
+    /// They are not.
+    #[default]
+    None,
+    /// By a header of the PROXY protocol, version 2, in front of the first byte of a TCP stream, or in front of the
+    /// first datagram of a UDP flow.
+    Proxy,
+    /// By a TCP option on the client's segments from the one that ends the handshake until the server's next one.
+    Toa,
+}
+
+impl ClientAddress {
+    /// Every choice.
+    pub const ALL: &[Self] = &[Self::None, Self::Proxy, Self::Toa];
+
+    /// The name in configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Proxy => "proxy",
+            Self::Toa => "toa",
+        }
+    }
+
+    /// Whether it can be done for packets of this protocol.
+    pub const fn suits(self, protocol: Protocol) -> bool {
+        match self {
+            Self::None => true,
+            Self::Proxy => matches!(protocol, Protocol::Tcp | Protocol::Udp),
+            Self::Toa => matches!(protocol, Protocol::Tcp),
+        }
+    }
+
+    /// Whether it can be done for servers that packets reach in this way: the others have the VIP themselves and answer
+    /// the client directly, by numbers of their own.
+    pub const fn suits_method(self, method: Method) -> bool {
+        matches!(self, Self::None) || matches!(method, Method::Nat | Method::FullNat)
+    }
+}
+
+impl FromStr for ClientAddress {
+    type Err = UnknownName;
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        by_name("choice of client_address", value, Self::ALL, Self::name)
+    }
 }
 
 /// What becomes of TCP connections while their server is down.
@@ -79,6 +168,10 @@ impl FromStr for TcpWhenDown {
 pub enum Value {
     /// A number of seconds.
     Seconds(u32),
+    /// A number of bytes.
+    Bytes(u32),
+    /// A number of anything else.
+    Number(u32),
     /// On or off.
     Bool(bool),
     /// One of a few words.
@@ -90,7 +183,7 @@ pub enum Value {
 impl std::fmt::Display for Value {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Value::Seconds(seconds) => write!(f, "{seconds}"),
+            Value::Seconds(number) | Value::Bytes(number) | Value::Number(number) => write!(f, "{number}"),
             Value::Bool(on) => write!(f, "{on}"),
             Value::Word(word) => f.write_str(word),
             Value::Unset => f.write_str("unset"),
@@ -134,7 +227,7 @@ pub struct Switch {
 
 impl Switches {
     /// Every name.
-    pub const NAMES: [&str; 8] = [
+    pub const NAMES: [&str; 11] = [
         "timeout_tcp_s",
         "timeout_tcp_fin_s",
         "timeout_udp_s",
@@ -143,10 +236,13 @@ impl Switches {
         "tcp_when_down",
         "reset_on_removal",
         "sloppy_tcp",
+        "mss_max",
+        "client_address",
+        "toa_kind",
     ];
 
     /// Every switch, in the order of [`Self::NAMES`].
-    pub fn all(&self) -> [Switch; 8] {
+    pub fn all(&self) -> [Switch; 11] {
         let values = self.values();
         let defaults = Self::default().values();
         let help = [
@@ -158,6 +254,9 @@ impl Switches {
             "Connections of a server that is down; the kernel has no such state",
             "Ends of a connection whose server was removed are told; the kernel drops what the client sends",
             "A segment without a connection opens one; the kernel has one setting for all services",
+            "Largest segment size in bytes that either side may ask for; the kernel's IPVS lowers none",
+            "Servers are told the client's address by a PROXY header or a TCP option; the kernel changes no text",
+            "Kind of the TCP option that toa adds; the kernel adds none",
         ];
         std::array::from_fn(|i| Switch {
             name: Self::NAMES[i],
@@ -167,7 +266,7 @@ impl Switches {
         })
     }
 
-    fn values(&self) -> [Value; 8] {
+    fn values(&self) -> [Value; 11] {
         [
             Value::Seconds(self.timeout_tcp_s),
             Value::Seconds(self.timeout_tcp_fin_s),
@@ -177,6 +276,9 @@ impl Switches {
             Value::Word(self.tcp_when_down.name()),
             Value::Bool(self.reset_on_removal),
             self.sloppy_tcp.map_or(Value::Unset, Value::Bool),
+            Value::Bytes(self.mss_max),
+            Value::Word(self.client_address.name()),
+            Value::Number(self.toa_kind.into()),
         ]
     }
 
@@ -208,29 +310,47 @@ impl Switches {
                 self.tcp_when_down = value.parse().map_err(|_| wrong("drop, keep or reset".to_owned()))?;
             }
             "reset_on_removal" => self.reset_on_removal = on()?,
+            "mss_max" => {
+                let within = value.parse().ok().filter(|bytes| is_mss_max(*bytes));
+                self.mss_max = within.ok_or_else(|| {
+                    wrong(format!("{} to {} bytes, or 0 for any", MSS_MAX.start(), MSS_MAX.end()))
+                })?;
+            }
+            "client_address" => {
+                self.client_address = value.parse().map_err(|_| wrong("none, proxy or toa".to_owned()))?;
+            }
+            "toa_kind" => {
+                let within = value.parse().ok().filter(|kind| TOA_KIND.contains(kind));
+                self.toa_kind =
+                    within.ok_or_else(|| wrong(format!("{} to {}", TOA_KIND.start(), TOA_KIND.end())))?;
+            }
             _ => self.sloppy_tcp = if value == "unset" { None } else { Some(on()?) },
         }
         Ok(())
     }
 
-    /// The first value outside of its limits: name, value, most.
-    pub fn beyond(&self) -> Option<(&'static str, u32, u32)> {
+    /// The first value outside of its limits: name, value, limits.
+    pub fn beyond(&self) -> Option<(&'static str, u32, RangeInclusive<u32>)> {
         let seconds = [
             (self.timeout_tcp_s, TIMEOUT_S),
             (self.timeout_tcp_fin_s, TIMEOUT_S),
             (self.timeout_udp_s, TIMEOUT_S),
             (self.slow_start_s, SLOW_START_S),
         ];
-        let all = Self::NAMES.into_iter().zip(seconds);
+        let kind = (u32::from(self.toa_kind), u32::from(*TOA_KIND.start())..=u32::from(*TOA_KIND.end()));
+        let all = Self::NAMES.into_iter().zip(seconds).chain([("toa_kind", kind)]);
         let mut beyond = all.filter(|(_, (value, limits))| !limits.contains(value));
-        beyond.next().map(|(name, (value, limits))| (name, value, *limits.end()))
+        let mss_max = ("mss_max", self.mss_max, MSS_MAX);
+        let beyond = beyond.next().map(|(name, (value, limits))| (name, value, limits));
+        beyond.or_else(|| (!is_mss_max(self.mss_max)).then_some(mss_max))
     }
 
     /// The names of those that mean nothing to a service of this protocol although they are set.
     pub fn meaningless(&self, protocol: Protocol) -> impl Iterator<Item = &'static str> {
         let fits = move |name: &str| {
             let owner = match name {
-                "slow_start_s" => return true,
+                // What of these cannot be is refused.
+                "slow_start_s" | "client_address" => return true,
                 "timeout_udp_s" | "udp_rehome" => Protocol::Udp,
                 _ => Protocol::Tcp,
             };
@@ -248,9 +368,8 @@ mod tests {
     fn every_switch_is_set_by_what_is_shown_of_it_and_is_off_by_default() {
         let mut all = Switches::default();
         assert!(all.all().iter().all(|s| !s.is_set));
-        for (name, value) in
-            Switches::NAMES.into_iter().zip(["7", "8", "9", "10", "true", "reset", "1", "false"])
-        {
+        let values = ["7", "8", "9", "10", "true", "reset", "1", "false", "1380", "toa", "253"];
+        for (name, value) in Switches::NAMES.into_iter().zip(values) {
             all.set(name, value).unwrap();
         }
         let expected = Switches {
@@ -262,6 +381,9 @@ mod tests {
             tcp_when_down: TcpWhenDown::Reset,
             reset_on_removal: true,
             sloppy_tcp: Some(false),
+            mss_max: 1380,
+            client_address: ClientAddress::Toa,
+            toa_kind: 253,
         };
         assert_eq!(all, expected);
         let mut again = Switches::default();
@@ -281,13 +403,24 @@ mod tests {
         assert_eq!(error("slow_start_s", "86401"), "switch slow_start_s = 86401: give 0 to 86400 seconds");
         assert_eq!(error("udp_rehome", "yes"), "switch udp_rehome = yes: give true or false");
         assert_eq!(error("tcp_when_down", "hang"), "switch tcp_when_down = hang: give drop, keep or reset");
+        for wrong in ["535", "65496", "large"] {
+            let said = format!("switch mss_max = {wrong}: give 536 to 65495 bytes, or 0 for any");
+            assert_eq!(error("mss_max", wrong), said);
+        }
+        assert_eq!(error("client_address", "pp"), "switch client_address = pp: give none, proxy or toa");
+        assert_eq!(error("toa_kind", "8"), "switch toa_kind = 8: give 9 to 255");
+        assert_eq!(error("toa_kind", "256"), "switch toa_kind = 256: give 9 to 255");
         assert!(error("slow_start", "1").contains("slow_start_s"));
         assert_eq!(all, Switches::default());
         assert_eq!(
             Switches { timeout_udp_s: 2_678_401, ..all }.beyond(),
-            Some(("timeout_udp_s", 2_678_401, 2_678_400))
+            Some(("timeout_udp_s", 2_678_401, 0..=2_678_400))
         );
+        assert_eq!(Switches { toa_kind: 8, ..all }.beyond(), Some(("toa_kind", 8, 9..=255)));
         assert_eq!(all.beyond(), None);
+        for mss_max in [1, 535, 65_496] {
+            assert_eq!(Switches { mss_max, ..all }.beyond(), Some(("mss_max", mss_max, 536..=65_495)));
+        }
     }
 
     #[test]

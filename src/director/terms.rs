@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::conn::state::State;
 use super::server::{MAX_IDS, ServerId};
 use super::service::Protocol;
-use super::switches::{Switches, TcpWhenDown};
+use super::switches::{ClientAddress, Switches, TcpWhenDown};
 
 /// Numbers in a piece.
 const PIECE: usize = 256;
@@ -22,11 +22,36 @@ pub(super) struct Terms {
     timeout_tcp_s: u32,
     timeout_tcp_fin_s: u32,
     timeout_udp_s: u32,
+    /// In bytes; 0: any.
+    pub(super) mss_max: u16,
     pub(super) udp_rehome: bool,
     pub(super) reset_on_removal: bool,
     pub(super) tcp_when_down: TcpWhenDown,
     /// It is in its service, and down.
     pub(super) is_down: bool,
+    /// How it is told clients' addresses.
+    pub(super) told: Told,
+}
+
+/// How a server is told the address of a new connection's client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Told {
+    #[default]
+    Not,
+    /// By a header of the PROXY protocol.
+    Proxy,
+    /// By a TCP option of this kind.
+    Toa(u8),
+}
+
+impl Told {
+    const fn new(switches: &Switches) -> Self {
+        match switches.client_address {
+            ClientAddress::None => Self::Not,
+            ClientAddress::Proxy => Self::Proxy,
+            ClientAddress::Toa => Self::Toa(switches.toa_kind),
+        }
+    }
 }
 
 impl Terms {
@@ -38,16 +63,20 @@ impl Terms {
             udp_rehome,
             reset_on_removal,
             tcp_when_down,
+            mss_max,
             ..
         } = *switches;
         Self {
             timeout_tcp_s,
             timeout_tcp_fin_s,
             timeout_udp_s,
+            #[allow(clippy::cast_possible_truncation, reason = "within its limits")]
+            mss_max: mss_max as u16,
             udp_rehome,
             reset_on_removal,
             tcp_when_down,
             is_down,
+            told: Told::new(switches),
         }
     }
 
@@ -66,7 +95,7 @@ impl Terms {
 type Piece = [Terms; PIECE];
 
 /// The terms of all servers, removed ones included.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AllTerms(Arc<[Option<Arc<Piece>>]>);
 
 impl Default for AllTerms {

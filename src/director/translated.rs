@@ -9,13 +9,13 @@ use super::engine::{Packet, Work};
 use super::forward::hops::{Hop, NextHops, PASS, PortId};
 use super::forward::recipe::Rewrite;
 use super::refusal::Refusal;
+use super::split::tag;
 use crate::packet::checksum::Delta;
 use crate::packet::edit;
 use crate::packet::flow::FlowKey;
 use crate::packet::icmp::{self, Related};
 use crate::packet::parse::Parsed;
 use crate::packet::pieces::Pieces;
-use crate::packet::room;
 use crate::packet::translate::{self, Leaving, Piece};
 
 /// What every link of IPv6 carries (RFC 8200, 5). Longer packets of IPv4 that may be fragmented are, since nobody may do
@@ -77,11 +77,13 @@ impl<H: NextHops> Work<'_, H> {
         if hop.port == PASS {
             // It is there: nothing was routed.
             edit::restore_ttl(packet.frame(), &Parsed { key: *tuple, ..*parsed });
+            return Ok(PASS);
         }
-        let Some(pieces) = pieces else { return Ok(hop.port) };
-        // Room for a tunnel that is not used: the pieces have none.
-        packet.len = room::close(packet.room, packet.len);
-        self.send_pieces(packet, pieces, hop.port)
+        tag(packet, parsed, &hop)?;
+        match pieces {
+            Some(pieces) => self.send_pieces(packet, pieces, hop.port),
+            None => Ok(hop.port),
+        }
     }
 
     /// How the translated packet is split so that it may go on to `hop`; not at all if it fits.
@@ -99,14 +101,20 @@ impl<H: NextHops> Work<'_, H> {
         let payload_len = translate::payload_len(parsed);
         let header_len = translate::header_len(to_v4, piece.is_some());
         let mtu = if may_split && !to_v4 { hop.mtu.min(LEAST_MTU_V6) } else { hop.mtu };
-        check_way(parsed, hop)?;
+        if parsed.ttl <= 1 {
+            return Err(DropReason::TtlExpired);
+        }
         if header_len + payload_len <= usize::from(mtu) {
             return Ok(None);
         }
         if !may_split {
             return Err(DropReason::TooBig);
         }
-        let start = parsed.l3 - usize::from(parsed.room);
+        // As it is tagged then.
+        let start = match parsed.vlan == hop.vlan {
+            true => parsed.l3 - usize::from(parsed.room),
+            false => edit::ethernet_len(hop.vlan),
+        };
         let pieces = match (to_v4, piece) {
             (true, _) => Pieces::v4(start, header_len, payload_len, mtu),
             (false, None) => Pieces::v6(start, payload_len, mtu, self.identifications.next()),
@@ -125,8 +133,8 @@ impl<H: NextHops> Work<'_, H> {
         hop: &Hop,
     ) -> Result<PortId, DropReason> {
         let (parsed, is_up) = (&error.parsed, hop.port == PASS);
-        if !is_up {
-            check_way(parsed, hop)?;
+        if !is_up && parsed.ttl <= 1 {
+            return Err(DropReason::TtlExpired);
         }
         let mtu = if is_up { u16::MAX } else { hop.mtu };
         let identification = self.identifications.next_v4();
@@ -134,19 +142,10 @@ impl<H: NextHops> Work<'_, H> {
         edit::set_macs(packet.frame(), hop.dst_mac, hop.src_mac);
         if is_up {
             edit::restore_ttl(packet.frame(), &Parsed { key: *quoted, ..*parsed });
+            return Ok(PASS);
         }
+        tag(packet, parsed, hop)?;
         Ok(hop.port)
-    }
-}
-
-/// Whether a packet may go on to `hop`, its length aside.
-fn check_way(parsed: &Parsed, hop: &Hop) -> Result<(), DropReason> {
-    if parsed.ttl <= 1 {
-        Err(DropReason::TtlExpired)
-    } else if parsed.vlan != hop.vlan {
-        Err(DropReason::Vlan)
-    } else {
-        Ok(())
     }
 }
 

@@ -56,8 +56,11 @@ impl<H: NextHops> Work<'_, H> {
         let tunnel = self.services.tunnel(id);
         let may_split = self.services.tunables.pmtu_disc == 0;
         let mut mtu = 0;
-        let fits = way_out.and_then(|hop| {
+        let fits = way_out.and_then(|mut hop| {
             let (source, destination) = ends.ok_or(DropReason::NoTunnel)?;
+            if let Some(smaller) = self.director.path_mtus.of(destination, self.tick) {
+                hop.mtu = hop.mtu.min(smaller);
+            }
             let is_v4 = destination.is_ipv4();
             let overhead = tunnel.overhead(is_v4);
             let len = overhead + usize::from(parsed.ip_len);

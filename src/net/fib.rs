@@ -9,8 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use prefix_trie::joint::JointPrefixMap;
 
-use super::hop_table::{HopKey, HopTable};
-use super::snapshot::HopId;
+use super::hop_table::{HopKey, HopTable, Lanes};
 
 /// The tables that the default rules use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +56,8 @@ pub(crate) struct RouteEntry {
 /// Where a way leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// To a gateway; no id when the hop table is full.
-    Gateway { hop: Option<HopId>, key: HopKey },
+    /// To a gateway; no ids when the hop table is full.
+    Gateway { hop: Option<Lanes>, key: HopKey },
     /// Straight to the destination on this link.
     OnLink { ifindex: u32 },
 }

@@ -22,7 +22,7 @@ use tracing::{debug, error, info, warn};
 
 use super::error::NetError;
 use super::keep::{Keeper, Keeping, Request};
-use super::mirror::{MirrorCounters, Resolver};
+use super::mirror::{MirrorCounters, Resolver, Watcher};
 use super::netlink::{Ask, Requests, is_default_rule, neighbour_change};
 use super::pass;
 use super::routes::concerns_network;
@@ -79,6 +79,7 @@ pub(crate) struct Follower {
     /// It is known whether the kernel keeps neighbours by itself.
     keeping_is_tried: bool,
     snapshots: Arc<ArcSwap<Snapshot>>,
+    watcher: Arc<Watcher>,
     resolver: Resolver,
     counters: Arc<MirrorCounters>,
     /// There have been IPv4 rules besides those of the start.
@@ -113,7 +114,7 @@ impl Follower {
         requests: Requests,
         ports: Vec<u32>,
         keeping: Keeping,
-        snapshots: Arc<ArcSwap<Snapshot>>,
+        (snapshots, watcher): (Arc<ArcSwap<Snapshot>>, Arc<Watcher>),
         resolver: Resolver,
         counters: Arc<MirrorCounters>,
     ) -> Result<Self, NetError> {
@@ -128,6 +129,7 @@ impl Follower {
             keeper: Keeper::new(keeping),
             keeping_is_tried,
             snapshots,
+            watcher,
             resolver,
             counters,
             ipv4_rules_changed: false,
@@ -280,6 +282,7 @@ impl Follower {
     fn publish(&mut self) {
         self.keeper.name_watched(&mut self.tables);
         let snapshot = Snapshot { resolver: Some(self.resolver.clone()), ..self.tables.snapshot() };
+        self.watcher.show(&snapshot);
         self.snapshots.store(Arc::new(snapshot));
         self.counters.published.fetch_add(1, Ordering::Relaxed);
         self.counters.hops_refused.store(self.tables.hops_refused(), Ordering::Relaxed);
@@ -384,10 +387,10 @@ mod tests {
     #[tokio::test]
     async fn a_lost_request_socket_is_replaced_after_three_failed_readings() {
         let counters = Arc::<MirrorCounters>::default();
-        let snapshots = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+        let published = (Arc::new(ArcSwap::from_pointee(Snapshot::default())), Arc::default());
         let resolver = Resolver::for_tests();
         let requests = Requests::open().unwrap();
-        let started = Follower::start(requests, Vec::new(), Keeping::Probing, snapshots, resolver, counters);
+        let started = Follower::start(requests, Vec::new(), Keeping::Probing, published, resolver, counters);
         let mut follower = started.await.unwrap();
         follower.requests = Requests::lost();
         let mut dirty = Dirty { network: true, ..Dirty::default() };

@@ -1,8 +1,8 @@
 //! A network interface as the kernel describes it.
 
 use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
-    VlanProtocol, XdpAttached,
+    BondPortState, InfoBondPort, InfoData, InfoKind, InfoPortData, InfoVlan, LinkAttribute, LinkFlags,
+    LinkInfo, LinkLayerType, LinkMessage, LinkXdp, VlanProtocol, XdpAttached,
 };
 
 use super::addresses::Address;
@@ -54,6 +54,10 @@ pub struct Link {
     pub parent: Option<u32>,
     /// Whether `parent` counts in another network namespace.
     pub parent_is_elsewhere: bool,
+    /// The bond, bridge or the like that it is a member of, by number.
+    pub controller: Option<u32>,
+    /// It is a bond's member that must not send now: the other ones of active-backup, and one that 802.3ad leaves out.
+    pub is_backup: bool,
     /// 802.1Q VLAN id of a VLAN interface. 802.1ad is left out.
     pub vlan: Option<u16>,
     /// Receive queues it was made with: at least as many as it uses.
@@ -79,6 +83,9 @@ impl Link {
                 LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Link(parent) => link.parent = Some(*parent),
+                LinkAttribute::Controller(controller) => {
+                    link.controller = Some(*controller).filter(|c| *c != 0)
+                }
                 LinkAttribute::LinkNetNsId(_) => link.parent_is_elsewhere = true,
                 LinkAttribute::LinkInfo(infos) => link.read_kind(infos),
                 LinkAttribute::NumRxQueues(count) => link.receive_queues = *count,
@@ -94,6 +101,11 @@ impl Link {
         self.up && self.carrier
     }
 
+    /// Whether it is a bond: frames come and go by its members.
+    pub fn is_bond(&self) -> bool {
+        self.kind.as_deref() == Some("bond")
+    }
+
     fn read_kind(&mut self, infos: &[LinkInfo]) {
         for info in infos {
             match info {
@@ -106,6 +118,11 @@ impl Link {
                     let id =
                         vlan.iter().find_map(|v| if let InfoVlan::Id(id) = v { Some(*id) } else { None });
                     self.vlan = id.filter(|_| plain);
+                }
+                LinkInfo::PortData(InfoPortData::BondPort(port)) => {
+                    self.is_backup = port
+                        .iter()
+                        .any(|p| matches!(p, InfoBondPort::BondPortState(s) if *s != BondPortState::Active));
                 }
                 _ => {}
             }

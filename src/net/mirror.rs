@@ -3,9 +3,10 @@
 //! The work is done by a task of the control thread's runtime (`follow`). The sockets belong to the
 //! network namespace of the thread that calls [`Mirror::start`].
 
+use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,11 +50,33 @@ pub struct MirrorCounters {
     pub requests_failed: AtomicU64,
 }
 
+/// Looks at a snapshot.
+type Look = Box<dyn Fn(&Snapshot) + Send + Sync>;
+
+/// Who is shown each snapshot before it is published, if anybody is.
+#[derive(Default)]
+pub(crate) struct Watcher(OnceLock<Look>);
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Watcher").field(&self.0.get().is_some()).finish()
+    }
+}
+
+impl Watcher {
+    pub(crate) fn show(&self, snapshot: &Snapshot) {
+        if let Some(look) = self.0.get() {
+            look(snapshot);
+        }
+    }
+}
+
 /// A running mirror. Dropping it ends the task; [`stop`](Self::stop) waits for its end.
 #[derive(Debug)]
 pub struct Mirror {
     snapshots: Arc<ArcSwap<Snapshot>>,
     resolver: Resolver,
+    watcher: Arc<Watcher>,
     watched: watch::Sender<Vec<IpAddr>>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -100,15 +123,24 @@ impl Mirror {
         let counters = Arc::<MirrorCounters>::default();
         let snapshots = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
         let resolver = Resolver { asks, counters: Arc::clone(&counters) };
-        let (published, asker) = (Arc::clone(&snapshots), resolver.clone());
-        let follower = Follower::start(requests, ports, keeping, published, asker, counters).await?;
+        let watcher = Arc::<Watcher>::default();
+        let published = (Arc::clone(&snapshots), Arc::clone(&watcher));
+        let follower =
+            Follower::start(requests, ports, keeping, published, resolver.clone(), counters).await?;
         let task = tokio::spawn(follower.run(Inbox { asked, watching, stopped }));
-        Ok(Self { snapshots, resolver, watched, stop, task })
+        Ok(Self { snapshots, resolver, watcher, watched, stop, task })
     }
 
     /// Where the newest snapshot is found; load it once a batch.
     pub fn snapshots(&self) -> Arc<ArcSwap<Snapshot>> {
         Arc::clone(&self.snapshots)
+    }
+
+    /// Shows `look` the present snapshot, and each later one just before it is published: on the mirror's thread, which
+    /// waits for it. For one, and once.
+    pub fn show_to(&self, look: impl Fn(&Snapshot) + Send + Sync + 'static) {
+        look(&self.snapshots.load());
+        let _only_one = self.watcher.0.set(Box::new(look));
     }
 
     /// A handle for the workers.
@@ -176,6 +208,7 @@ mod tests {
         let mirror = Mirror {
             snapshots: Arc::default(),
             resolver: Resolver::for_tests(),
+            watcher: Arc::default(),
             watched: watch::channel(Vec::new()).0,
             stop: oneshot::channel().0,
             task: tokio::spawn(async { died.await.expect("told to die") }),

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::addresses::{self, Address};
 use super::fib::{Decision, Fib, Target};
-use super::hop_table::HopKey;
+use super::hop_table::{HopKey, Lanes};
 use super::mirror::Resolver;
 use super::rss::Rss;
 
-/// Names a next hop (an output interface and an address on it) for the life of the process.
+/// Names a next hop (an output interface and an address on it; by a bond also a lane, which leads to one of its members)
+/// for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HopId(pub u32);
 
@@ -57,7 +58,7 @@ pub struct Port {
 pub struct Snapshot {
     pub(super) generation: u32,
     pub(super) fib: Arc<Fib>,
-    pub(super) ids: Arc<HashMap<HopKey, HopId>>,
+    pub(super) ids: Arc<HashMap<HopKey, Lanes>>,
     pub(super) hops: Vec<Option<Hop>>,
     pub(super) ports: Vec<Option<Port>>,
     pub(super) resolver: Option<Resolver>,
@@ -73,14 +74,15 @@ impl Snapshot {
         self.generation
     }
 
-    /// The way to `destination`; `flow_hash` chooses among equal routes by their weights.
+    /// The way to `destination`; `flow_hash` chooses among equal routes by their weights, and among a bond's members.
     pub fn route(&self, destination: IpAddr, flow_hash: u32) -> Route {
+        let via = |lanes: Lanes| Route::Via(lanes.choose(flow_hash));
         match self.fib.decide(destination, flow_hash) {
             Decision::Local => Route::Local,
             Decision::Unreachable => Route::Unreachable,
-            Decision::Way(Target::Gateway { hop, .. }) => hop.map_or(Route::Unknown, Route::Via),
+            Decision::Way(Target::Gateway { hop, .. }) => hop.map_or(Route::Unknown, via),
             Decision::Way(Target::OnLink { ifindex }) => {
-                self.ids.get(&(*ifindex, destination)).map_or(Route::Unknown, |id| Route::Via(*id))
+                self.ids.get(&(*ifindex, destination)).copied().map_or(Route::Unknown, via)
             }
         }
     }

@@ -64,7 +64,8 @@ impl Tables {
         self.links = network.links.into_iter().map(|link| (link.ifindex, link)).collect();
         let addresses = network.addresses;
         let (ports, links) = (&self.ports, &self.links);
-        let usable = |ifindex| exit(ports, links, ifindex).is_some();
+        let usable = |ifindex| exit(ports, links, ifindex, 0).is_some();
+        self.hops.set_bonds(bonds(links));
         let fib = Fib::build(&network.routes, usable, &mut self.hops, network.ipv4_rules_changed);
         if fib != *self.fib || *addresses != *self.addresses {
             self.generation = self.generation.wrapping_add(1);
@@ -118,7 +119,7 @@ impl Tables {
 
     fn name_neighbour(&mut self, key: HopKey) {
         let usable = self.neighbours.get(&key).is_some_and(|neighbour| neighbour.mac.is_some());
-        if usable && exit(&self.ports, &self.links, key.0).is_some() {
+        if usable && exit(&self.ports, &self.links, key.0, 0).is_some() {
             self.hops.id(key);
         }
     }
@@ -161,16 +162,10 @@ impl Tables {
 
     /// The state of now, for the workers.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let hop = |key: &HopKey| {
-            let (port, vlan, link) = exit(&self.ports, &self.links, key.0)?;
+        let hop = |(key, lane): &(HopKey, u16)| {
+            let Exit { port, vlan, src_mac, link } = exit(&self.ports, &self.links, key.0, *lane)?;
             let dst_mac = self.neighbours.get(key)?.mac?;
-            Some(Hop {
-                port,
-                dst_mac,
-                src_mac: link.mac,
-                vlan,
-                mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
-            })
+            Some(Hop { port, dst_mac, src_mac, vlan, mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX) })
         };
         Snapshot {
             generation: self.generation,
@@ -197,25 +192,61 @@ fn first_gateways(fib: &Fib) -> BTreeSet<HopKey> {
     gateways
 }
 
-/// The port by which frames for an interface leave, the VLAN tag they need there, and the interface
-/// itself; `None` if they cannot: it is not a port nor a VLAN on one, or one of the two is down.
-fn exit<'l>(
-    ports: &[u32],
-    links: &'l HashMap<u32, Link>,
-    ifindex: u32,
-) -> Option<(u16, Option<u16>, &'l Link)> {
+/// How frames for an interface leave.
+#[derive(Clone, Copy, Debug)]
+struct Exit<'l> {
+    port: u16,
+    /// The VLAN tag they need there.
+    vlan: Option<u16>,
+    src_mac: [u8; 6],
+    /// The interface itself.
+    link: &'l Link,
+}
+
+/// How frames of a lane leave by an interface: itself a port, a bond of ports, or a VLAN on one of these. `None` if they
+/// cannot: it is nothing of that, or one on the way is down.
+fn exit<'l>(ports: &[u32], links: &'l HashMap<u32, Link>, ifindex: u32, lane: u16) -> Option<Exit<'l>> {
     let port_of = |ifindex: u32| {
         let position = ports.iter().position(|port| *port == ifindex)?;
         Some(u16::try_from(position).expect("bounded by MAX_PORTS"))
     };
-    let link = links.get(&ifindex).filter(|link| link.is_running())?;
+    let running = |ifindex: u32| links.get(&ifindex).filter(|link| link.is_running());
+    let link = running(ifindex)?;
     if let Some(port) = port_of(ifindex) {
-        return Some((port, None, link));
+        return Some(Exit { port, vlan: None, src_mac: link.mac, link });
     }
-    let vlan = link.vlan?;
-    let parent = link.parent.filter(|_| !link.parent_is_elsewhere)?;
-    links.get(&parent).filter(|parent| parent.is_running())?;
-    Some((port_of(parent)?, Some(vlan), link))
+    let below = if link.vlan.is_some() { running(below(link)?)? } else { link };
+    if let Some(port) = port_of(below.ifindex) {
+        return Some(Exit { port, vlan: link.vlan, src_mac: link.mac, link });
+    }
+    if !below.is_bond() {
+        return None;
+    }
+    let sends =
+        |member: &&Link| member.controller == Some(below.ifindex) && member.is_running() && !member.is_backup;
+    let mut members: Vec<(u32, u16, [u8; 6])> = links
+        .values()
+        .filter(sends)
+        .filter_map(|member| Some((member.ifindex, port_of(member.ifindex)?, member.mac)))
+        .collect();
+    members.sort_unstable();
+    let (_, port, mac) = *members.get(usize::from(lane) % members.len().max(1))?;
+    // Members that keep addresses of their own (balance-alb) send from these.
+    let src_mac = if link.mac == below.mac { mac } else { link.mac };
+    Some(Exit { port, vlan: link.vlan, src_mac, link })
+}
+
+/// The interface below a VLAN, if it is in this network namespace.
+fn below(link: &Link) -> Option<u32> {
+    link.parent.filter(|_| link.vlan.is_some() && !link.parent_is_elsewhere)
+}
+
+/// The bonds, and the VLANs on them.
+fn bonds(links: &HashMap<u32, Link>) -> BTreeSet<u32> {
+    let is_bond = |link: &Link| {
+        link.is_bond() || below(link).and_then(|below| links.get(&below)).is_some_and(Link::is_bond)
+    };
+    links.values().filter(|link| is_bond(link)).map(|link| link.ifindex).collect()
 }
 
 #[cfg(test)]
@@ -337,6 +368,77 @@ mod tests {
         tables.set_neighbour(at(9, "10.100.0.2", 3));
         let hop = hop(&tables.snapshot(), "10.100.0.2").unwrap();
         assert_eq!((hop.port, hop.vlan, hop.mtu, hop.src_mac[5]), (1, Some(100), 1400, 9));
+    }
+
+    /// A bond (4) of ports 5 and 7 and of 8, which is no port, and a VLAN (10) on it.
+    fn bonded() -> Network {
+        let bond = Link { kind: Some("bond".to_owned()), ..link(4) };
+        let member = |ifindex| Link { controller: Some(4), mac: bond.mac, ..link(ifindex) };
+        let vlan = Link { vlan: Some(100), parent: Some(4), mac: bond.mac, ..link(10) };
+        Network {
+            links: vec![member(5), member(7), member(8), vlan, bond],
+            addresses: vec![address("10.0.0.1")],
+            routes: vec![
+                main_route("10.0.0.0/24", 4, None),
+                main_route("10.100.0.0/24", 10, None),
+                main_route("0.0.0.0/0", 4, Some("10.0.0.254")),
+            ],
+            ipv4_rules_changed: false,
+        }
+    }
+
+    /// Ports and tags that flows to this address leave by, and the source addresses.
+    fn exits(tables: &Tables, to: &str) -> BTreeSet<(u16, Option<u16>, u8)> {
+        let snapshot = tables.snapshot();
+        let hop = |hash: u32| {
+            let route = snapshot.route(to.parse().unwrap(), hash.wrapping_mul(0x0101_6b55));
+            let Route::Via(id) = route else { panic!("{to}: {route:?}") };
+            snapshot.hop(id).map(|hop| (hop.port, hop.vlan, hop.src_mac[5]))
+        };
+        (0..1000).filter_map(hop).collect()
+    }
+
+    #[test]
+    fn a_bond_leads_to_those_of_its_members_that_send_and_no_flow_asks_again() {
+        let mut tables = Tables::new(vec![5, 7]);
+        tables.set_network(bonded());
+        for (ifindex, ip) in [(4, "10.0.0.254"), (4, "10.0.0.9"), (10, "10.100.0.2")] {
+            tables.set_neighbour(at(ifindex, ip, 1));
+        }
+        let generation = tables.snapshot().generation();
+        for (to, vlan) in [("8.8.8.8", None), ("10.0.0.9", None), ("10.100.0.2", Some(100))] {
+            assert_eq!(exits(&tables, to), [(0, vlan, 4), (1, vlan, 4)].into(), "{to}");
+        }
+        let with = |change: fn(&mut Link)| {
+            let mut network = bonded();
+            change(&mut network.links[0]);
+            network
+        };
+        for other in [with(|l| l.is_backup = true), with(|l| l.carrier = false), with(|l| l.up = false)] {
+            tables.set_network(other);
+            for (to, vlan) in [("8.8.8.8", None), ("10.0.0.9", None), ("10.100.0.2", Some(100))] {
+                assert_eq!(exits(&tables, to), [(1, vlan, 4)].into(), "{to}");
+            }
+            assert_eq!(tables.snapshot().generation(), generation, "every connection follows by itself");
+        }
+        // Members that keep addresses of their own.
+        tables.set_network(with(|l| l.mac[5] = 5));
+        assert_eq!(exits(&tables, "10.100.0.2"), [(0, Some(100), 5), (1, Some(100), 4)].into());
+        let mut none = bonded();
+        none.links[..2].iter_mut().for_each(|l| l.controller = None);
+        tables.set_network(none);
+        assert_eq!(tables.snapshot().route("8.8.8.8".parse().unwrap(), 0), Route::Unreachable);
+    }
+
+    #[test]
+    fn a_vlan_on_what_is_no_port_or_of_a_provider_leads_nowhere() {
+        for change in [|l: &mut Link| l.vlan = None, |l: &mut Link| l.parent = Some(99)] {
+            let mut network = network();
+            change(&mut network.links[2]);
+            let mut tables = Tables::new(vec![5, 7]);
+            tables.set_network(network);
+            assert_eq!(tables.snapshot().route("10.100.0.2".parse().unwrap(), 0), Route::Unreachable);
+        }
     }
 
     #[test]

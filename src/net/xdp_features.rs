@@ -16,6 +16,7 @@ const ZC_MAX_SEGMENTS: u16 = 4;
 
 const BASIC: u64 = 1;
 const REDIRECT: u64 = 2;
+const NDO_XMIT: u64 = 4;
 const ZERO_COPY: u64 = 8;
 
 /// What a driver can do with XDP.
@@ -23,6 +24,9 @@ const ZERO_COPY: u64 = 8;
 pub struct XdpFeatures {
     /// A program can run in the driver and hand packets to AF_XDP sockets.
     pub native: bool,
+    /// Packets can be redirected to it from a driver. Of a veth: its other end takes them, by a program of its own or by
+    /// GRO.
+    pub takes_redirected: bool,
     /// AF_XDP without a copy.
     pub zero_copy: bool,
     /// Most frames a packet may consist of without a copy; 0 or 1: only whole ones.
@@ -39,6 +43,7 @@ pub async fn of(ifindex: u32) -> Result<Option<XdpFeatures>, NetError> {
     let answer = genl::ask("tell the XDP features of an interface", question).await?;
     Ok(answer.map(|device| XdpFeatures {
         native: device.features & (BASIC | REDIRECT) == BASIC | REDIRECT,
+        takes_redirected: device.features & NDO_XMIT != 0,
         zero_copy: device.features & ZERO_COPY != 0,
         zero_copy_segments: device.segments,
     }))

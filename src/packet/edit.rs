@@ -11,6 +11,9 @@ use super::{ipv6, sctp};
 /// Ethernet header, without and with a VLAN tag.
 const ETHERNET_LEN: usize = 14;
 const TAG_LEN: usize = 4;
+const MACS_LEN: usize = 12;
+/// The bits of a tag that say which VLAN it is (IEEE 802.1Q, 9.6); the others are its priority.
+const VLAN_ID: u16 = 0xfff;
 const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0];
 const ETHERTYPE_IPV4: [u8; 2] = [8, 0];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
@@ -46,6 +49,38 @@ pub fn set_ethernet(frame: &mut [u8], destination: [u8; 6], source: [u8; 6], vla
             [*c, *d] = kind;
         }
         (_, rest) => rest.copy_from_slice(&kind),
+    }
+}
+
+/// Gives the frame of `len` bytes at the start of `room` the 802.1Q tag of this VLAN, or none: a tag that is there is
+/// written over, and its priority kept; otherwise what is behind the MAC addresses moves. Returns the frame's new length;
+/// `None`, with nothing written, if there is no room for a tag.
+#[cold]
+#[inline(never)]
+pub fn set_vlan(room: &mut [u8], len: usize, vlan: Option<u16>) -> Option<usize> {
+    let behind = MACS_LEN + TAG_LEN;
+    let is_tagged = room.get(MACS_LEN..len)?.starts_with(&ETHERTYPE_VLAN);
+    match (is_tagged, vlan) {
+        (false, None) => Some(len),
+        (true, None) => {
+            room.get(behind..len)?;
+            room.copy_within(behind..len, MACS_LEN);
+            Some(len - TAG_LEN)
+        }
+        (true, Some(id)) => {
+            let control = room.get_mut(MACS_LEN + 2..behind)?.first_chunk_mut::<2>()?;
+            let priority = u16::from_be_bytes(*control) & !VLAN_ID;
+            *control = (priority | id & VLAN_ID).to_be_bytes();
+            Some(len)
+        }
+        (false, Some(id)) => {
+            room.get(..len + TAG_LEN)?;
+            room.copy_within(MACS_LEN..len, behind);
+            let tag = room.get_mut(MACS_LEN..)?.first_chunk_mut::<TAG_LEN>()?;
+            tag[..2].copy_from_slice(&ETHERTYPE_VLAN);
+            tag[2..].copy_from_slice(&id.to_be_bytes());
+            Some(len + TAG_LEN)
+        }
     }
 }
 
@@ -158,5 +193,48 @@ fn set_addresses_v6(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey) {
 fn update(bytes: &mut [u8], at: usize, edit: impl FnOnce(u16) -> u16) {
     if let Some(field) = bytes.get_mut(at..).and_then(|p| p.first_chunk_mut::<2>()) {
         *field = edit(u16::from_be_bytes(*field)).to_be_bytes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MACS: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+
+    /// A frame with these bytes behind its MAC addresses, and its tag.
+    fn frame(tag: Option<u16>, rest: &[u8]) -> Vec<u8> {
+        let tag = tag.map(|control| [[0x81, 0], control.to_be_bytes()].concat());
+        [&MACS[..], &tag.unwrap_or_default(), &[8, 0], rest].concat()
+    }
+
+    proptest! {
+        #[test]
+        fn a_tag_comes_goes_or_changes_and_all_else_stays(
+            before in proptest::option::of(any::<u16>()), after in proptest::option::of(1u16..4095),
+            rest in proptest::collection::vec(any::<u8>(), 0..80), spare in 0usize..8,
+        ) {
+            let was = frame(before, &rest);
+            let control = after.map(|id| before.unwrap_or(0) & 0xf000 | id);
+            let wanted = frame(control, &rest);
+            let mut room = [&was[..], &vec![0xee; spare]].concat();
+            let fits = wanted.len() <= room.len();
+            prop_assert_eq!(set_vlan(&mut room, was.len(), after), fits.then_some(wanted.len()));
+            if fits {
+                prop_assert_eq!(&room[..wanted.len()], &wanted[..]);
+            } else {
+                prop_assert_eq!(&room[..was.len()], &was[..]);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_an_answer(mut room in proptest::collection::vec(any::<u8>(), 0..40), len in 0usize..48) {
+            for vlan in [None, Some(7)] {
+                if let Some(len) = set_vlan(&mut room, len, vlan) {
+                    prop_assert!(len <= room.len());
+                }
+            }
+        }
     }
 }

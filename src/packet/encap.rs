@@ -75,6 +75,16 @@ impl Tunnel {
             Tunnel::Gre { .. } => GRE_LEN + GRE_CHECKSUM_LEN,
         }
     }
+
+    /// The protocol that outer packets are of, and for UDP the port they are sent to, else 0.
+    pub const fn carrier(self, inner_is_v4: bool) -> (u8, u16) {
+        match self {
+            Tunnel::Ipip if inner_is_v4 => (IPIP, 0),
+            Tunnel::Ipip => (IPV6, 0),
+            Tunnel::Gue { port, .. } => (UDP, port),
+            Tunnel::Gre { .. } => (GRE, 0),
+        }
+    }
 }
 
 /// The outer packet.
@@ -92,6 +102,13 @@ pub struct Outer {
     pub identification: u16,
     /// Of the inner flow: GUE's source port spreads flows over the paths of the network.
     pub flow_hash: u32,
+}
+
+impl Outer {
+    /// The source port of GUE.
+    pub fn source_port(&self) -> u16 {
+        source_port(self.flow_hash)
+    }
 }
 
 /// Writes the outer headers in front of the IP packet of `inner_len` bytes that starts at `inner` in `frame`. Its TTL

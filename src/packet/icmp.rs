@@ -149,6 +149,21 @@ pub fn translate(frame: &mut [u8], error: &Related, sender: Option<IpAddr>, quot
     addresses
 }
 
+/// Gives the quoted segment the sequence number that its sender gave it, where that was changed on the way.
+pub fn renumber(frame: &mut [u8], error: &Related, sequence: impl FnOnce(u32) -> u32) {
+    const SEQUENCE: usize = 4;
+    let Parsed { l3, l4, ip_len, .. } = error.parsed;
+    let Some(message) = frame.get_mut(l4..l3 + usize::from(ip_len)) else { return };
+    let tcp = error.quoted_l4 - l4;
+    let Some(old) = message.get(tcp + SEQUENCE..).and_then(|q| q.first_chunk::<4>()) else { return };
+    let number = replace(message, tcp + SEQUENCE, &sequence(u32::from_be_bytes(*old)).to_be_bytes());
+    let sum = message.get(tcp + 16..).and_then(|q| q.first_chunk::<2>()).copied();
+    // If it is quoted too, it changes as much the other way.
+    let checksum =
+        sum.map(|sum| replace(message, tcp + 16, &number.apply(u16::from_be_bytes(sum)).to_be_bytes()));
+    update(message, 2, |c| number.and(checksum.unwrap_or_default()).apply(c));
+}
+
 /// Writes addresses and ports of `key` into the quoted packet, whose transport header begins at `l4`, and mends its
 /// checksums. What all that makes of the checksum over the quote comes back.
 fn requote(quote: &mut [u8], l4: usize, key: &FlowKey) -> Delta {

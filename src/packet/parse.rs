@@ -1,4 +1,4 @@
-//! From a frame to what the director needs of it: Ethernet, one VLAN tag, IPv4 or IPv6, and TCP, UDP, SCTP or IPsec.
+//! From a frame to what the director needs of it: Ethernet, one 802.1Q tag, IPv4 or IPv6, and TCP, UDP, SCTP or IPsec.
 //!
 //! Total: any bytes give a [`Parsed`] or a [`Reject`]. All offsets in a `Parsed` lie inside the frame,
 //! so later stages index without being able to fail.
@@ -42,6 +42,8 @@ impl TcpFlags {
     pub const SYN: u8 = 0x02;
     /// The connection is gone.
     pub const RST: u8 = 0x04;
+    /// The urgent pointer is valid.
+    pub const URG: u8 = 0x20;
     /// The acknowledgement number is valid.
     pub const ACK: u8 = 0x10;
 
@@ -237,12 +239,13 @@ fn is_ipsec(protocol: IpNumber) -> bool {
     matches!(protocol, IpNumber::AUTHENTICATION_HEADER | IpNumber::ENCAPSULATING_SECURITY_PAYLOAD)
 }
 
-/// What follows the Ethernet header at `start` and its VLAN tag, where that begins, and the tag's id.
+/// What follows the Ethernet header at `start` and its VLAN tag, where that begins, and the tag's id. Tags of providers
+/// (802.1ad) and second ones are not read: such frames are the kernel's.
 #[inline(always)]
 pub(super) fn link(frame: &[u8], start: usize) -> Result<(EtherType, usize, Option<u16>), Reject> {
     let ethernet = Ethernet2HeaderSlice::from_slice(rest(frame, start)).map_err(|_| Reject::Truncated)?;
     let (mut kind, mut l3, mut vlan) = (ethernet.ether_type(), start + ethernet.slice().len(), None);
-    if kind == EtherType::VLAN_TAGGED_FRAME || kind == EtherType::PROVIDER_BRIDGING {
+    if kind == EtherType::VLAN_TAGGED_FRAME {
         let tag = SingleVlanHeaderSlice::from_slice(rest(frame, l3)).map_err(|_| Reject::Truncated)?;
         // Id 0 is a priority and no VLAN (IEEE 802.1Q, 9.6).
         (kind, vlan) = (tag.ether_type(), Some(tag.vlan_identifier().value()).filter(|&id| id != 0));

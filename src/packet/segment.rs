@@ -14,6 +14,12 @@ const DATA_OFFSET: usize = 12;
 const CHECKSUM: usize = 16;
 /// Bytes of a TCP header without options.
 const HEADER_LEN: usize = 20;
+/// The longest one.
+const HEADER_MAX: usize = 60;
+const FLAGS: usize = 13;
+const WINDOW: usize = 14;
+/// Kind of the option of the longest segment (RFC 9293, 3.7.1).
+const MSS: u8 = 2;
 /// Kind of the options that end the list, that fill it up, and that hold blocks received out of order (RFC 2018).
 const END: u8 = 0;
 const NOTHING: u8 = 1;
@@ -30,6 +36,11 @@ fn bounds(frame: &[u8], parsed: &Parsed) -> Option<(usize, usize)> {
     let header_len = usize::from(frame.get(parsed.l4 + DATA_OFFSET)? >> 4) * 4;
     let (text, end) = (parsed.l4 + header_len, parsed.l3 + usize::from(parsed.ip_len));
     (header_len >= HEADER_LEN && text <= end && end <= frame.len()).then_some((text, end))
+}
+
+/// True if the segment's header is whole, options included: a first fragment's need not be.
+pub fn has_header(frame: &[u8], parsed: &Parsed) -> bool {
+    bounds(frame, parsed).is_some()
 }
 
 /// Where the segment's text is in the frame; empty if there is none.
@@ -109,27 +120,105 @@ const MAX_BLOCKS: usize = 4;
 /// The places of the blocks that a header says were received out of order.
 fn blocks(header: &[u8]) -> impl Iterator<Item = usize> + use<> {
     let mut found = [0; MAX_BLOCKS];
-    let (mut at, mut count) = (HEADER_LEN, 0);
-    while let Some(&kind) = header.get(at) {
-        let len = match kind {
-            END => break,
-            NOTHING => 1,
-            _ => usize::from(header.get(at + 1).copied().unwrap_or(0)),
-        };
-        let is_whole = len > 0 && (len > 1 || kind == NOTHING) && at + len <= header.len();
-        if !is_whole {
-            break;
+    let mut count = 0;
+    for (_, option) in options(header).filter(|(kind, _)| *kind == BLOCKS) {
+        let (at, end) = (option.start, option.end);
+        for block in (at + 2..end).step_by(8).filter(|block| block + 8 <= end) {
+            if let Some(place) = found.get_mut(count) {
+                (*place, count) = (block, count + 1);
+            }
         }
-        if kind == BLOCKS {
-            for block in (at + 2..at + len).step_by(8).filter(|block| block + 8 <= at + len) {
-                if let Some(place) = found.get_mut(count) {
-                    (*place, count) = (block, count + 1);
+    }
+    found.into_iter().take(count)
+}
+
+/// The options of a header that have a value, with their places, as stacks read them: up to the first that is broken.
+fn options(header: &[u8]) -> impl Iterator<Item = (u8, Range<usize>)> {
+    let mut at = HEADER_LEN;
+    std::iter::from_fn(move || {
+        loop {
+            let kind = *header.get(at)?;
+            match kind {
+                END => return None,
+                NOTHING => at += 1,
+                _ => {
+                    let len = usize::from(*header.get(at + 1)?);
+                    let option = at..at + len;
+                    at = option.end;
+                    return (len > 1 && at <= header.len()).then_some((kind, option));
                 }
             }
         }
-        at += len;
+    })
+}
+
+/// True if the segment says of any block that was received out of order what `is_such` looks for: first and last number.
+pub fn has_block(frame: &[u8], parsed: &Parsed, is_such: impl Fn(u32, u32) -> bool) -> bool {
+    let header = bounds(frame, parsed).and_then(|(text, _)| frame.get(parsed.l4..text));
+    header.is_some_and(|header| {
+        let word =
+            |at: usize| header.get(at..).and_then(|h| h.first_chunk().copied()).map(u32::from_be_bytes);
+        blocks(header).any(|at| word(at).zip(word(at + 4)).is_some_and(|(first, last)| is_such(first, last)))
+    })
+}
+
+/// Takes from the segment what it says of blocks received out of order.
+pub fn blank_blocks(frame: &mut [u8], parsed: &Parsed) {
+    blank_options(frame, parsed, |kind| kind == BLOCKS);
+}
+
+/// Makes options of the kinds that `which` names ones that mean nothing.
+pub fn blank_options(frame: &mut [u8], parsed: &Parsed, which: impl Fn(u8) -> bool) {
+    edit_header(frame, parsed, |header| {
+        // All there may be: the shortest has two bytes.
+        let mut found = [const { 0..0 }; 20];
+        let such = options(header).filter(|(kind, _)| which(*kind));
+        found.iter_mut().zip(such).for_each(|(place, (_, option))| *place = option);
+        for option in found {
+            header[option].fill(NOTHING);
+        }
+    });
+}
+
+/// Clears flags of the segment.
+pub fn clear_flags(frame: &mut [u8], parsed: &Parsed, flags: u8) {
+    edit_header(frame, parsed, |header| header[FLAGS] &= !flags);
+}
+
+/// Announces a window that is smaller by so many bytes; of a SYN's, where it is not scaled.
+pub fn shrink_window(frame: &mut [u8], parsed: &Parsed, by: u16) {
+    edit_header(frame, parsed, |header| {
+        if let Some(window) = header.get_mut(WINDOW..).and_then(|h| h.first_chunk_mut::<2>()) {
+            *window = u16::from_be_bytes(*window).saturating_sub(by).to_be_bytes();
+        }
+    });
+}
+
+/// Edits the header, and mends the checksum.
+fn edit_header(frame: &mut [u8], parsed: &Parsed, edit: impl FnOnce(&mut [u8])) {
+    let Some((text, _)) = bounds(frame, parsed) else { return };
+    let Some(header) = frame.get_mut(parsed.l4..text) else { return };
+    let mut before = [0; HEADER_MAX];
+    let Some(before) = before.get_mut(..header.len()) else { return };
+    before.copy_from_slice(header);
+    edit(header);
+    let delta = Delta::between(before, header);
+    if let Some(field) = header.get_mut(CHECKSUM..).and_then(|h| h.first_chunk_mut::<2>()) {
+        *field = delta.apply(u16::from_be_bytes(*field)).to_be_bytes();
     }
-    found.into_iter().take(count)
+}
+
+/// The longest segment that the sender of a SYN takes, in bytes of text and options (RFC 6691).
+pub fn mss(frame: &[u8], parsed: &Parsed) -> Option<u16> {
+    let (text, _) = bounds(frame, parsed)?;
+    let header = frame.get(parsed.l4..text)?;
+    let (_, option) = options(header).find(|(kind, option)| *kind == MSS && option.len() == 4)?;
+    header.get(option.start + 2..)?.first_chunk().copied().map(u16::from_be_bytes)
+}
+
+/// Bytes of options that the segment has.
+pub fn options_len(frame: &[u8], parsed: &Parsed) -> usize {
+    bounds(frame, parsed).map_or(0, |(text, _)| text - parsed.l4 - HEADER_LEN)
 }
 
 /// Puts `by` in the place of a part of the text of a sound segment, at the start of `room`: the rest moves, lengths and
@@ -215,6 +304,28 @@ mod tests {
     }
 
     #[test]
+    fn flags_window_and_blocks_change_with_the_checksum() {
+        use TcpOptionElement::{MaximumSegmentSize, Noop, SelectiveAcknowledgement};
+        let (mut frame, parsed) = segment(b"text", &[Noop, MaximumSegmentSize(1400)]);
+        assert_eq!((mss(&frame, &parsed), options_len(&frame, &parsed)), (Some(1400), 8));
+        shrink_window(&mut frame, &parsed, 28);
+        clear_flags(&mut frame, &parsed, TcpFlags::ACK);
+        assert_eq!(frame[47..50], [0, 0x1f, 0xe4], "8192 bytes, less 28");
+        read(&frame);
+        shrink_window(&mut frame, &parsed, 9000);
+        assert_eq!(frame[48..50], [0, 0]);
+        read(&frame);
+
+        let sack = SelectiveAcknowledgement((3000, 3010), [Some((4000, 4001)), None, None]);
+        let (mut frame, parsed) = segment(b"text", &[Noop, sack]);
+        assert!(has_block(&frame, &parsed, |first, last| (first, last) == (4000, 4001)));
+        assert!(!has_block(&frame, &parsed, |first, _| first == 4001));
+        blank_blocks(&mut frame, &parsed);
+        assert!(read(&frame).2.iter().all(|option| *option == Noop));
+        assert_eq!(mss(&frame, &parsed), None);
+    }
+
+    #[test]
     fn a_wrong_checksum_is_seen_and_stays_wrong() {
         let (mut frame, parsed) = segment(b"text", &[]);
         assert!(is_sound(&frame, &parsed));
@@ -270,6 +381,9 @@ mod tests {
             frame[parsed.l4 + HEADER_LEN..parsed.l4 + 60].copy_from_slice(&options);
             let was_sound = is_sound(&frame, &parsed);
             renumber(&mut frame, &parsed, |n| n ^ 0x1234_5678, |n| n ^ 0xfedc_ba98);
+            blank_options(&mut frame, &parsed, |kind| kind % 3 == 0);
+            prop_assert!(super::options(&frame[parsed.l4..parsed.l4 + 60]).all(|(kind, _)| kind % 3 != 0));
+            let _any = (mss(&frame, &parsed), has_block(&frame, &parsed, |_, _| true));
             prop_assert_eq!(is_sound(&frame, &parsed), was_sound);
         }
     }

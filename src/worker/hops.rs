@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
+use crate::director::forward::hops::{Hop, HopId, NextHops, Origin, PortId, Route};
 use crate::net::{self, Snapshot};
 use crate::packet::flow::FlowKey;
 
@@ -38,8 +38,9 @@ impl NextHops for Snapshot {
         self.rss(port)?.queue(key.protocol(), key.source(), key.destination())
     }
 
-    fn back_to(&self, port: PortId, mac: [u8; 6]) -> Option<Hop> {
+    fn back_to(&self, origin: Origin) -> Option<Hop> {
+        let Origin { mac, port, vlan } = origin;
         let exit = self.port(port)?;
-        Some(Hop { port, dst_mac: mac, src_mac: exit.mac, vlan: None, mtu: exit.mtu })
+        Some(Hop { port, dst_mac: mac, src_mac: exit.mac, vlan, mtu: exit.mtu })
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::director::drops::DropReason;
 use crate::director::engine::{Batch, Engine, Verdicts};
-use crate::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
+use crate::director::forward::hops::{Hop, HopId, NextHops, Origin, Route};
 use crate::director::outbox::Outbox;
 use crate::director::time::Time;
 
@@ -85,7 +85,7 @@ impl NextHops for NoHops {
         None
     }
 
-    fn back_to(&self, _port: PortId, _mac: [u8; 6]) -> Option<Hop> {
+    fn back_to(&self, _origin: Origin) -> Option<Hop> {
         None
     }
 }

@@ -29,6 +29,10 @@ pub use xsk_rs::socket::XdpStatistics;
 /// Frames that a `sendto` transmits in copy mode. Newer kernels let a socket raise it (`XDP_MAX_TX_SKB_BUDGET`);
 /// on veth that made no difference that could be measured.
 const COPY_MODE_BUDGET: usize = 32;
+/// Calls in a row that may show no progress before the kernel counts as busy. Kernels before 6.17 tell how far they have
+/// read the transmit ring only when they have read all they knew of (`__xsk_generic_xmit` in net/xdp/xsk.c), so that a
+/// batch takes as many calls as its budget asks for, and one more that tells.
+const BLIND_CALLS: usize = BATCH.div_ceil(COPY_MODE_BUDGET) + 1;
 
 /// The socket of one queue of one interface; one thread owns it.
 #[derive(Debug)]
@@ -177,20 +181,31 @@ impl PortSocket {
         self.assert_same(umem);
         let count = (self.ring_len - self.receiving).min(umem.pool.len());
         if count > 0 {
-            let kept = umem.pool.len() - count;
-            for desc in &umem.pool[kept..] {
+            let free = &umem.pool[umem.pool.len() - count..];
+            // SAFETY: descriptors in the pool are free frames of this UMEM, and those taken leave the pool below.
+            let mut taken = unsafe { self.fill.produce(free) };
+            if taken < count {
+                taken = self.fill_what_fits(free);
+            }
+            let kept = umem.pool.len() - taken;
+            for desc in umem.pool.drain(kept..) {
                 umem.places.change(desc.addr() >> umem.chunk_shift, Place::Pool, Place::Receive);
             }
-            // SAFETY: descriptors in the pool are free frames of this UMEM, and they leave the pool here.
-            let taken = unsafe { self.fill.produce(&umem.pool[kept..]) };
-            assert_eq!(taken, count, "a fill ring has room for all that was received from it");
-            umem.pool.truncate(kept);
-            self.receiving += count;
+            self.receiving += taken;
         }
         if self.busy_poll || self.fill.needs_wakeup() {
             self.drive_receive()?;
         }
         Ok(())
+    }
+
+    /// The ring shows less room than was received from it: the kernel hands over what has arrived a moment before it tells
+    /// that it has read the frames it arrived in (`xsk_flush` in net/xdp/xsk.c), and may be interrupted in between.
+    /// What does not fit stays free until the next turn. How many were taken, from the last one on, comes back.
+    #[cold]
+    fn fill_what_fits(&mut self, free: &[FrameDesc]) -> usize {
+        // SAFETY: as in `refill`.
+        free.iter().rev().take_while(|desc| unsafe { self.fill.produce_one(desc) } == 1).count()
     }
 
     /// Lets the driver look at its queue.
@@ -217,6 +232,9 @@ impl PortSocket {
         }
         if self.staged.is_full() {
             self.submit();
+            if self.staged.is_full() {
+                return Err(frame);
+            }
         }
         // SAFETY: the handle is unique and its frame is in no ring; only the length is set.
         let mut data = unsafe { umem.area.data_mut(&mut frame.desc) };
@@ -230,11 +248,24 @@ impl PortSocket {
 
     /// Puts what is staged into the transmit ring.
     fn submit(&mut self) {
+        // Either it is in the ring then, or the ring is full of what waits before it.
+        self.unsent |= !self.staged.is_empty();
         // SAFETY: staged descriptors came out of frame handles, so they are in no other place.
         let taken = unsafe { self.transmit.produce(&self.staged) };
-        assert_eq!(taken, self.staged.len(), "a transmit ring has room for all that may be transmitting");
-        self.unsent |= taken > 0;
+        if taken < self.staged.len() {
+            return self.submit_what_fits();
+        }
         self.staged.clear();
+    }
+
+    /// The ring shows less room than was completed: kernels before 6.17 complete a frame before they tell that they have
+    /// read it. See [`BLIND_CALLS`].
+    #[cold]
+    fn submit_what_fits(&mut self) {
+        let room = self.staged.len().min(self.transmit.nb_free_exact() as usize);
+        // SAFETY: as in `submit`; what is taken leaves `staged` here.
+        let taken = unsafe { self.transmit.produce(&self.staged[..room]) };
+        self.staged.drain(..taken);
     }
 
     /// Hands the transmit ring to the kernel, waking it as often as it makes progress; how often comes back.
@@ -245,7 +276,7 @@ impl PortSocket {
     /// [`XdpError::PortLost`].
     pub fn flush(&mut self) -> Result<usize, XdpError> {
         self.submit();
-        let mut kicks = 0;
+        let (mut kicks, mut blind) = (0, 0);
         while self.unsent && kicks <= self.ring_len / COPY_MODE_BUDGET {
             if !self.transmit.needs_wakeup() {
                 self.unsent = false; // The driver is at it and needs no call.
@@ -256,7 +287,8 @@ impl PortSocket {
             kicks += 1;
             let left = self.ring_len - self.transmit.nb_free_exact() as usize;
             self.unsent = left > 0;
-            if left == waiting {
+            blind = if left == waiting { blind + 1 } else { 0 };
+            if blind == BLIND_CALLS {
                 break;
             }
         }

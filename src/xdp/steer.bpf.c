@@ -9,7 +9,8 @@
  *             in a range: protocol, networks and ports                     (service_range)
  *             fragment to a VIP, or from a NAT server and not to this host, or from a FULLNAT server to a local
  *             address                                                      (fragment)
- *             ICMP error about a packet whose answer would be ours         (icmp_error)
+ *             ICMP error about a packet whose answer would be ours, or
+ *             about one from this host through a tunnel to a server        (icmp_error)
  *   not ours  everything else: ARP, ND, ping, ssh, VRRP, routing protocols, replies to health checks, and
  *             whatever is truncated or malformed: the kernel stays the host's stack and the judge of errors
  *
@@ -18,9 +19,12 @@
  * the VIP too. VLAN interfaces and bonds have the address of what they are made of. One with an address of its
  * own, such as a macvlan for a virtual router's MAC, is the kernel's, with all that is sent to that address.
  *
- * Nothing else is decided here: which server, which connection, what is dropped is user space's business.
- * Each frame counts in exactly one outcome. What was in a frame is never written to; one to a service whose servers
- * are behind tunnels gets room in front of it, since user space cannot move its beginning:
+ * Nothing else is decided here: which server, which connection, what is dropped is user space's business. Packets of
+ * established connections that user space has offloaded do not come up to it, though: offload.bpf.h readdresses and
+ * redirects them as their recipe says                                                     (offloaded)
+ *
+ * Each frame counts in exactly one outcome. What was in any other frame is never written to; one to a service whose
+ * servers are behind tunnels gets room in front of it, since user space cannot move its beginning:
  *
  *   | MAC addresses again | ROOM_MARK | room in bytes | ... | the frame as it came |
  *   0                     12          14              16    room
@@ -38,6 +42,7 @@
 #define MAX_VIPS 16384
 #define MAX_HOST_ADDRESSES 16384
 #define MAX_LOCAL_ADDRESSES 16384
+#define MAX_TUNNELS 65536
 #define MAX_RANGES 64
 #define MAX_PORTS 64
 #define MAX_QUEUES 64
@@ -68,7 +73,9 @@ enum outcome {
 	OUTCOME_PASS_NOT_OURS,
 	OUTCOME_PASS_HOST,
 	OUTCOME_PASS_NOT_IP,
+	OUTCOME_PASS_TAGS,
 	OUTCOME_PASS_MALFORMED,
+	OUTCOME_OFFLOADED,
 	OUTCOMES,
 };
 
@@ -143,6 +150,8 @@ KEY_MAP(vips, __u32, MAX_VIPS);
 KEY_MAP(host_addresses, __u32, MAX_HOST_ADDRESSES);
 /* What FULLNAT sends from: first port << 16 | last port. The host may have the address too, and use its other ports. */
 KEY_MAP(local_addresses, __u32, MAX_LOCAL_ADDRESSES);
+/* Servers with the protocol of the outer packets to them, and for UDP the port. */
+KEY_MAP(tunnels, __u32, MAX_TUNNELS);
 
 /*
  * The ranges, twice, and which of the two counts. User space writes all ranges to the one that does not, and
@@ -226,6 +235,7 @@ struct extension {
 
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_FRAGMENT_OFFSET 0x1fff
+#define IPV4_DONT_FRAGMENT 0x4000
 
 /* What room begins with. */
 struct room {
@@ -476,10 +486,19 @@ INLINE int was_sent_by_its_destination(struct packet *packet, const void *source
 	return it[0] == destination[0] && it[1] == destination[1];
 }
 
+/* Whether packets of this protocol and to this port, to where the packet in hand would be from, are those of a tunnel. */
+INLINE int is_tunnelled(struct packet *packet, __u8 protocol, __be16 port)
+{
+	packet->source.protocol = protocol;
+	packet->source.port = port;
+	return map_lookup(&tunnels, &packet->source) != 0;
+}
+
 /*
  * An ICMP error quotes the packet that it is about, goes to who sent that, and is ours if the answer to it would be:
  * what a client or a router says of a service's packet, what a server or a router says of one to a NAT server. What
- * anybody says of the host's own packets stays the host's, from whichever address it sent them.
+ * anybody says of the host's own packets stays the host's, from whichever address it sent them; but of those that it sent
+ * through a tunnel to a server a client hears.
  */
 INLINE enum outcome judge_icmp_error(struct packet *packet, void *quote, __u32 len)
 {
@@ -528,11 +547,13 @@ INLINE enum outcome judge_icmp_error(struct packet *packet, void *quote, __u32 l
 		len = at.left;
 	}
 	if (!is_balanced(protocol))
-		return OUTCOME_PASS_NOT_OURS;
+		return is_tunnelled(packet, protocol, 0) ? OUTCOME_ICMP_ERROR : OUTCOME_PASS_NOT_OURS;
 	if (len < sizeof(*quoted) || (void *)(quoted + 1) > packet->end)
 		return OUTCOME_PASS_MALFORMED;
 	answer.source = quoted->destination;
 	answer.destination = quoted->source;
+	if (protocol == IPPROTO_UDP && is_tunnelled(packet, protocol, answer.source))
+		return OUTCOME_ICMP_ERROR;
 	outcome = judge_ports(packet, protocol, answer);
 	packet->room = 0; /* an error is moved, if it goes through a tunnel at all */
 	return outcome < OUTCOME_NO_SOCKET ? OUTCOME_ICMP_ERROR : OUTCOME_PASS_NOT_OURS;
@@ -629,7 +650,7 @@ INLINE enum outcome judge(void *frame, void *end, __u32 *room)
 	if (network > end)
 		return OUTCOME_PASS_MALFORMED;
 	type = ethernet->h_proto;
-	if (type == NET16(ETH_P_8021Q) || type == NET16(ETH_P_8021AD)) {
+	if (type == NET16(ETH_P_8021Q)) {
 		struct vlan_tag *tag = network;
 
 		if ((void *)(tag + 1) > end)
@@ -641,7 +662,8 @@ INLINE enum outcome judge(void *frame, void *end, __u32 *room)
 		return judge_ipv4(network, end, room);
 	if (type == NET16(ETH_P_IPV6))
 		return judge_ipv6(network, end, room);
-	return OUTCOME_PASS_NOT_IP;
+	/* A provider's tag, or a second one: what is behind is another network, whose addresses may be the same. */
+	return type == NET16(ETH_P_8021AD) || type == NET16(ETH_P_8021Q) ? OUTCOME_PASS_TAGS : OUTCOME_PASS_NOT_IP;
 }
 
 /*
@@ -703,13 +725,25 @@ INLINE void count(__u32 outcome)
 		*counter += 1;
 }
 
+#include "offload.bpf.h"
+
 SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
-	void *frame = (void *)(long)ctx->data;
 	__u32 room = 0;
-	enum outcome outcome = judge(frame, (void *)(long)ctx->data_end, &room);
+	enum outcome outcome;
+	void *frame;
 
+	if (offloads) {
+		int action = carry(ctx);
+
+		if (action != COMES_UP) {
+			count(OUTCOME_OFFLOADED);
+			return action;
+		}
+	}
+	frame = (void *)(long)ctx->data;
+	outcome = judge(frame, (void *)(long)ctx->data_end, &room);
 	if (outcome < OUTCOME_NO_SOCKET)
 		outcome = to_socket(ctx, frame, outcome);
 	if (room && outcome < OUTCOME_NO_SOCKET)

@@ -11,7 +11,7 @@ use xvs::control::view::{
 };
 use xvs::director::conn::state::{State, Status};
 use xvs::director::conn::{NewConnection, Replies, Shard};
-use xvs::director::forward::hops::Route;
+use xvs::director::forward::hops::{Origin, Route};
 use xvs::director::forward::recipe::{Recipe, Rewrite, Way};
 use xvs::director::marks::MarkRule;
 use xvs::director::name::ServiceKey;
@@ -63,7 +63,7 @@ impl FakePlane {
                 replies: Replies::Newest,
                 status: Status { state, inactive: false, no_output: false, removed: false },
                 server_id: 0,
-                learned: ([0; 6], 0),
+                learned: Origin::default(),
                 tick: 0,
                 template: None,
                 aside: 0,

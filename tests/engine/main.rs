@@ -2,7 +2,9 @@
 #![allow(missing_docs)]
 
 mod answers;
+mod client_address;
 mod defence;
+mod forged;
 mod fragments;
 mod fragments6;
 mod ftp;
@@ -15,6 +17,7 @@ mod ipv6;
 mod leaving;
 mod listing;
 mod lookup;
+mod mss;
 mod nat64;
 mod one_packet;
 mod persistence;
@@ -22,8 +25,11 @@ mod reuse;
 mod rewrite;
 mod sctp;
 mod sip;
+mod streams;
 mod switches;
 mod table;
 mod timers;
+mod tunnel_errors;
 mod tunnels;
 mod up;
+mod vlans;

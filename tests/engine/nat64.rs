@@ -565,19 +565,34 @@ fn sctp_in_fragments_is_refused_as_its_ports_change() {
 }
 
 #[test]
-fn tags_stay_and_room_for_a_tunnel_is_closed() {
+fn tags_are_those_of_the_way_out_and_room_for_a_tunnel_is_closed() {
     let mut t = table(Protocol::Udp);
-    t.hops.vlan = Some(7);
+    t.hops.vlans = [Some(7); 2];
     for (from, to, side, way) in [(C, VIP, OUTSIDE, (L, S)), (S, L, INSIDE, (VIP, C))] {
         let mut tagged = udp(from, to, b"tagged");
-        assert_eq!(t.one(0, tagged.clone(), side), Err(DropReason::Vlan), "the way out has a tag");
-        tagged.splice(12..12, [0x81, 0, 0, 7]);
-        let got = out(&mut t, tagged, side);
-        assert_eq!(got[12..16], [0x81, 0, 0, 7]);
-        let got = read(&got, 1 - side);
-        assert_eq!((got.from.as_str(), got.to.as_str(), got.ttl), (way.0, way.1, 63));
+        let untagged = tagged.clone();
+        tagged.splice(12..12, [0x81, 0, 0, 8]);
+        for frame in [untagged, tagged] {
+            let got = out(&mut t, frame, side);
+            assert_eq!(got[12..16], [0x81, 0, 0, 7], "that of the way out");
+            let got = read(&got, 1 - side);
+            assert_eq!((got.from.as_str(), got.to.as_str(), got.ttl), (way.0, way.1, 63));
+        }
     }
-    t.hops.vlan = None;
+    let about = udp(L, S, b"question");
+    let told = out(&mut t, error("10.1.0.9", words(3, 3, 0), &about), INSIDE);
+    assert_eq!(told[12..18], [0x81, 0, 0, 7, 0x86, 0xdd]);
+    assert_eq!(relayed(&told).0, "2001:db8::100 tells 2001:db8:7::7: 1 4 0, ttl 63");
+    // Pieces as well.
+    t.hops.mtu = 600;
+    let got = out(&mut t, udp(C, VIP, &[7; 1232]), OUTSIDE);
+    let untag = |frame: Vec<u8>| {
+        assert_eq!(frame[12..16], [0x81, 0, 0, 7]);
+        [&frame[..12], &frame[16..]].concat()
+    };
+    let all = [got].into_iter().chain(t.made.drain(..).map(|(_, frame)| frame)).map(untag);
+    assert_eq!(text(&together(&all.collect::<Vec<_>>(), 600).0, L, S), [7; 1232]);
+    t.hops.vlans = [None; 2];
     // As the steering program makes it, of a service whose servers have just been behind tunnels.
     for (size, count) in [(10, 1), (1200, 1), (1232, 3)] {
         t.hops.mtu = if count == 1 { 1500 } else { 600 };

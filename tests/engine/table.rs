@@ -10,7 +10,7 @@ use etherparse::{
 use xvs::director::draft::{Draft, Refused};
 use xvs::director::drops::DropReason;
 use xvs::director::engine::{Batch, Engine, Packet, Verdict, Verdicts};
-use xvs::director::forward::hops::{Hop, HopId, NextHops, PortId, Route};
+use xvs::director::forward::hops::{Hop, HopId, NextHops, Origin, PortId, Route};
 use xvs::director::name::ServiceKey;
 use xvs::director::roster::Roster;
 use xvs::director::sched::Kind;
@@ -43,9 +43,10 @@ pub struct Hops {
     pub macs: HashMap<u32, [u8; 6]>,
     pub client_route: Route,
     pub mtu: u16,
-    pub vlan: Option<u16>,
     /// How the inside interface distributes packets, if it tells.
     pub rss: Option<Rss>,
+    /// The tag on each side's wire.
+    pub vlans: [Option<u16>; 2],
     /// What the director's own packets are sent from, one of each family.
     pub sources: Vec<IpAddr>,
     /// The director's own.
@@ -61,7 +62,7 @@ impl Hops {
             macs,
             client_route: Route::Via(HopId(0)),
             mtu: 1500,
-            vlan: None,
+            vlans: [None; 2],
             rss: None,
             sources: vec![INSIDE_ADDRESS.into(), INSIDE_ADDRESS_V6.into()],
             local: Vec::new(),
@@ -88,7 +89,7 @@ impl NextHops for Hops {
     fn hop(&self, id: HopId) -> Option<Hop> {
         let dst_mac = *self.macs.get(&id.0)?;
         let (port, src_mac) = if id.0 == 0 { (OUTSIDE, OUTSIDE_MAC) } else { (INSIDE, INSIDE_MAC) };
-        Some(Hop { port, dst_mac, src_mac, vlan: self.vlan, mtu: self.mtu })
+        Some(Hop { port, dst_mac, src_mac, vlan: self.vlans[usize::from(port)], mtu: self.mtu })
     }
 
     fn source(&self, destination: IpAddr, _: u32) -> Option<IpAddr> {
@@ -100,8 +101,9 @@ impl NextHops for Hops {
         rss.queue(key.protocol(), key.source(), key.destination())
     }
 
-    fn back_to(&self, port: PortId, mac: [u8; 6]) -> Option<Hop> {
-        Some(Hop { port, dst_mac: mac, src_mac: OUTSIDE_MAC, vlan: self.vlan, mtu: self.mtu })
+    fn back_to(&self, origin: Origin) -> Option<Hop> {
+        let Origin { mac, port, vlan } = origin;
+        Some(Hop { port, dst_mac: mac, src_mac: OUTSIDE_MAC, vlan, mtu: self.mtu })
     }
 }
 

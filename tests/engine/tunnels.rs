@@ -195,7 +195,7 @@ fn an_expiring_ttl_and_a_missing_way_are_told_and_no_address_is_counted() {
 #[test]
 fn a_way_with_a_vlan_gets_its_tag() {
     let mut t = table(Tunnel::Ipip);
-    t.hops.vlan = Some(7);
+    t.hops.vlans = [Some(7); 2];
     for room in [16, 20, 24] {
         let after = transmitted(&mut t, &with_room(&tcp(C, VIP, "S"), room));
         assert_eq!(after[12..18], [0x81, 0, 0, 7, 8, 0]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use xvs::xdp::steer::{Outcome, ROOM_MAX, Rules, SteerError, Verdict};
 
-use crate::frames::{MAC_TO, SERVICE_VLAN, TCP, UDP, VLAN, tagged, to_mac};
+use crate::frames::{MAC_TO, TCP, UDP, VLAN, tagged, to_mac};
 use crate::samples::{DNS, HTTP, nets, samples};
 use crate::{endpoint, rules, steering};
 
@@ -20,7 +20,7 @@ fn frames_to_a_service_that_wants_room_get_it_and_all_others_are_as_they_came() 
         let mut grown = 0;
         for net in nets() {
             for (name, frame, _) in samples(&net) {
-                for frame in [frame.clone(), tagged(&frame, VLAN), tagged(&frame, SERVICE_VLAN)] {
+                for frame in [frame.clone(), tagged(&frame, VLAN)] {
                     let (verdict, same) = plain.run_frame(&frame).unwrap();
                     assert_eq!(same, frame, "{name}");
                     let (again, after) = roomy.run_frame(&frame).unwrap();

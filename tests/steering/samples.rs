@@ -293,7 +293,7 @@ fn ipv4_samples(client: Ipv4Addr, vip: Ipv4Addr) -> Vec<Sample> {
         ("IPv6 by its type", edited(&edited(&plain, 12, 0x86), 13, 0xdd), Outcome::PassMalformed),
         ("an ARP request", arp_request(client, vip), Outcome::PassNotIp),
         ("an unknown type", edited(&edited(&plain, 12, 0x88), 13, 0xcc), Outcome::PassNotIp),
-        ("two VLAN tags", tagged(&tagged(&plain, VLAN), SERVICE_VLAN), Outcome::PassNotIp),
+        ("two VLAN tags", tagged(&tagged(&plain, VLAN), SERVICE_VLAN), Outcome::PassTags),
         ("to the broadcast address of the link", edited(&plain, 0, 0xff), Outcome::PassOtherMac),
     ]
 }
@@ -423,7 +423,7 @@ fn ipv6_samples(client: IpAddr, vip: IpAddr) -> Vec<Sample> {
         ("longer than the frame", edited(&plain, NETWORK + 4, 1), Outcome::PassMalformed),
         ("shorter than its ports", edited(&plain, NETWORK + 5, 3), Outcome::PassMalformed),
         ("IPv4 by its type", edited(&edited(&plain, 12, 0x08), 13, 0x00), Outcome::PassMalformed),
-        ("two VLAN tags", tagged(&tagged(&plain, VLAN), VLAN), Outcome::PassNotIp),
+        ("two VLAN tags", tagged(&tagged(&plain, VLAN), VLAN), Outcome::PassTags),
         ("to a multicast address of the link", edited(&plain, 0, 0x33), Outcome::PassOtherMac),
     ]
 }

@@ -56,6 +56,11 @@ pub fn rip(name: &str) -> Ipv4Addr {
     SERVERS.iter().find(|(n, _)| *n == name).expect("a server of the lab").1
 }
 
+/// Whether the tests are to be run with connections offloaded: `XVS_TEST_OFFLOAD=on`.
+pub fn offloads() -> bool {
+    std::env::var_os("XVS_TEST_OFFLOAD").is_some_and(|value| value == "on")
+}
+
 /// Held by a test that loads the machine or measures time; the others of its kind wait.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
@@ -121,6 +126,9 @@ impl Lab {
         self.add_netns("director");
         self.cable(("clients", "cl0"), ("director", "lb0"), offloads_off);
         self.cable(("director", "lb1"), ("clients", "to-lb"), offloads_off);
+        if offloads_off && offloads() {
+            self.take_redirected();
+        }
         let mut lines: Vec<String> =
             (0..usize::from(CLIENTS)).map(|i| format!("address add {}/16 dev cl0", client(i))).collect();
         lines.extend(FAR_CLIENTS.map(|far| format!("address add {far}/32 dev cl0")));
@@ -204,6 +212,13 @@ impl Lab {
     /// Makes `device` send packets as a wire carries them: whole checksums, nothing beyond the MTU.
     pub fn offloads_off(&self, who: &str, device: &str) {
         self.namespaces.offloads_off(who, device);
+    }
+
+    /// Lets the other ends of the director's interfaces take redirected frames.
+    pub fn take_redirected(&self) {
+        for device in ["cl0", "to-lb"] {
+            succeed(self.command("clients", "ethtool").args(["-K", device, "gro", "on"]));
+        }
     }
 
     /// Runs `ip` in namespace `who`, once for all `lines`.

@@ -7,8 +7,10 @@
 mod answers;
 mod choices;
 mod client;
+mod client_address;
 mod control;
 mod decapsulator;
+mod devices;
 mod doctor;
 mod drain;
 mod fragments;
@@ -18,6 +20,7 @@ mod how_tos;
 mod itself;
 mod lab;
 mod lifecycle;
+mod links;
 mod load;
 mod local;
 mod marks;
@@ -27,6 +30,7 @@ mod nat64;
 #[path = "../common/netns.rs"]
 mod netns;
 mod next_hops;
+mod offload;
 mod passes;
 mod path_mtu;
 #[path = "../common/process.rs"]

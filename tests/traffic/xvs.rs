@@ -7,13 +7,20 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::lab::{Lab, SERVERS};
+use crate::lab::{Lab, SERVERS, offloads};
 use crate::netns::succeed;
 pub use crate::process::{PATIENCE, Xvs, ends, wait};
 
 /// A configuration for the lab's director.
 pub fn config(services: &[String]) -> String {
-    format!("[director]\ninterfaces = [\"lb0\", \"lb1\"]\n\n{}", services.join("\n"))
+    let offload = if offloads() { "on" } else { "auto" };
+    offloading(offload, services)
+}
+
+/// As [`config`], with this value of `offload`.
+pub fn offloading(offload: &str, services: &[String]) -> String {
+    let services = services.join("\n");
+    format!("[director]\ninterfaces = [\"lb0\", \"lb1\"]\noffload = \"{offload}\"\n\n{services}")
 }
 
 /// A `[[service]]` with its servers, each an address and a weight, in this order.

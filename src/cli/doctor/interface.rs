@@ -128,9 +128,12 @@ fn driver(facts: &InterfaceFacts, link: &Link) -> Finding {
         Some("vlan") => finding(Severity::Fail)
             .why("xvs puts the VLAN tag in by itself: give the interface below this one, routes by this one work")
             .cure(format!("ip -details link show dev {name}")),
-        Some("bond" | "team") => finding(Severity::Warn)
-            .why("AF_XDP copies every frame on a bond; its members, given one by one, can do without")
+        Some("bond") => finding(Severity::Fail)
+            .why("AF_XDP takes frames from the queues of its members: give these, routes by the bond work")
             .cure(format!("ip link show master {name}")),
+        Some("team") => finding(Severity::Fail)
+            .why("AF_XDP takes frames from the queues of its members, and routes by a team are not followed")
+            .cure("make it a bond, and give its members"),
         Some("bridge") => finding(Severity::Warn)
             .why("only what is sent to the bridge's own address gets here; give its members, or no bridge")
             .cure(format!("ip link show master {name}")),
@@ -257,7 +260,12 @@ mod tests {
             }),
             driver: Some("ice".to_owned()),
             queues: Some(Queues { receive: 4, most: 16, combined: true, adjustable: true }),
-            xdp: Some(XdpFeatures { native: true, zero_copy: true, zero_copy_segments: 1 }),
+            xdp: Some(XdpFeatures {
+                native: true,
+                takes_redirected: true,
+                zero_copy: true,
+                zero_copy_segments: 1,
+            }),
             rp_filter: Some(0),
             ..InterfaceFacts::default()
         }

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 
 use crate::control::config::{Director, FRAME_BYTES};
 use crate::net::Snapshot;
-use crate::net::links;
+use crate::net::links::{self, Link};
 use crate::net::queues::{self, Queues};
 use crate::xdp::options::mtu_max;
 
@@ -41,9 +41,73 @@ pub(super) async fn queues(interfaces: &[String]) -> anyhow::Result<Vec<Queues>>
         let Some(link) = links.iter().find(|l| l.name == *name) else {
             bail!("interface {name} does not exist in this network namespace; `ip link` lists those that do");
         };
+        refuse_what_is_above(link, &links)?;
         all.push(queues::of(link).await.with_context(|| format!("cannot read the queues of {name}"))?);
     }
     Ok(all)
+}
+
+/// Refuses what has no queues of its own: a frame that arrives at a bond's member never gets to a socket of the bond.
+fn refuse_what_is_above(link: &Link, links: &[Link]) -> anyhow::Result<()> {
+    let name = &link.name;
+    if let Some(below) = link.parent.filter(|_| link.kind.as_deref() == Some("vlan")) {
+        let below = links.iter().find(|l| l.ifindex == below && !link.parent_is_elsewhere);
+        bail!(
+            "interface {name} is a VLAN, whose frames AF_XDP gets by the interface below it: give {} instead, routes \
+             by {name} work",
+            below.map_or("that one", |l| l.name.as_str())
+        );
+    }
+    if link.kind.as_deref() == Some("team") {
+        bail!(
+            "interface {name} is a team, and routes by a team are not followed: make it a bond, and give its members"
+        );
+    }
+    if link.is_bond() {
+        let members = members(link, links);
+        bail!(
+            "interface {name} is a bond, and AF_XDP takes frames from the queues of its members: set interfaces = [{}], \
+             routes by {name} work",
+            if members.is_empty() { "its members".to_owned() } else { members.join(", ") }
+        );
+    }
+    Ok(())
+}
+
+/// The names of a bond's members, quoted.
+fn members(bond: &Link, links: &[Link]) -> Vec<String> {
+    let members = links.iter().filter(|l| l.controller == Some(bond.ifindex));
+    members.map(|l| format!("\"{}\"", l.name)).collect()
+}
+
+/// Members of bonds that are not among `interfaces` while others of the same bond are: what arrives there is the kernel's.
+fn left_out<'l>(interfaces: &[String], links: &'l [Link]) -> Vec<(&'l str, &'l str)> {
+    let is_ours = |link: &Link| interfaces.contains(&link.name);
+    let bonds = links
+        .iter()
+        .filter(|bond| bond.is_bond())
+        .filter(|bond| links.iter().any(|l| l.controller == Some(bond.ifindex) && is_ours(l)));
+    bonds
+        .flat_map(|bond| {
+            let members = links.iter().filter(|l| l.controller == Some(bond.ifindex) && !is_ours(l));
+            members.map(|member| (member.name.as_str(), bond.name.as_str()))
+        })
+        .collect()
+}
+
+/// Says of which bonds only some members are among `interfaces`.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(super) async fn warn_of_members_left_out(interfaces: &[String]) -> anyhow::Result<()> {
+    let links = links::all().await.context("cannot list the interfaces")?;
+    for (member, bond) in left_out(interfaces, &links) {
+        tracing::warn!(
+            "{member} is a member of {bond} as others of `interfaces` are: what arrives there goes to the kernel, not to \
+             services; add it to `interfaces`"
+        );
+    }
+    Ok(())
 }
 
 /// Refuses interfaces whose frames do not all fit a chunk: the kernel would drop the long ones in silence.
@@ -55,7 +119,10 @@ pub(super) fn check_mtus(director: &Director, snapshot: &Snapshot) -> anyhow::Re
     for (index, name) in (0..).zip(&director.interfaces) {
         let Some(port) = snapshot.port(index).filter(|port| u32::from(port.mtu) > most) else { continue };
         let larger = FRAME_BYTES.into_iter().find(|&bytes| u32::from(port.mtu) <= mtu_max(bytes));
-        let or_else = larger.map_or_else(String::new, |bytes| format!(", or set frame_bytes = {bytes}"));
+        let or_else = larger.map_or_else(
+            || " (a frame is one chunk, which the kernel bounds by its page; frames of several, XDP's multi-buffer, are not taken)".to_owned(),
+            |bytes| format!(", or set frame_bytes = {bytes}"),
+        );
         bail!(
             "interface {name} has MTU {}, and frames of frame_bytes = {} hold {most} at most: run `ip link set dev \
              {name} mtu {most}`{or_else}",
@@ -64,4 +131,47 @@ pub(super) fn check_mtus(director: &Director, snapshot: &Snapshot) -> anyhow::Re
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(ifindex: u32, name: &str, kind: Option<&str>) -> Link {
+        Link { ifindex, name: name.to_owned(), kind: kind.map(str::to_owned), ..Link::default() }
+    }
+
+    fn links() -> Vec<Link> {
+        let member = |ifindex, name| Link { controller: Some(4), ..link(ifindex, name, None) };
+        let vlan = Link { parent: Some(1), vlan: Some(10), ..link(9, "eth0.10", Some("vlan")) };
+        vec![
+            link(1, "eth0", None),
+            member(2, "eth1"),
+            member(3, "eth2"),
+            link(4, "bond0", Some("bond")),
+            vlan,
+        ]
+    }
+
+    #[test]
+    fn a_bond_and_a_vlan_are_refused_with_what_to_give_instead() {
+        let links = links();
+        let refusal = |at: usize| refuse_what_is_above(&links[at], &links).map_err(|e| e.to_string());
+        assert_eq!(refusal(0), Ok(()));
+        assert_eq!(refusal(1), Ok(()), "a member");
+        let bond = refusal(3).unwrap_err();
+        assert!(bond.contains("bond0") && bond.contains("interfaces = [\"eth1\", \"eth2\"]"), "{bond}");
+        let vlan = refusal(4).unwrap_err();
+        assert!(vlan.contains("eth0.10 is a VLAN") && vlan.contains("give eth0 instead"), "{vlan}");
+    }
+
+    #[test]
+    fn a_member_that_is_left_out_is_named() {
+        let of = |interfaces: &[&str]| {
+            let interfaces: Vec<String> = interfaces.iter().map(|i| (*i).to_owned()).collect();
+            left_out(&interfaces, &links()).iter().map(|(m, b)| format!("{m} {b}")).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&["eth0", "eth1"]), ["eth2 bond0"]);
+        assert!(of(&["eth1", "eth2"]).is_empty() && of(&["eth0"]).is_empty());
+    }
 }

@@ -6,7 +6,7 @@ use crate::worker::counters::PortTally;
 use crate::xdp::steer::Outcome;
 
 /// One interface as it was set up.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Interface {
     pub(super) name: String,
     pub(super) xdp: String,

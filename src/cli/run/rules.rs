@@ -28,6 +28,11 @@ pub(super) fn rules(wanted: &Steered, host_addresses: &BTreeSet<IpAddr>) -> Rule
         full_nat_servers: wanted.full_nat_servers.iter().map(endpoint).collect(),
         local_addresses: wanted.local_addresses.iter().map(|(ip, p)| (*ip, (p.first, p.last))).collect(),
         vips: wanted.vips.clone(),
+        tunnels: wanted
+            .tunnels
+            .iter()
+            .map(|(protocol, end)| Endpoint { protocol: *protocol, address: end.ip(), port: end.port() })
+            .collect(),
         host_addresses: host_addresses.clone(),
         ranges: wanted.marks.iter().map(range).chain(wanted.ftp.iter().flat_map(ftp_data)).collect(),
     }

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::api::Serving;
 use super::machine::{Machine, Shared};
-use super::{host, report};
+use super::{host, offload, report};
+use crate::control::config;
 use crate::control::plane::ControlPlane;
 use crate::director::Director;
 use crate::worker::counters::PortTally;
+use crate::worker::offload::Carrying;
 use crate::worker::{Worker, WorkerReport};
 
 /// A director at work.
@@ -20,6 +22,9 @@ pub(super) struct Running {
     /// Why the receive queues are not those of the start, if they are not.
     pub(super) changed_queues: Option<String>,
     pub(super) workers: Vec<Worker>,
+    /// What offloads connections, if anything does, and what the operator wants of it.
+    pub(super) carrying: Option<Carrying>,
+    pub(super) offload: config::Offload,
     pub(super) stop: Arc<AtomicBool>,
 }
 
@@ -42,6 +47,7 @@ impl Running {
         self.changed_queues.is_some()
             || self.machine.lock().mirror.is_finished()
             || self.workers.iter().any(Worker::is_finished)
+            || self.carrying.as_ref().is_some_and(Carrying::is_finished)
     }
 
     /// Notices receive queues that came or went since the start. Frames of a new one would reach no worker:
@@ -64,6 +70,16 @@ impl Running {
         }
     }
 
+    /// Notices interfaces that offloaded packets can be redirected to no more, or again.
+    pub(super) async fn look_at_exits(&mut self) {
+        let Some(carrying) = &self.carrying else { return };
+        let interfaces = self.machine.lock().interfaces.clone();
+        if offload::look_again(self.offload, &interfaces, carrying.offload()).await {
+            let snapshots = self.machine.lock().mirror.snapshots();
+            carrying.offload().follow_network(&snapshots.load());
+        }
+    }
+
     /// What is due: the host's addresses, estimates, drains.
     pub(super) fn tick(&mut self) {
         self.machine.lock().follow_host();
@@ -77,6 +93,7 @@ impl Running {
 
     /// Everything there is to say at this moment.
     pub(super) fn report(&self) -> String {
+        self.director.offload().settle();
         let machine = self.machine.lock();
         describe(&self.director, &machine, &machine.tallies())
     }
@@ -90,6 +107,11 @@ impl Running {
     pub(super) async fn stop(mut self) -> Stopped {
         self.api.stop().await;
         self.machine.lock().let_go();
+        if let Some(carrying) = self.carrying.take() {
+            carrying.offload().let_go();
+            carrying.stop();
+        }
+        self.director.offload().settle();
         self.stop.store(true, Ordering::Relaxed);
         let reports: Vec<_> = std::mem::take(&mut self.workers).into_iter().map(Worker::join).collect();
         let tallies: Vec<_> = reports.iter().map(|r| r.ports.clone()).collect();

@@ -14,7 +14,7 @@ use super::api::{self, Serving};
 use super::machine::{Machine, Shared};
 use super::report::Interface;
 use super::running::Running;
-use super::{holder, host, pass};
+use super::{holder, host, offload, pass};
 use crate::control::plane::ControlPlane;
 use crate::control::{config, config::Config};
 use crate::director::engine::Engine;
@@ -39,6 +39,7 @@ impl Running {
         // First of all: who holds it already is told by name.
         let listener = api::bind(&config.api)?;
         let queues = host::queue_count(&wanted.interfaces).await?;
+        host::warn_of_members_left_out(&wanted.interfaces).await?;
         let mirror = follow_network(config).await?;
         host::check_mtus(wanted, &mirror.snapshots().load())?;
 
@@ -60,7 +61,7 @@ impl Running {
         let cores: Vec<_> =
             (0..queues).map(|queue| cores::choose(queue, configured, &allowed)).collect::<Result<_, _>>()?;
 
-        let mut steering = Steering::load()?;
+        let mut steering = Steering::load_with(offload::flows(wanted))?;
         let mut interfaces = attach(&mut steering, config)?;
         // A driver may change its queues when a program is attached.
         let after = host::queue_count(&wanted.interfaces).await?;
@@ -73,6 +74,8 @@ impl Running {
 
         let stop = Arc::new(AtomicBool::new(false));
         let clock = Clock::new();
+        let offloads =
+            offload::prepare(wanted, &interfaces, &mut steering, &director, &mirror, clock).await?;
         let sockets = open_sockets(queues, config, &mut steering)?;
         for (_, ports) in &sockets {
             for (interface, socket) in interfaces.iter_mut().zip(ports) {
@@ -107,6 +110,9 @@ impl Running {
             tracing::debug!("the control thread may take the workers' cores: {error}");
         }
 
+        let carrying = offloads.map(|(offload, offered)| offload.start(offered)).transpose();
+        let carrying = carrying.context("cannot start the thread that offloads connections")?;
+
         await_servers(&config.wanted.pools, &mirror).await;
         let counters = workers.iter().map(Worker::counters).collect();
         let machine = Shared::new(Machine::new(steering, mirror, up, interfaces, counters, clock));
@@ -114,7 +120,8 @@ impl Running {
         plane.begin(path, config)?;
         let plane = Arc::new(Mutex::new(plane));
         let api = Serving::start(listener, plane.clone());
-        Ok(Self { director, plane, api, machine, changed_queues: None, workers, stop })
+        let offload = wanted.offload;
+        Ok(Self { director, plane, api, machine, changed_queues: None, workers, carrying, offload, stop })
     }
 }
 

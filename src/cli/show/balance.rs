@@ -12,6 +12,7 @@ use crate::control::connections::{Endpoint, Filter, Network, StateName};
 use crate::control::view::{ConnectionView, ServerView, ServiceView, TrafficView};
 use crate::director::name::ServiceKey;
 use crate::director::service::ServerState;
+use crate::director::switches::{ClientAddress, TOA_KIND_DEFAULT};
 
 /// Which connections are shown.
 #[derive(Debug, clap::Args)]
@@ -42,6 +43,7 @@ pub(super) fn services(client: &mut Client, json: bool) -> anyhow::Result<String
         "SERVICE",
         "SCHEDULER",
         "PERSISTENT",
+        "CLIENT IP",
         ">SERVERS",
         ">ACTIVE",
         ">INACTIVE",
@@ -56,6 +58,7 @@ pub(super) fn services(client: &mut Client, json: bool) -> anyhow::Result<String
             s.service.to_string(),
             scheduler(s),
             persistence(s),
+            client_address(s),
             s.servers.len().to_string(),
             sum(|d| d.active).to_string(),
             sum(|d| d.inactive).to_string(),
@@ -199,10 +202,12 @@ pub(super) fn connections(client: &mut Client, args: &ConnectionsArgs, json: boo
             c.state,
             c.expires_s / 60,
             c.expires_s % 60,
-            match c.local {
-                Some(local) => format!("  from {local}"),
-                None if c.template => "  persistence".to_owned(),
-                None => String::new(),
+            match (c.local, c.template) {
+                (Some(local), _) if c.offloaded => format!("  from {local}, offloaded"),
+                (Some(local), _) => format!("  from {local}"),
+                (None, true) => "  persistence".to_owned(),
+                (None, false) if c.offloaded => "  offloaded".to_owned(),
+                (None, false) => String::new(),
             }
         )
     };
@@ -246,6 +251,17 @@ fn persistence(s: &ServiceView) -> String {
     match &s.persistence {
         None => "-".to_owned(),
         Some(p) => p.netmask.iter().fold(format!("{} s", p.timeout_s), |text, netmask| text + " " + netmask),
+    }
+}
+
+/// How servers are told it.
+fn client_address(s: &ServiceView) -> String {
+    match s.switches.client_address {
+        ClientAddress::None => "-".to_owned(),
+        ClientAddress::Toa if s.switches.toa_kind != TOA_KIND_DEFAULT => {
+            format!("toa {}", s.switches.toa_kind)
+        }
+        how => how.name().to_owned(),
     }
 }
 

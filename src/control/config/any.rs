@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{
-    Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, PASS_LIMIT, Pass, XdpMode, ZeroCopy,
+    Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, OFFLOAD_FLOWS, Offload, PASS_LIMIT, Pass,
+    XdpMode, ZeroCopy,
 };
 use crate::control::wanted::{TIMEOUT_S, Timeouts, Wanted};
 use crate::director::local::{LOCAL_PORTS, Locals, Ports};
@@ -22,7 +23,10 @@ use crate::director::service::{
     MAX_DRAIN_S, MAX_PERSISTENCE_S, MAX_WEIGHT, Method, Netmask, Persistence, Pool, Protocol, Server,
     ServerState, Service, Tunnel, TunnelChecksum,
 };
-use crate::director::switches::{SLOW_START_S, Switches, TIMEOUT_S as OWN_TIMEOUT_S, TcpWhenDown};
+use crate::director::switches::{
+    ClientAddress, MSS_MAX, SLOW_START_S, Switches, TIMEOUT_S as OWN_TIMEOUT_S, TOA_KIND, TOA_KIND_DEFAULT,
+    TcpWhenDown,
+};
 use crate::director::tunables::Tunables;
 
 /// From how much the values are taken.
@@ -45,14 +49,25 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
 pub(crate) fn director() -> impl Strategy<Value = Director> {
     let interfaces = vec("[a-z][a-z\"'\\\\#é=.-]{0,6}", 1..4);
     let switches = (any::<bool>(), any::<bool>(), any::<bool>());
-    let modes = (select(XdpMode::ALL), select(ZeroCopy::ALL), select(Pass::ALL));
+    let modes = (
+        (select(XdpMode::ALL), select(ZeroCopy::ALL), select(Pass::ALL)),
+        (select(Offload::ALL), OFFLOAD_FLOWS),
+    );
     let sizes = (IDLE_SPIN_US, CONNECTIONS, select(&FRAME_BYTES[..]), 6..16u32, PASS_LIMIT);
     (interfaces, option::of(vec(0..=1023usize, 1..9)), switches, modes, sizes).prop_map(
-        |(interfaces, cores, (busy_poll, huge_pages, watch), (xdp_mode, zero_copy, pass), sizes)| Director {
+        |(
+            interfaces,
+            cores,
+            (busy_poll, huge_pages, watch),
+            ((xdp_mode, zero_copy, pass), (offload, offload_flows)),
+            sizes,
+        )| Director {
             interfaces: distinct(interfaces),
             // The two contradict each other.
             xdp_mode: if zero_copy == ZeroCopy::Require { XdpMode::Native } else { xdp_mode },
             zero_copy,
+            offload,
+            offload_flows,
             cores: cores.map(distinct),
             busy_poll,
             idle_spin_us: sizes.0,
@@ -161,7 +176,17 @@ fn switches(range: Range) -> impl Strategy<Value = Switches> {
     let times =
         (seconds(OWN_TIMEOUT_S), seconds(OWN_TIMEOUT_S), seconds(OWN_TIMEOUT_S), seconds(SLOW_START_S));
     let gone = (any::<bool>(), select(TcpWhenDown::ALL), any::<bool>());
-    (times, gone, option::of(any::<bool>())).prop_map(|(times, gone, sloppy_tcp)| Switches {
+    let mss_max = match range {
+        Range::Wide => prop_oneof![1 => Just(0), 1 => MSS_MAX].boxed(),
+        Range::Narrow => prop_oneof![Just(0), Just(536)].boxed(),
+    };
+    // What suits every service with every server: the others have tests of their own.
+    let kind = match range {
+        Range::Wide => prop_oneof![2 => Just(TOA_KIND_DEFAULT), 1 => TOA_KIND].boxed(),
+        Range::Narrow => Just(TOA_KIND_DEFAULT).boxed(),
+    };
+    let all = (times, gone, option::of(any::<bool>()), mss_max, kind);
+    all.prop_map(|(times, gone, sloppy_tcp, mss_max, toa_kind)| Switches {
         timeout_tcp_s: times.0,
         timeout_tcp_fin_s: times.1,
         timeout_udp_s: times.2,
@@ -170,6 +195,9 @@ fn switches(range: Range) -> impl Strategy<Value = Switches> {
         tcp_when_down: gone.1,
         reset_on_removal: gone.2,
         sloppy_tcp,
+        mss_max,
+        client_address: ClientAddress::None,
+        toa_kind,
     })
 }
 

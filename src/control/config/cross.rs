@@ -11,6 +11,7 @@ use super::service::Draft;
 use crate::director::marks::MarkRule;
 use crate::director::name::ServiceKey;
 use crate::director::service::Protocol;
+use crate::director::switches::ClientAddress;
 
 /// Checks the services against each other and the servers against their service and each other.
 ///
@@ -24,6 +25,7 @@ pub(super) fn services(services: &[Draft], problems: &mut Problems) {
         same_server(service, problems);
         for server in service.servers.iter().flatten() {
             reachable(service, server, &vips, problems);
+            told(service, server, problems);
         }
     }
 }
@@ -169,6 +171,44 @@ fn reachable(service: &Draft, server: &DraftServer, vips: &HashSet<IpAddr>, prob
         problems
             .warning(rip.span(), format!("server {r} has port 0, which stands for the packet's own port"))
             .cure(format!("write \"{}\" for the port of the service, or give another", r.ip()));
+    }
+}
+
+/// Whether the server can be told clients' addresses as its service wants it.
+fn told(service: &Draft, server: &DraftServer, problems: &mut Problems) {
+    let (Some(how), Some(method), Some(rip)) = (service.client_address(), server.method, &server.address)
+    else {
+        return;
+    };
+    if !how.suits_method(method) {
+        let name = method.name();
+        problems
+            .error(
+                rip.span(),
+                format!(
+                    "server {} cannot be told clients by client_address = \"{}\" with forward = \"{name}\"",
+                    rip.get_ref(),
+                    how.name()
+                ),
+            )
+            .cure(format!(
+                "{} servers see clients' addresses already: leave client_address out, or set forward = \"nat\"",
+                name.to_uppercase()
+            ));
+        return;
+    }
+    let is_v4 = service.key.as_ref().map(|key| key.get_ref().is_v4());
+    if how != ClientAddress::None && is_v4.is_some_and(|is_v4| is_v4 != rip.get_ref().is_ipv4()) {
+        problems
+            .error(
+                rip.span(),
+                format!(
+                    "server {} is of another IP version than its service: it cannot be told clients by client_address = \"{}\"",
+                    rip.get_ref(),
+                    how.name()
+                ),
+            )
+            .cure("leave client_address out, or give an address of the service's IP version");
     }
 }
 

@@ -5,9 +5,11 @@ use std::ops::RangeInclusive;
 use super::reader::{Field, Table};
 use super::report::Problems;
 use super::value::{boolean, choice, list, number, power_of_two, text};
+use crate::director::forward::hops::PORTS;
 
 /// Most interfaces that packets are taken from.
 pub const MAX_INTERFACES: usize = 16;
+const _: () = assert!(MAX_INTERFACES <= PORTS as usize, "a connection can tell them apart");
 /// Highest number of a core: the kernel's `CPU_SETSIZE` less one.
 pub const MAX_CORE: usize = 1023;
 /// Limits of `idle_spin_us`, in microseconds.
@@ -18,6 +20,8 @@ pub const CONNECTIONS: RangeInclusive<u32> = 1_024..=67_108_864;
 pub const FRAME_BYTES: [u32; 2] = [2048, 4096];
 /// Limits of `ring_frames`, a power of two.
 pub const RING_FRAMES: RangeInclusive<u32> = 64..=32_768;
+/// Limits of `offload_flows`.
+pub const OFFLOAD_FLOWS: RangeInclusive<u32> = 1_024..=16_777_216;
 /// Default of `busy_poll`.
 pub const BUSY_POLL: bool = false;
 /// Default of `huge_pages`.
@@ -34,12 +38,16 @@ const MAX_INTERFACE_NAME: usize = 15;
 /// The machine's part: interfaces, cores, memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Director {
-    /// Names of the interfaces that packets are taken from, 1..=16, all different.
+    /// Names of the interfaces that packets are taken from, 1..=16, all different; of a bond its members.
     pub interfaces: Vec<String>,
     /// Where the steering program runs.
     pub xdp_mode: XdpMode,
     /// Whether packets are copied between driver and UMEM.
     pub zero_copy: ZeroCopy,
+    /// Whether established connections are forwarded by the steering program.
+    pub offload: Offload,
+    /// How many flows of connections it may have, two each with NAT and one else, 1_024..=16_777_216.
+    pub offload_flows: u32,
     /// The core of each worker in order of queue, all different; `None`: derived from the machine.
     pub cores: Option<Vec<usize>>,
     /// Whether idle workers keep spinning for ever.
@@ -69,6 +77,8 @@ impl Director {
             interfaces,
             xdp_mode: XdpMode::Auto,
             zero_copy: ZeroCopy::Auto,
+            offload: Offload::Auto,
+            offload_flows: 131_072,
             cores: None,
             busy_poll: BUSY_POLL,
             idle_spin_us: 50,
@@ -161,12 +171,40 @@ impl Pass {
     }
 }
 
+/// Whether established connections are forwarded by the steering program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offload {
+    /// To the interfaces whose drivers take redirected frames, and which these are is said aloud.
+    #[default]
+    Auto,
+    /// To all interfaces, or xvs does not start.
+    On,
+    /// Never: every packet comes up to the workers.
+    Off,
+}
+
+impl Offload {
+    /// Every setting that a configuration may name.
+    pub const ALL: &[Self] = &[Self::Auto, Self::On, Self::Off];
+
+    /// The name in configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// Reads `[director]`.
 pub(super) fn director(mut table: Table<'_, '_>) -> Option<Director> {
     let default = Director::new(Vec::new());
     let interfaces = table.required("interfaces", list(1..=MAX_INTERFACES, "interfaces", interface));
     let xdp_mode = table.optional("xdp_mode", choice(XdpMode::ALL, XdpMode::name, &[]));
     let zero_copy = table.optional("zero_copy", choice(ZeroCopy::ALL, ZeroCopy::name, &[]));
+    let offload = table.optional("offload", choice(Offload::ALL, Offload::name, &[]));
+    let offload_flows = table.or("offload_flows", default.offload_flows, number(OFFLOAD_FLOWS, " flows"));
     let core = number(0..=MAX_CORE, ", as `lscpu -e` numbers them");
     let cores = table.optional("cores", list(1..=MAX_CORE + 1, "cores", core));
     let busy_poll = table.or("busy_poll", default.busy_poll, boolean);
@@ -198,6 +236,8 @@ pub(super) fn director(mut table: Table<'_, '_>) -> Option<Director> {
         interfaces: interfaces?.into_inner(),
         xdp_mode: xdp_mode?.map_or(default.xdp_mode, |s| s.into_inner()),
         zero_copy: zero_copy?.map_or(default.zero_copy, |s| s.into_inner()),
+        offload: offload?.map_or(default.offload, |s| s.into_inner()),
+        offload_flows: offload_flows?,
         cores: cores?.map(|s| s.into_inner()),
         busy_poll: busy_poll?,
         idle_spin_us: idle_spin_us?.map_or(default.idle_spin_us, |s| s.into_inner()),

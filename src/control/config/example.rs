@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{Api, Config, Director, Pass, Severity, Style, XdpMode, ZeroCopy, write};
+use super::{Api, Config, Director, Offload, Pass, Severity, Style, XdpMode, ZeroCopy, write};
 use crate::control::wanted::{Timeouts, Wanted};
 use crate::director::conn::state;
 use crate::director::marks::MarkRule;
@@ -14,7 +14,7 @@ use crate::director::service::{
     Method, Netmask, Persistence, Pool, Protocol, Server, ServerState, Service, Tunnel, TunnelChecksum,
 };
 use crate::director::services::Services;
-use crate::director::switches::{Switches, TcpWhenDown};
+use crate::director::switches::{ClientAddress, Switches, TcpWhenDown};
 use crate::director::tunables::Tunables;
 
 pub(super) const EXAMPLE: &str = include_str!("../../../config/example.toml");
@@ -93,7 +93,7 @@ fn every_commented_default_is_the_one_of_the_code() {
         assert_eq!(config, parsed(), "`{key}` is not the default");
         tried += 1;
     }
-    assert_eq!(tried, 52, "keys with a constant default");
+    assert_eq!(tried, 57, "keys with a constant default");
 }
 
 #[test]
@@ -127,6 +127,8 @@ fn every_value_arrives_in_its_own_field() {
         interfaces = ["eth1", "eth0"]
         xdp_mode = "native"
         zero_copy = "require"
+        offload = "on"
+        offload_flows = 2_048
         cores = [3, 2]
         busy_poll = true
         connections = 1_025
@@ -178,6 +180,13 @@ fn every_value_arrives_in_its_own_field() {
         server = [{ address = "10.0.0.2:54", weight = 0 }, { address = "10.0.0.1", weight = 7, forward = "dr" }]
         [[service]]
         protocol = "tcp"
+        address = "192.0.2.10:81"
+        forward = "nat"
+        client_address = "toa"
+        toa_kind = 253
+        server = [{ address = "10.0.0.1" }]
+        [[service]]
+        protocol = "tcp"
         address = "192.0.2.10:80"
         timeout_tcp_s = 7500
         timeout_tcp_fin_s = 20
@@ -185,6 +194,7 @@ fn every_value_arrives_in_its_own_field() {
         tcp_when_down = "reset"
         reset_on_removal = true
         sloppy_tcp = false
+        mss_max = 1380
         server = [{ address = "10.0.0.1", state = "down" }]
     "#;
     let (config, warnings) = Config::parse("all.toml", text).unwrap_or_else(|e| panic!("{e}"));
@@ -199,6 +209,8 @@ fn every_value_arrives_in_its_own_field() {
             interfaces: vec!["eth1".into(), "eth0".into()],
             xdp_mode: XdpMode::Native,
             zero_copy: ZeroCopy::Require,
+            offload: Offload::On,
+            offload_flows: 2_048,
             cores: Some(vec![3, 2]),
             busy_poll: true,
             idle_spin_us: 50,
@@ -252,12 +264,24 @@ fn every_value_arrives_in_its_own_field() {
                 Pool {
                     service: Service {
                         switches: Switches {
+                            client_address: ClientAddress::Toa,
+                            toa_kind: 253,
+                            ..Switches::default()
+                        },
+                        ..Service::new("tcp:192.0.2.10:81".parse().expect("a name"))
+                    },
+                    servers: vec![server("10.0.0.1:81", 1, Method::Nat)],
+                },
+                Pool {
+                    service: Service {
+                        switches: Switches {
                             timeout_tcp_s: 7500,
                             timeout_tcp_fin_s: 20,
                             slow_start_s: 60,
                             tcp_when_down: TcpWhenDown::Reset,
                             reset_on_removal: true,
                             sloppy_tcp: Some(false),
+                            mss_max: 1380,
                             ..Switches::default()
                         },
                         ..Service::new("tcp:192.0.2.10:80".parse().expect("a name"))

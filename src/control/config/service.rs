@@ -15,6 +15,7 @@ use crate::director::name::ServiceKey;
 use crate::director::pe::Engine;
 use crate::director::sched::Kind;
 use crate::director::service::{MAX_PERSISTENCE_S, Netmask, Persistence, Pool, Protocol, Service};
+use crate::director::switches::ClientAddress;
 
 /// Most services in a configuration.
 pub const MAX_SERVICES: usize = crate::director::draft::MAX_SERVICES;
@@ -34,6 +35,11 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// How its servers are told clients' addresses, if that could be read.
+    pub fn client_address(&self) -> Option<ClientAddress> {
+        self.service.map(|service| service.switches.client_address)
+    }
+
     /// The service, unless something in it is wrong.
     pub fn finish(self) -> Option<Pool> {
         let servers = self.servers?.into_iter().map(DraftServer::finish).collect::<Option<_>>()?;

@@ -44,6 +44,17 @@ where
     }
 }
 
+/// A whole number within `limits`, or 0, which stands for none.
+pub(super) fn number_or_zero(
+    limits: RangeInclusive<u32>,
+    unit: &'static str,
+) -> impl Fn(&Field<'_>, &mut Problems) -> Option<u32> {
+    move |field, problems| match field.value {
+        DeValue::Integer(integer) if integer.as_str() == "0" => Some(0),
+        _ => number(limits.clone(), unit)(field, problems),
+    }
+}
+
 /// A power of two within `limits`.
 pub(super) fn power_of_two(
     limits: RangeInclusive<u32>,

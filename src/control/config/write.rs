@@ -63,6 +63,8 @@ pub(in crate::control) fn director_keys(director: &Director) -> Vec<Key> {
         interfaces,
         xdp_mode,
         zero_copy,
+        offload,
+        offload_flows,
         cores,
         busy_poll,
         idle_spin_us,
@@ -80,6 +82,8 @@ pub(in crate::control) fn director_keys(director: &Director) -> Vec<Key> {
         ("interfaces", Some(interfaces.clone().into())),
         ("xdp_mode", Some(xdp_mode.name().into())),
         ("zero_copy", Some(zero_copy.name().into())),
+        ("offload", Some(offload.name().into())),
+        ("offload_flows", Some((*offload_flows).into())),
         ("cores", cores.as_ref().map(|cores| Value::Array(cores.iter().map(core).collect()))),
         ("busy_poll", Some((*busy_poll).into())),
         ("idle_spin_us", Some((*idle_spin_us).into())),
@@ -173,7 +177,9 @@ fn service_keys(service: &Service) -> Vec<Key> {
     keys.push(("local_ports", (locals.ports != LOCAL_PORTS).then(|| locals.ports.to_string().into())));
     keys.extend(switches.all().into_iter().filter(|switch| switch.is_set).map(|switch| {
         let value = match switch.value {
-            switches::Value::Seconds(seconds) => Some(seconds.into()),
+            switches::Value::Seconds(number)
+            | switches::Value::Bytes(number)
+            | switches::Value::Number(number) => Some(number.into()),
             switches::Value::Bool(on) => Some(on.into()),
             switches::Value::Word(word) => Some(word.into()),
             switches::Value::Unset => None,
@@ -337,6 +343,9 @@ tunnel_port = 6080
                     tcp_when_down: switches::TcpWhenDown::Reset,
                     reset_on_removal: true,
                     sloppy_tcp: Some(false),
+                    mss_max: 1380,
+                    client_address: switches::ClientAddress::None,
+                    toa_kind: 253,
                 },
                 key: format!("udp:223.255.{}.{}:65535", n >> 8 & 0x7f | 0x80, n & 0xff | n >> 15 << 7)
                     .parse()

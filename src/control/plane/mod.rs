@@ -67,6 +67,9 @@ pub struct Steered {
     pub marks: Vec<MarkRule>,
     /// Fragments to these.
     pub vips: BTreeSet<IpAddr>,
+    /// ICMP errors about packets into tunnels to these: the protocol of the outer packets, the server, and for UDP the
+    /// port, else 0.
+    pub tunnels: BTreeSet<(u8, SocketAddr)>,
 }
 
 /// The machine that the director runs on.
@@ -167,8 +170,9 @@ impl ControlPlane {
         Draft::new(&self.director.services.load(), &self.roster).at(self.tick_now())
     }
 
-    /// What was counted under a number since the start.
+    /// What was counted under a number since the start, until this moment.
     fn raw(director: &Director) -> impl Fn(ServerId) -> Traffic {
+        director.offload().settle();
         |id| director.traffic(id)
     }
 

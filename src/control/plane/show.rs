@@ -24,7 +24,7 @@ impl ControlPlane {
             connections_max: self.director.table.capacity() as u64,
             connections: self.director.table.len(),
             services: self.director.services.load().all().len() as u64,
-            workers: self.director.stats.len() as u64,
+            workers: self.director.workers() as u64,
         }
     }
 
@@ -126,7 +126,7 @@ impl ControlPlane {
     /// What each worker forwarded since the start.
     pub(super) fn by_worker(&self) -> Vec<Traffic> {
         let of_worker = |s: &Stats| self.roster.ids().map(|id| s.traffic(id)).sum();
-        self.director.stats.iter().map(of_worker).collect()
+        self.director.stats.iter().take(self.director.workers()).map(of_worker).collect()
     }
 
     /// Every tunable.

@@ -105,6 +105,9 @@ impl<'a, H: NextHops> Work<'a, H> {
         director.counts.opened(id, new.status);
         let Err((refused, status)) = self.shard.insert(table, &new, first_look(self.tick, new.timeout_s))
         else {
+            if let Some(older) = self.shard.displaced() {
+                director.offload.withdraw(table.slot(older));
+            }
             return Ok(());
         };
         if let Some(status) = status {
@@ -127,6 +130,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             let new = Status { state: State::Listen, inactive: true, ..old };
             match slot.change_status(old, new) {
                 Ok(()) => {
+                    self.director.offload.withdraw(slot);
                     self.director.counts.changed(ServerId(slot.server_id()), old, new);
                     slot.touch(self.tick);
                     return self.renew(slot, id);

@@ -84,13 +84,15 @@ impl Apps {
         match mark {
             0 => {}
             EXPECTED => drop(self.expected.fetch_sub(1, Relaxed)),
-            mark => self.free.put(mark - 1, stamp()),
+            mark if Self::is_followed(mark) => self.free.put(mark - 1, stamp()),
+            // Of others, which keep nothing here.
+            _ => {}
         }
     }
 
     /// True for the mark of a connection that others may follow.
     pub(in crate::director) const fn is_followed(mark: u32) -> bool {
-        mark != 0 && mark != EXPECTED
+        mark != 0 && mark <= MAX_HELPED
     }
 
     /// One more connection is expected.
@@ -115,7 +117,9 @@ mod tests {
         assert_eq!(apps.take(|_| true), None, "the bound");
         apps.cell(marks[7]).unwrap().ask(7);
         apps.forget(marks[7], || 5);
-        apps.forget(0, || panic!("nothing was kept"));
+        for mark in [0, MAX_HELPED + 1, EXPECTED - 1] {
+            apps.forget(mark, || panic!("nothing was kept"));
+        }
         assert_eq!(apps.take(|_| true), Some(marks[7]));
         assert_eq!(apps.cell(marks[7]).unwrap().asked(), 0);
         assert!([0, MAX_HELPED + 1, EXPECTED].iter().all(|&mark| apps.cell(mark).is_none()));

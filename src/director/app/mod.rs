@@ -28,6 +28,7 @@ use self::ftp::Ftp;
 pub use self::memory::Apps;
 use self::memory::Cell;
 use self::shift::{Change, Shift};
+use super::client_address::Introduction;
 use super::conn::state::State;
 use super::conn::{Direction, Found, Slot};
 use super::drops::DropReason;
@@ -74,8 +75,12 @@ fn is_helped(key: &FlowKey, destination: &Destination) -> bool {
 }
 
 impl<'a, H: NextHops> Work<'a, H> {
-    /// What is kept aside of a new connection: something if it has a helper, 0 otherwise.
+    /// What is kept aside of a new connection: something if its server is told the client's address or it has a helper,
+    /// 0 otherwise.
     pub(super) fn helper(&self, key: &FlowKey, destination: &Destination) -> Result<u32, DropReason> {
+        if let Some(mark) = self.introduction(key, destination.id) {
+            return Ok(mark);
+        }
         if self.services.tunables.ftp_helper == 0 || !is_helped(key, destination) {
             return Ok(0);
         }
@@ -84,7 +89,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         apps.take(|stamp| self.director.table.passed(stamp)).ok_or(DropReason::HelperFull)
     }
 
-    /// Forwards a packet of a connection with a helper.
+    /// Forwards a packet of a connection of which something is kept aside.
     #[cold]
     #[inline(never)]
     pub(super) fn assist(
@@ -94,6 +99,9 @@ impl<'a, H: NextHops> Work<'a, H> {
         (slot, found): (&'a Slot, Found),
         hop: Result<Hop, DropReason>,
     ) -> Result<PortId, Refusal> {
+        if let Some(introduction) = Introduction::of_mark(slot.aside()) {
+            return self.introduce(introduction, packet, parsed, (slot, found), hop);
+        }
         let direction = found.direction;
         let mut parsed = *parsed;
         if let Some(cell) = self.director.apps.cell(slot.aside()) {

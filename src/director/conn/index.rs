@@ -238,11 +238,12 @@ impl<B: std::ops::Deref<Target = [Bucket]>> Index<B> {
         slot: u32,
         reply: bool,
         mut is: impl FnMut(Entry) -> bool,
-    ) -> Result<(), NotInserted> {
+    ) -> Result<Option<Entry>, NotInserted> {
         loop {
             match self.insert(hash, slot, reply, &mut is) {
                 Err(NotInserted::Exists(old)) if !self.replace(hash, old, Entry::new(hash, slot, reply)) => {}
-                Err(NotInserted::Exists(_)) | Ok(()) => return Ok(()),
+                Err(NotInserted::Exists(old)) => return Ok(Some(old)),
+                Ok(()) => return Ok(None),
                 Err(NotInserted::Full) => return Err(NotInserted::Full),
             }
         }

@@ -30,6 +30,8 @@ pub struct Row {
     pub local: Option<SocketAddr>,
     /// True for a template.
     pub template: bool,
+    /// True while its packets go on without coming up: see [`offload`](crate::director::offload).
+    pub offloaded: bool,
 }
 
 impl Slot {
@@ -64,7 +66,7 @@ impl Slot {
             server.set_port(INVALID_PORT);
         }
         let expires_s = self.expires_s(tick);
-        let local = self.local();
-        Row { protocol, expires_s, state, client, virtual_address, server, local, template }
+        let (local, offloaded) = (self.local(), self.carried().place().is_some());
+        Row { protocol, expires_s, state, client, virtual_address, server, local, template, offloaded }
     }
 }

@@ -20,13 +20,19 @@ pub struct Shard {
     worker: u32,
     reserve: Reserve,
     wheel: Wheel,
+    displaced: Option<SlotId>,
 }
 
 impl Shard {
     /// The part of `worker`, a number below the table's workers.
     pub fn new(table: &Table, worker: u32) -> Self {
         let hoard = (table.capacity() / (table.workers * 16)).min(MAX_HOARD);
-        Self { worker, reserve: Reserve::new(u32::try_from(hoard).unwrap_or(u32::MAX)), wheel: Wheel::new(0) }
+        Self {
+            worker,
+            reserve: Reserve::new(u32::try_from(hoard).unwrap_or(u32::MAX)),
+            wheel: Wheel::new(0),
+            displaced: None,
+        }
     }
 
     /// Whose part it is.
@@ -68,10 +74,11 @@ impl Shard {
         slot.set_side(Direction::Out, reply_key, *reply_recipe, *reply_way);
         slot.set_server_id(new.server_id);
         slot.set_aside(new.aside);
+        slot.set_told(0);
         slot.set_template(new.template);
         slot.held.store(0, Ordering::Relaxed);
         slot.set_timeout_s(new.timeout_s);
-        slot.learn(new.learned.0, new.learned.1);
+        slot.learn(new.learned);
         slot.begin(new.tick);
         slot.set_closing(None);
         self.show(table, slot, new.status);
@@ -82,7 +89,9 @@ impl Shard {
         let entered = match new.replies {
             Replies::None => enter_client(),
             Replies::Newest => {
-                enter_client().and_then(|()| table.index.insert_or_replace(reply_hash, id, true, is_reply))
+                let displaced = enter_client()
+                    .and_then(|()| table.index.insert_or_replace(reply_hash, id, true, is_reply));
+                displaced.map(|displaced| self.displaced = displaced.map(|entry| entry.slot()))
             }
             // First: nobody may find it by the client's key before it is known to have its server's packets.
             Replies::Unique => {
@@ -101,6 +110,11 @@ impl Shard {
         }
         self.arm_new(table, id, deadline);
         Ok(id)
+    }
+
+    /// The connection whose replies the one entered last has taken over, if there was one: told once.
+    pub fn displaced(&mut self) -> Option<SlotId> {
+        self.displaced.take()
     }
 
     /// Enters a template of persistence, held by one connection already, and arms its timer for `deadline`, a tick.

@@ -3,7 +3,7 @@
 //! ```text
 //! line 0   key of the client's packets, their recipe and way, last-seen tick, state and flags
 //! line 1   key of the server's packets, their recipe and way (TUN: the director's address), server, template
-//! line 2   cold: the way back as learned, the timer's links, the free list's stamp, owner, what a template needs
+//! line 2   cold: the way back as learned, who carries its packets, the timer's links, the free list's stamp, owner, what a template needs
 //! ```
 //!
 //! Keys and recipes are written before the slot is in the index and never while a reader may hold it
@@ -14,7 +14,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
+use crate::director::forward::hops::Origin;
 use crate::director::forward::recipe::{Recipe, Way};
+use crate::director::offload::Carried;
 use crate::packet::flow::FlowKey;
 
 use super::state::Status;
@@ -73,9 +75,12 @@ pub struct Slot {
     /// Number of the connection's template and one; zero is none.
     template: AtomicU32,
 
-    /// The MAC (48 bits) and interface (16 bits) that the client's packets come from.
+    /// Where the client's packets come from.
     learned: AtomicU64,
     pub(super) stamp: AtomicU64,
+    pub(in crate::director) carried: Carried,
+    /// What its server has been told of the client: see [`client_address`](crate::director::client_address).
+    told: AtomicU64,
     pub(super) next: AtomicU32,
     pub(super) previous: AtomicU32,
     pub(super) armed: AtomicU32,
@@ -170,9 +175,33 @@ impl Slot {
     }
 
     /// Notes what is kept aside, below 2^30: in the recipes' words, so that who asks for a recipe need not ask again.
-    pub(super) fn set_aside(&self, aside: u32) {
+    pub(in crate::director) fn set_aside(&self, aside: u32) {
         for side in [&self.client, &self.server] {
-            side.recipe.store(side.recipe.load(Relaxed) | u64::from(aside) << Recipe::BITS, Relaxed);
+            side.recipe.fetch_or(u64::from(aside) << Recipe::BITS, Relaxed);
+        }
+    }
+
+    /// Nothing is kept aside any more. True for whoever did that.
+    pub fn clear_aside(&self) -> bool {
+        const RECIPE: u64 = (1 << Recipe::BITS) - 1;
+        self.server.recipe.fetch_and(RECIPE, Relaxed);
+        self.client.recipe.fetch_and(RECIPE, Relaxed) > RECIPE
+    }
+
+    /// What its server has been told of the client, as a word; 0 at the beginning.
+    pub fn told(&self) -> u64 {
+        self.told.load(Relaxed)
+    }
+
+    /// Notes what the server has been told.
+    pub fn set_told(&self, word: u64) {
+        self.told.store(word, Relaxed);
+    }
+
+    /// Notes what the server has been told, unless another worker was quicker: then what that one noted stays.
+    pub fn change_told(&self, old: u64, new: u64) {
+        if old != new {
+            let _other = self.told.compare_exchange(old, new, Relaxed, Relaxed);
         }
     }
 
@@ -222,6 +251,21 @@ impl Slot {
         };
         self.last_seen.store(tick << COUNT_BITS | count, Relaxed);
         word & !MANY != tick << COUNT_BITS
+    }
+
+    /// Notes a packet at `tick` that somebody else has seen, if none came since.
+    pub(in crate::director) fn catch_up(&self, tick: u32) {
+        let word = self.last_seen.load(Relaxed);
+        if (tick << COUNT_BITS).wrapping_sub(word & !MANY).cast_signed() > 0 {
+            let new = tick << COUNT_BITS | word & MANY;
+            // Whoever was quicker knows of a later one.
+            let _later = self.last_seen.compare_exchange(word, new, Relaxed, Relaxed);
+        }
+    }
+
+    /// What becomes of its packets without coming up: see [`offload`](crate::director::offload).
+    pub const fn carried(&self) -> &Carried {
+        &self.carried
     }
 
     /// Notes that it is still wanted at `tick`, without a packet.
@@ -292,17 +336,14 @@ impl Slot {
         self.template.store(template.map_or(0, |id| id + 1), Relaxed);
     }
 
-    /// The MAC and interface that the client's packets come from.
-    pub fn learned(&self) -> ([u8; 6], u16) {
-        let [a, b, c, d, e, f, high, low] = self.learned.load(Relaxed).to_be_bytes();
-        ([a, b, c, d, e, f], u16::from_be_bytes([high, low]))
+    /// Where the client's packets come from.
+    pub fn learned(&self) -> Origin {
+        Origin::from_word(self.learned.load(Relaxed))
     }
 
-    /// Notes the MAC and interface that the client's packets come from.
-    pub fn learn(&self, mac: [u8; 6], port: u16) {
-        let [a, b, c, d, e, f] = mac;
-        let [high, low] = port.to_be_bytes();
-        let word = u64::from_be_bytes([a, b, c, d, e, f, high, low]);
+    /// Notes where the client's packets come from.
+    pub fn learn(&self, origin: Origin) {
+        let word = origin.to_word();
         if self.learned.load(Relaxed) != word {
             self.learned.store(word, Relaxed);
         }
@@ -375,7 +416,11 @@ mod tests {
             assert_eq!(slot.few_packets(), Some(8));
             assert!(!slot.seen(In, start + 2) && slot.few_packets().is_none());
             assert!(slot.seen(Out, start + 3) && slot.seen(In, start + 4) && slot.few_packets().is_none());
-            assert_eq!(slot.last_seen(start.wrapping_add(1 << 26)), start + 4, "after half a year");
+            slot.catch_up(start + 3);
+            assert_eq!(slot.last_seen(start + 9), start + 4, "no later one");
+            slot.catch_up(start + 6);
+            assert_eq!((slot.last_seen(start + 9), slot.few_packets()), (start + 6, None));
+            assert_eq!(slot.last_seen(start.wrapping_add(1 << 26)), start + 6, "after half a year");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use std::hash::Hasher;
 
+use crate::director::forward::hops::Origin;
 use crate::director::forward::recipe::{Recipe, Way};
 use crate::packet::flow::FlowKey;
 
@@ -51,8 +52,8 @@ pub struct NewConnection {
     pub template: Option<SlotId>,
     /// What is kept aside of the table: see [`app`](crate::director::app); 0 is nothing.
     pub aside: u32,
-    /// The MAC and interface the first packet came from.
-    pub learned: ([u8; 6], u16),
+    /// Where the client's packets come from.
+    pub learned: Origin,
     /// The tick of the first packet.
     pub tick: u32,
     /// How long it lives after the first packet, in seconds.
@@ -303,7 +304,7 @@ mod tests {
             server_id: 0,
             template: None,
             aside: 0,
-            learned: ([0; 6], 0),
+            learned: Origin::default(),
             tick: 0,
             timeout_s: 10,
         }

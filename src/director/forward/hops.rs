@@ -71,7 +71,62 @@ pub trait NextHops {
         None
     }
 
-    /// A way back to a MAC address that a frame came from at `port`: what is left where the kernel knows no
-    /// neighbour for a client. `None` if there is no such interface.
-    fn back_to(&self, port: PortId, mac: [u8; 6]) -> Option<Hop>;
+    /// A way back to where a frame came from: what is left where the kernel knows no neighbour for a client. `None`
+    /// if there is no such interface.
+    fn back_to(&self, origin: Origin) -> Option<Hop>;
+}
+
+/// Where a frame came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The MAC address of who sent it.
+    pub mac: [u8; 6],
+    /// The interface it arrived at, below [`PORTS`].
+    pub port: PortId,
+    /// The VLAN id of its 802.1Q tag, if it had one.
+    pub vlan: Option<u16>,
+}
+
+/// Interfaces that a connection can tell apart.
+pub const PORTS: PortId = 1 << (16 - VLAN_BITS);
+/// Bits of a VLAN id (IEEE 802.1Q, 9.6). Id 0 is none.
+const VLAN_BITS: u32 = 12;
+
+impl Origin {
+    /// As it is stored in a connection.
+    pub const fn to_word(self) -> u64 {
+        let [a, b, c, d, e, f] = self.mac;
+        let vlan = match self.vlan {
+            Some(id) => id,
+            None => 0,
+        };
+        let [high, low] = (self.port << VLAN_BITS | vlan).to_be_bytes();
+        u64::from_be_bytes([a, b, c, d, e, f, high, low])
+    }
+
+    /// As it was stored.
+    pub const fn from_word(word: u64) -> Self {
+        let [a, b, c, d, e, f, high, low] = word.to_be_bytes();
+        let place = u16::from_be_bytes([high, low]);
+        let vlan = match place & ((1 << VLAN_BITS) - 1) {
+            0 => None,
+            id => Some(id),
+        };
+        Self { mac: [a, b, c, d, e, f], port: place >> VLAN_BITS, vlan }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_gives_back_the_origin() {
+        for port in [0, 1, PORTS - 1] {
+            for vlan in [None, Some(1), Some(4094)] {
+                let origin = Origin { mac: [1, 2, 3, 4, 5, 6], port, vlan };
+                assert_eq!(Origin::from_word(origin.to_word()), origin);
+            }
+        }
+    }
 }

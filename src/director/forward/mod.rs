@@ -12,7 +12,7 @@ mod tun;
 
 use std::net::SocketAddr;
 
-use self::hops::Hop;
+use self::hops::{Hop, PASS};
 use self::recipe::{Recipe, Rewrite};
 use super::drops::DropReason;
 use super::server::Destination;
@@ -63,10 +63,10 @@ impl Plan {
     }
 }
 
-/// Whether a packet may go on to `hop` at all.
+/// Whether a packet may go on to `hop` with no more than [`apply`] done to it.
 ///
 /// # Errors
-/// Its TTL ends here, it is too long, or it would need another VLAN tag.
+/// Its TTL ends here, it is too long, or it needs another VLAN tag.
 #[inline]
 pub fn check(parsed: &Parsed, hop: &Hop) -> Result<(), DropReason> {
     if parsed.ttl <= 1 {
@@ -77,6 +77,18 @@ pub fn check(parsed: &Parsed, hop: &Hop) -> Result<(), DropReason> {
         Err(DropReason::Vlan)
     } else {
         Ok(())
+    }
+}
+
+/// As [`check`], for who gives a packet the tag of its way out, or gives it to the director's own kernel.
+///
+/// # Errors
+/// Its TTL ends here, or it is too long.
+pub fn may_go(parsed: &Parsed, hop: &Hop) -> Result<(), DropReason> {
+    match check(parsed, hop) {
+        Err(DropReason::Vlan) => Ok(()),
+        Err(_) if hop.port == PASS => Ok(()),
+        outcome => outcome,
     }
 }
 

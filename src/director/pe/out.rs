@@ -8,7 +8,7 @@ use crate::director::conn::{Direction, Found, NewConnection, Replies};
 use crate::director::drops::DropReason;
 use crate::director::engine::{Packet, Work};
 use crate::director::forward::Plan;
-use crate::director::forward::hops::{NextHops, Route};
+use crate::director::forward::hops::{NextHops, Origin, Route};
 use crate::director::forward::recipe::Way;
 use crate::director::fragments::Fate;
 use crate::director::name::ServiceKey;
@@ -102,7 +102,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             template,
             aside: 0,
             // Nothing has come from the client yet.
-            learned: ([0; 6], packet.port),
+            learned: Origin { mac: [0; 6], ..packet.origin(parsed) },
             tick: self.tick,
             timeout_s: self.services.timeout_s(destination.id, client.protocol(), State::None),
         };

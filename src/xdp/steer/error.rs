@@ -46,6 +46,20 @@ pub enum SteerError {
         #[source]
         source: MapError,
     },
+    /// The tallies of offloaded flows could not be mapped.
+    #[error(
+        "the tallies of offloaded flows cannot be mapped: set offload = \"off\", or a lower `offload_flows`"
+    )]
+    Tallies(#[source] io::Error),
+    /// An interface could not be made one that flows leave by.
+    #[error("interface number {exit} cannot be redirected to")]
+    Exit {
+        /// Its number among the exits.
+        exit: u16,
+        /// What the kernel said.
+        #[source]
+        source: aya::maps::xdp::XdpMapError,
+    },
     /// A set of the rules is too large.
     #[error("{count} {what} are more than the {limit} that can be steered")]
     TooMany {

@@ -7,6 +7,7 @@
 mod attach;
 mod error;
 mod key_set;
+pub mod offload;
 mod outcome;
 mod ranges;
 mod rules;
@@ -18,19 +19,20 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::Xdp;
-use aya::{Ebpf, EbpfError};
+use aya::{Ebpf, EbpfError, EbpfLoader};
 
 use attach::Attachment;
 pub use attach::{Require, XdpMode};
 pub use error::SteerError;
 use key_set::KeySet;
+use offload::Offload;
 pub use outcome::Outcome;
 use ranges::RangeMap;
 pub use ranges::{MAX_RANGES, Range};
 use rules::{BY_NAT, Keyed, PortValue};
 pub use rules::{
     Endpoint, MAX_HOST_ADDRESSES, MAX_LOCAL_ADDRESSES, MAX_NAT_SERVERS, MAX_PORTS, MAX_QUEUES, MAX_SERVICES,
-    MAX_VIPS, ROOM_MAX, Rules,
+    MAX_TUNNELS, MAX_VIPS, ROOM_MAX, Rules,
 };
 pub use trial::{Arrival, Trial, Verdict, bare_socket};
 
@@ -46,6 +48,7 @@ pub struct Steering {
     vips: KeySet<IpAddr>,
     host_addresses: KeySet<IpAddr>,
     local_addresses: KeySet<IpAddr>,
+    tunnels: KeySet<Endpoint>,
     ranges: RangeMap,
     /// Interface index to what the program has to know of the interface.
     ports: HashMap<MapData, u32, PortValue>,
@@ -53,6 +56,8 @@ pub struct Steering {
     counters: PerCpuArray<MapData, u64>,
     /// By port index.
     attachments: BTreeMap<u16, Attachment>,
+    /// Until somebody takes it.
+    offload: Option<Offload>,
 }
 
 impl std::fmt::Debug for Steering {
@@ -67,7 +72,31 @@ impl Steering {
     /// # Errors
     /// Missing privileges, or a kernel without BPF, without AF_XDP or older than 5.11.
     pub fn load() -> Result<Self, SteerError> {
-        let mut ebpf = Ebpf::load(OBJECT).map_err(SteerError::from_load)?;
+        Self::load_with(None)
+    }
+
+    /// As [`load`](Self::load), with room for so many offloaded flows,
+    /// [`FLOWS_MIN`](offload::FLOWS_MIN) to [`FLOWS_MAX`](offload::FLOWS_MAX), if for any: 64 bytes each, and some 100
+    /// more while it is there.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn load_with(flows: Option<u32>) -> Result<Self, SteerError> {
+        let mut loader = EbpfLoader::new();
+        let flows = flows.map(|flows| flows.clamp(offload::FLOWS_MIN, offload::FLOWS_MAX));
+        if let Some(flows) = flows {
+            loader.override_global("offloads", &1_u32, true);
+            for (map, entries) in [
+                ("flows", flows),
+                ("tallies", flows),
+                ("hops", offload::MAX_HOPS),
+                ("stations", offload::MAX_STATIONS),
+            ] {
+                loader.map_max_entries(map, entries);
+            }
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(SteerError::from_load)?;
+        let offload = flows.map(|flows| Offload::of(&mut ebpf, flows)).transpose()?;
         let mut steering = Self {
             services: key_set(&mut ebpf, "services")?,
             nat_servers: key_set(&mut ebpf, "nat_servers")?,
@@ -75,11 +104,13 @@ impl Steering {
             vips: key_set(&mut ebpf, "vips")?,
             host_addresses: key_set(&mut ebpf, "host_addresses")?,
             local_addresses: key_set(&mut ebpf, "local_addresses")?,
+            tunnels: key_set(&mut ebpf, "tunnels")?,
             ranges: RangeMap::new(take(&mut ebpf, "ranges")?, take(&mut ebpf, "ranges_in_use")?),
             ports: take(&mut ebpf, "ports")?,
             sockets: take(&mut ebpf, "sockets")?,
             counters: take(&mut ebpf, "counters")?,
             attachments: BTreeMap::new(),
+            offload,
             ebpf,
         };
         steering.program()?.load().map_err(|error| SteerError::from_load(EbpfError::ProgramError(error)))?;
@@ -111,6 +142,7 @@ impl Steering {
         let ways = |address: &IpAddr| addresses.get(address).copied().unwrap_or(BY_NAT);
         let nat_addresses = senders.iter().map(|server| server.address).collect();
         let old_nat_addresses = self.nat_addresses.add(&nat_addresses, ways)?;
+        let old_tunnels = self.tunnels.add(&rules.tunnels, |_| 0)?;
         let old_vips = self.vips.add(&rules.vips, |_| 0)?;
         let old_services = self
             .services
@@ -118,6 +150,7 @@ impl Steering {
         self.ranges.replace(&rules.ranges)?;
         self.services.remove(old_services)?;
         self.vips.remove(old_vips)?;
+        self.tunnels.remove(old_tunnels)?;
         self.nat_addresses.remove(old_nat_addresses)?;
         self.nat_servers.remove(old_nat_servers)?;
         self.local_addresses.remove(old_locals)?;
@@ -141,6 +174,11 @@ impl Steering {
         self.sockets
             .set(place, socket.as_fd().as_raw_fd(), 0)
             .map_err(|source| write_error("sockets", source))
+    }
+
+    /// What offloading needs, for the one who does it: once, and only if there is room for flows.
+    pub fn offload(&mut self) -> Option<Offload> {
+        self.offload.take()
     }
 
     /// Frames by outcome since loading, on all interfaces and CPUs.

@@ -32,13 +32,17 @@ pub enum Outcome {
     PassHost,
     /// Passed: neither IPv4 nor IPv6 under at most one VLAN tag, such as ARP.
     PassNotIp,
+    /// Passed: under two VLAN tags, or one of a provider's (802.1ad), whatever it is.
+    PassTags,
     /// Passed: truncated, contradicting itself, or more IPv6 extension headers than are looked through.
     PassMalformed,
+    /// Of an offloaded connection: readdressed and sent on, without coming up.
+    Offloaded,
 }
 
 impl Outcome {
     /// How many there are.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 15;
 
     /// All, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -54,7 +58,9 @@ impl Outcome {
         Self::PassNotOurs,
         Self::PassHost,
         Self::PassNotIp,
+        Self::PassTags,
         Self::PassMalformed,
+        Self::Offloaded,
     ];
 
     /// The name in counters and listings.
@@ -72,11 +78,14 @@ impl Outcome {
             Self::PassNotOurs => "pass_not_ours",
             Self::PassHost => "pass_host",
             Self::PassNotIp => "pass_not_ip",
+            Self::PassTags => "pass_tags",
             Self::PassMalformed => "pass_malformed",
+            Self::Offloaded => "offloaded",
         }
     }
 
-    /// Whether such a frame was given to a socket; all others went to the kernel.
+    /// Whether such a frame was given to a socket. All others went to the kernel, or on their way
+    /// ([`Offloaded`](Self::Offloaded)).
     pub const fn is_redirected(self) -> bool {
         (self as u32) < Self::NoSocket as u32
     }

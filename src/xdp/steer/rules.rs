@@ -16,6 +16,8 @@ pub const MAX_VIPS: usize = 16_384;
 pub const MAX_HOST_ADDRESSES: usize = 16_384;
 /// The most local addresses.
 pub const MAX_LOCAL_ADDRESSES: usize = 16_384;
+/// The most ends of tunnels.
+pub const MAX_TUNNELS: usize = 65_536;
 /// The most interfaces.
 pub const MAX_PORTS: u16 = 64;
 /// The least room in front of a frame, in bytes: that of its mark.
@@ -62,6 +64,9 @@ pub struct Rules {
     pub vips: BTreeSet<IpAddr>,
     /// Addresses on this host's interfaces, VIPs or not. At most [`MAX_HOST_ADDRESSES`].
     pub host_addresses: BTreeSet<IpAddr>,
+    /// Ends of tunnels that this host sends packets into, with the protocol of the outer packets and for UDP their port, else
+    /// 0: ICMP errors about these are ours. At most [`MAX_TUNNELS`].
+    pub tunnels: BTreeSet<Endpoint>,
     /// What cannot be counted up as services: frames in any of these are ours, to this host too. Not fragments,
     /// which are by `vips`. At most [`MAX_RANGES`].
     pub ranges: BTreeSet<Range>,
@@ -76,6 +81,7 @@ impl Rules {
             ("local addresses", self.local_addresses.len(), MAX_LOCAL_ADDRESSES),
             ("virtual addresses", self.vips.len(), MAX_VIPS),
             ("addresses of this host", self.host_addresses.len(), MAX_HOST_ADDRESSES),
+            ("ends of tunnels", self.tunnels.len(), MAX_TUNNELS),
             ("ranges (each rule of a mark, each address with FTP)", self.ranges.len(), MAX_RANGES),
         ] {
             if count > limit {
@@ -202,6 +208,7 @@ mod tests {
             ("MAX_LOCAL_ADDRESSES", MAX_LOCAL_ADDRESSES),
             ("BY_NAT", BY_NAT as usize),
             ("BY_FULL_NAT", BY_FULL_NAT as usize),
+            ("MAX_TUNNELS", MAX_TUNNELS),
             ("MAX_RANGES", MAX_RANGES),
             ("MAX_PORTS", usize::from(MAX_PORTS)),
             ("MAX_QUEUES", MAX_QUEUES as usize),

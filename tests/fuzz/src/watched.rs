@@ -121,13 +121,14 @@ impl Watched {
                 }
                 Verdict::Transmit(port) => {
                     assert!(*port < 2);
-                    assert_eq!(before.len(), after.len(), "length");
+                    let tag = |frame: &[u8]| if frame[12..14] == [0x81, 0] { 4 } else { 0 };
+                    assert_eq!(before.len() - tag(before), after.len() - tag(after), "length");
                     match parsed {
                         Err(reject) => {
                             assert_eq!(reject, Reject::Icmp, "of what is no packet only errors are relayed");
                             check_relayed(after);
                         }
-                        Ok(_) => check_sent(before, after, &self.services, &self.table.hops),
+                        Ok(_) => check_sent((before, after), *port, &self.services, &self.table.hops),
                     }
                     self.counted += 1;
                 }
@@ -161,7 +162,7 @@ impl Watched {
         match verdict {
             Verdict::Transmit(port) => {
                 assert!(*port < 2 && is_fragment(after));
-                assert!(before.len() >= after.len(), "not longer");
+                assert!(before.len() + 4 >= after.len(), "not longer than by a tag");
                 self.counted += u64::from(is_first);
             }
             Verdict::Keep => assert_eq!(before, after, "left alone"),
@@ -219,7 +220,15 @@ impl Watched {
             3 => drop(hops.macs.remove(&11)),
             4 => drop(hops.macs.insert(11, [2, 9, 9, 9, 9, 9])),
             5 => hops.mtu = if hops.mtu == 1500 { 60 } else { 1500 },
-            6 => hops.vlan = if hops.vlan.is_none() { Some(7) } else { None },
+            6 => {
+                hops.vlans = match hops.vlans {
+                    [None, None] => [Some(7); 2],
+                    [Some(7), Some(7)] => [Some(7), Some(8)],
+                    [Some(_), Some(_)] => [Some(7), None],
+                    [Some(_), None] => [None, Some(8)],
+                    [None, Some(_)] => [None; 2],
+                }
+            }
             _ => hops.client_route = Route::Via(HopId(0)), // unannounced
         }
     }

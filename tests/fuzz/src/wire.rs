@@ -3,11 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{IpNumber, NetSlice, SlicedPacket, TransportSlice};
+use xvs::director::forward::hops::{PortId, Route};
 use xvs::director::name::ServiceKey;
 use xvs::director::service::{Method, Pool};
 use xvs::packet::checksum;
 
-use super::table::{Hops, INSIDE_MAC, OUTSIDE_MAC, crc32c};
+use super::table::{Hops, INSIDE_MAC, OUTSIDE, OUTSIDE_MAC, crc32c};
 
 /// Offsets of the fields that forwarding may change, and what etherparse reads there.
 #[derive(Debug)]
@@ -105,8 +106,9 @@ impl View {
 
     /// The frame without what may change.
     fn rest(&self, frame: &[u8]) -> Vec<u8> {
-        let mut rest = frame[12..].to_vec();
-        let mut blank = |at: usize, len: usize| rest[at - 12..at - 12 + len].fill(0);
+        let mut rest = frame[self.l3 - 2..].to_vec();
+        let before = self.l3 - 2;
+        let mut blank = |at: usize, len: usize| rest[at - before..at - before + len].fill(0);
         if self.from.is_ipv4() {
             blank(self.l3 + 8, 1);
             blank(self.l3 + 10, 10);
@@ -177,12 +179,16 @@ fn sum(bytes: &[u8]) -> u32 {
 }
 
 /// Panics unless `after` is what a director may make of `before`.
-pub fn check_sent(before: &[u8], after: &[u8], services: &[Pool], hops: &Hops) {
+pub fn check_sent((before, after): (&[u8], &[u8]), port: PortId, services: &[Pool], hops: &Hops) {
     let b = View::of(before).expect("what is sent was a whole packet");
     let a = View::of(after).expect("a whole packet is sent");
     assert_eq!(a.ttl, b.ttl - 1, "TTL");
     assert!(a.total_len <= hops.mtu, "MTU");
-    assert_eq!(a.vlan.filter(|&id| id != 0), hops.vlan, "VLAN; 0 is a priority and none");
+    // A client without a neighbour is answered in the VLAN that it came from, which may be another by now.
+    if port != OUTSIDE || matches!(hops.client_route, Route::Via(_)) {
+        let wanted = hops.vlans[usize::from(port)];
+        assert_eq!(a.vlan.filter(|&id| id != 0), wanted, "VLAN; 0 is a priority and none");
+    }
     assert_eq!(a.rest(after), b.rest(before), "nothing else is touched");
     assert!([OUTSIDE_MAC, INSIDE_MAC].iter().any(|mac| after[6..12] == mac[..]), "our own source MAC");
 

@@ -206,6 +206,7 @@ fn connection(row: &str) -> ConnectionView {
         server: server.parse().unwrap(),
         local: None,
         template: false,
+        offloaded: false,
         engine: None,
         engine_data: None,
     }

@@ -66,9 +66,21 @@ fn a_service() {
         "timeout_tcp_s = 2_678_401 #! error | out of range | 0 to 2_678_400 seconds",
         "slow_start_s = 86_401 #! error | out of range | 0 to 86_400 seconds",
         "scheduler = \"rr\"\nslow_start_s = 60 #! warning | no effect with scheduler = \"rr\" | wrr, lc, wlc, sed, nq",
+        "mss_max = 0",
+        "mss_max = 536",
+        "mss_max = 65_495",
+        "mss_max = 535 #! error | mss_max = 535 is out of range | 536 to 65_495 bytes",
+        "mss_max = 65_496 #! error | out of range | 536 to 65_495 bytes",
         "tcp_when_down = \"close\" #! error | unknown | drop, keep, reset",
         "reset_on_removal = 1 #! error | true or false",
         "udp_rehome = true #! warning | udp_rehome has no effect with protocol = \"tcp\" | leave it out",
+        "client_address = \"none\"",
+        "client_address = \"pp2\" #! error | client_address = \"pp2\" is unknown | none, proxy, toa",
+        "forward = \"nat\"\nclient_address = \"proxy\"",
+        "forward = \"nat\"\nclient_address = \"toa\"\ntoa_kind = 253",
+        "forward = \"nat\"\nclient_address = \"toa\"\ntoa_kind = 8 #! error | toa_kind = 8 is out of range | 9 to 255",
+        "forward = \"nat\"\nclient_address = \"toa\"\ntoa_kind = 256 #! error | out of range",
+        "toa_kind = 253 #! warning | no effect without client_address = \"toa\" | leave it out",
         "scheduler_flags = [\"flag-2\"] #! warning | \"wlc\" does not look at flag \"flag-2\" | leave it out",
         "scheduler_flags = [\"flag2\"] #! error | \"flag2\" is unknown | did you mean \"flag-2\"?",
         "scheduler = \"sh\"\nscheduler_flags = [\"flag-2\"]",
@@ -160,6 +172,11 @@ fn a_server() {
     ];
     let service = "[[service]]\nprotocol = \"tcp\"\naddress = \"[2001:db8::100]:80\"\nforward = \"fullnat\"\nlocal_addresses = [\"10.0.0.250\"]\n";
     each(&[DIRECTOR, service, "[[service.server]]\n"], &across, &[]);
+    let told = [
+        "address = \"10.0.0.1:81\" #! error | of another IP version than its service | leave client_address out",
+    ];
+    let service = format!("{service}client_address = \"toa\"\n");
+    each(&[DIRECTOR, &service, "[[service.server]]\n"], &told, &[]);
     let one_packet =
         ["one_packet = true #! error | one_packet = true cannot be had | forward = \"fullnat\" | \"nat\""];
     let udp = "[[service]]\nprotocol = \"udp\"\naddress = \"192.0.2.10:53\"\nforward = \"fullnat\"\nlocal_addresses = [\"10.0.0.250\"]\n";
@@ -201,6 +218,31 @@ fn a_server() {
     each(&[DIRECTOR, SERVICE, SERVER], &others, &[]);
     let missing = "[[service.server]] #! error | [[service.server]] has no `address`";
     each(&[DIRECTOR, SERVICE], &[missing], &[]);
+}
+
+#[test]
+fn clients_addresses() {
+    let service = |protocol: &str, port: u16| {
+        format!(
+            "[[service]]\nprotocol = \"{protocol}\"\naddress = \"192.0.2.10:{port}\"\nforward = \"nat\"\n"
+        )
+    };
+    let udp = [
+        "client_address = \"proxy\"",
+        "client_address = \"toa\" #! error | \"toa\" cannot be had with protocol = \"udp\" | no options: use \"proxy\"",
+    ];
+    each(&[DIRECTOR, &service("udp", 80)], &udp, &[SERVER]);
+    let sctp = ["client_address = \"proxy\" #! error | protocol = \"sctp\" | leave it out"];
+    each(&[DIRECTOR, &service("sctp", 80)], &sctp, &[SERVER]);
+    let ftp = ["client_address = \"proxy\" #! error | cannot be had with FTP | leave it out"];
+    each(&[DIRECTOR, &service("tcp", 21)], &ftp, &[SERVER]);
+    let servers = [
+        "address = \"10.0.0.1\"",
+        "forward = \"dr\"\naddress = \"10.0.0.1\" #! error | 10.0.0.1:80 cannot be told | \"proxy\" | \"dr\" | leave client_address out | \"nat\"",
+        "forward = \"tun\"\naddress = \"10.0.0.1\" #! error | cannot be told | TUN servers see",
+    ];
+    let proxy = format!("{}client_address = \"proxy\"\n[[service.server]]\n", service("tcp", 80));
+    each(&[DIRECTOR, &proxy], &servers, &[]);
 }
 
 #[test]

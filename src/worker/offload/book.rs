@@ -1,0 +1,227 @@
+//! What is carried, place by place: which connection, what of it was counted already, and when it can be forgotten.
+//!
+//! A place is free again [`REST_NS`] after its flow has ended, so that no packet that was in the program at that moment is
+//! missed or counted for another connection. Nobody waits for that: the flow itself ends at once.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::tally;
+use crate::director::Director;
+use crate::director::conn::{Direction, SlotId};
+use crate::director::offload::{Flow, Leaves, Offer};
+use crate::director::server::ServerId;
+use crate::packet::encap::{Outer, Tunnel};
+use crate::packet::flow::FlowKey;
+use crate::xdp::steer::offload::{
+    Edit, FlowKey as ProgramKey, Flows, Leaves as Edited, Place, Tallies, Tunnel as Kind, Tuple, Wrap,
+};
+
+/// How long a place rests after its flow has ended.
+const REST_NS: u64 = 100_000_000;
+/// A connection without packets for so long makes room for others; its next packet comes up.
+const IDLE_NS: u64 = 10_000_000_000;
+
+/// A connection that is carried, or was until a moment ago.
+#[derive(Debug)]
+struct Entry {
+    slot: SlotId,
+    serial: u32,
+    server: ServerId,
+    begun_ns: u64,
+    ended_ns: Option<u64>,
+    keys: [Option<ProgramKey>; 2],
+    /// Packets and bytes that are the server's already.
+    counted: [(u64, u64); 2],
+}
+
+/// See the file.
+#[derive(Debug)]
+pub(super) struct Book {
+    flows: Flows,
+    entries: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    most: usize,
+    has_complained: bool,
+}
+
+/// When the last packet was carried at `place`, if any was.
+pub(super) fn seen_ns(tallies: &Tallies, place: u32) -> Option<u64> {
+    let seen = |direction| tallies.get(tally(place, direction)).and_then(|tally| tally.seen_ns());
+    seen(Direction::In).max(seen(Direction::Out))
+}
+
+impl Book {
+    /// Empty, with half as many places as there are tallies.
+    pub(super) fn new(flows: Flows, tallies: usize) -> Self {
+        Self { flows, entries: Vec::new(), free: Vec::new(), most: tallies / 2, has_complained: false }
+    }
+
+    /// Has a connection carried, if there is room and it is still offered.
+    pub(super) fn take(&mut self, offer: &Offer, director: &Director, tallies: &Tallies, now_ns: u64) {
+        let carried = director.table.slot(offer.slot).carried();
+        let Some(place) = self.place() else {
+            carried.give_back(offer.serial, None);
+            return;
+        };
+        let flows = [Some(offer.inward), offer.outward];
+        for (direction, flow) in [Direction::In, Direction::Out].into_iter().zip(flows) {
+            if let Some(tally) = tallies.get(tally(place, direction)) {
+                // No flow has the number 0.
+                tally.begin(flow.map_or(0, |_| offer.serial), offer.services, offer.routes);
+            }
+        }
+        let mut entry = Entry {
+            slot: offer.slot,
+            serial: offer.serial,
+            server: offer.server,
+            begun_ns: now_ns,
+            ended_ns: None,
+            keys: [None; 2],
+            counted: [(0, 0); 2],
+        };
+        // From here on whoever withdraws it ends the tallies.
+        if !carried.take(offer.serial, place) {
+            end(tallies, place);
+            self.free.push(place);
+            return;
+        }
+        for (number, flow) in flows.into_iter().enumerate() {
+            let Some(flow) = flow else { continue };
+            let (key, edit) = flow_of(&flow);
+            let tally = 2 * place + u32::try_from(number).unwrap_or_default();
+            entry.keys[number] = Some(key);
+            if let Err(error) = self.flows.set(&key, &edit, Place { tally, serial: offer.serial }) {
+                self.complain(&error);
+                if carried.give_back(offer.serial, Some(place)) {
+                    end(tallies, place);
+                }
+                break;
+            }
+        }
+        self.entries[place as usize] = Some(entry);
+    }
+
+    fn place(&mut self) -> Option<u32> {
+        self.free.pop().or_else(|| {
+            let place = u32::try_from(self.entries.len()).ok().filter(|_| self.entries.len() < self.most)?;
+            self.entries.push(None);
+            Some(place)
+        })
+    }
+
+    /// Once is enough: the connections merely come up.
+    fn complain(&mut self, error: &dyn std::error::Error) {
+        if !std::mem::replace(&mut self.has_complained, true) {
+            tracing::warn!("some connections are not offloaded: {error}");
+        }
+    }
+
+    /// Counts what was carried since the last time, notes when it was, ends what is idle, and forgets what has ended.
+    pub(super) fn settle(&mut self, director: &Director, tallies: &Tallies, now_ns: u64) {
+        for place in 0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX) {
+            let Some(entry) = &mut self.entries[place as usize] else { continue };
+            entry.count(director, tallies, place);
+            let slot = director.table.slot(entry.slot);
+            let seen_ns = seen_ns(tallies, place);
+            if slot.carried().is(entry.serial, place) {
+                director.offload().catch_up(slot);
+            }
+            let is_idle = now_ns.saturating_sub(seen_ns.unwrap_or(entry.begun_ns)) > IDLE_NS;
+            if is_idle && slot.carried().give_back(entry.serial, Some(place)) {
+                end(tallies, place);
+            }
+            let serial = tallies.get(tally(place, Direction::In)).map_or(0, |tally| tally.serial());
+            if serial == entry.serial {
+                continue;
+            }
+            let ended_ns = *entry.ended_ns.get_or_insert(now_ns);
+            if now_ns.saturating_sub(ended_ns) >= REST_NS {
+                self.forget(place);
+            }
+        }
+    }
+
+    /// Forgets what has ended and was counted to the last packet.
+    fn forget(&mut self, place: u32) {
+        let Some(entry) = self.entries[place as usize].take() else { return };
+        for (number, key) in (0..).zip(entry.keys) {
+            let Some(key) = key else { continue };
+            if let Err(error) =
+                self.flows.remove(&key, Place { tally: 2 * place + number, serial: entry.serial })
+            {
+                self.complain(&error);
+            }
+        }
+        self.free.push(place);
+    }
+}
+
+fn end(tallies: &Tallies, place: u32) {
+    for direction in [Direction::In, Direction::Out] {
+        if let Some(tally) = tallies.get(tally(place, direction)) {
+            tally.end();
+        }
+    }
+}
+
+impl Entry {
+    fn count(&mut self, director: &Director, tallies: &Tallies, place: u32) {
+        let stats = director.carried_stats();
+        for (direction, counted) in [Direction::In, Direction::Out].into_iter().zip(&mut self.counted) {
+            let Some(tally) = tallies.get(tally(place, direction)) else { continue };
+            let now = tally.counted();
+            let (packets, bytes) = (now.0.wrapping_sub(counted.0), now.1.wrapping_sub(counted.1));
+            *counted = now;
+            if packets == 0 && bytes == 0 {
+                continue;
+            }
+            match direction {
+                Direction::In => stats.packets_in(self.server, packets, bytes),
+                Direction::Out => stats.packets_out(self.server, packets, bytes),
+            }
+        }
+    }
+}
+
+/// A flow as the program is told it.
+pub fn flow_of(flow: &Flow) -> (ProgramKey, Edit) {
+    let key = ProgramKey { protocol: flow.key.protocol(), tuple: tuple(&flow.key) };
+    let leaves = match &flow.leaves {
+        Leaves::AsItCame => Edited::AsItCame,
+        Leaves::With(key) => Edited::With(tuple(key)),
+        Leaves::In(outer) => wrapped(outer),
+    };
+    let edit = Edit { leaves, l3: flow.recipe.l3.0, l4: flow.recipe.l4.0, hop: flow.hop.0 };
+    (key, edit)
+}
+
+/// The director offers none but IPv4 in IPv4.
+fn wrapped(outer: &Outer) -> Edited {
+    let address = |ip| match ip {
+        IpAddr::V4(ip) => ip,
+        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+    };
+    let (tunnel, destination_port) = match outer.tunnel {
+        Tunnel::Ipip => (Kind::Ipip, 0),
+        Tunnel::Gre { .. } => (Kind::Gre, 0),
+        Tunnel::Gue { port, .. } => (Kind::Gue, port),
+    };
+    let tuple = Tuple {
+        source: address(outer.source),
+        destination: address(outer.destination),
+        source_port: outer.source_port(),
+        destination_port,
+    };
+    Edited::In(Wrap { tunnel, copies_df: outer.copies_df }, tuple)
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "halves of the number")]
+fn tuple(key: &FlowKey) -> Tuple {
+    let (addresses, ports) = (key.v4_addresses(), key.ports());
+    Tuple {
+        source: Ipv4Addr::from_bits((addresses >> 32) as u32),
+        destination: Ipv4Addr::from_bits(addresses as u32),
+        source_port: (ports >> 16) as u16,
+        destination_port: ports as u16,
+    }
+}
