@@ -9,7 +9,7 @@
 //!
 //! A worker owns every decision: it offers only what it has just done itself to a packet, and only connections in which
 //! nothing but addresses, ports, TTL and MAC addresses change from packet to packet. What else a packet could change is
-//! told by two numbers: of the services ([`Services::binding`]) and of the routes
+//! told by two numbers: of the services (`Services::binding`) and of the routes
 //! ([`NextHops::generation`]). A flow goes by itself only while both are what they were when it was offered, so a change of
 //! either brings all of them up, where they are treated like any packet, and offered anew.
 //!
@@ -293,6 +293,10 @@ impl<H: NextHops> Work<'_, H> {
             Tunnel::Gue { checksum, .. } | Tunnel::Gre { checksum } => checksum == TunnelChecksum::None,
         };
         let (source, destination) = (slot.outer_source()?, slot.server_ip());
+        if self.director.path_mtus.of(destination, self.tick).is_some() {
+            // The carrier knows the next hop's only.
+            return None;
+        }
         (is_plain && source.is_ipv4() && destination.is_ipv4()).then_some(Outer {
             tunnel,
             source,

@@ -20,7 +20,7 @@ use super::name::ServiceKey;
 use super::refusal::{Answer, Refusal};
 use super::sched::{Request, Schedule};
 use super::server::{Destination, ServerId};
-use super::service::Protocol;
+use super::service::{Method, Protocol};
 use super::services::{FTP, FTP_DATA, VirtualService};
 use super::switches::{ClientAddress, Switches};
 use crate::packet::answer::IcmpError;
@@ -69,16 +69,20 @@ impl<'a, H: NextHops> Work<'a, H> {
         known: Option<(&'a Slot, Found)>,
     ) -> Result<Begun<'a>, Refusal> {
         let begun = self.find_or_open(packet, parsed, known)?;
-        if let Begun::Connection(slot, _) = begun
-            && parsed.flags.has(TcpFlags::SYN)
-            && parsed.key.protocol() == Protocol::Tcp as u8
-        {
+        if let Begun::Connection(slot, _) = begun {
+            self.lower_mss(packet, parsed, slot);
+        }
+        Ok(begun)
+    }
+
+    /// Lowers the segment size that a SYN names to what its service allows.
+    pub(super) fn lower_mss(&self, packet: &mut Packet<'_>, parsed: &Parsed, slot: &Slot) {
+        if parsed.flags.has(TcpFlags::SYN) && parsed.key.protocol() == Protocol::Tcp as u8 {
             let most = self.services.terms.of(ServerId(slot.server_id())).mss_max;
             if most > 0 {
                 mss::lower(packet.frame(), parsed, most);
             }
         }
-        Ok(begun)
     }
 
     fn find_or_open(
@@ -227,6 +231,11 @@ impl<'a, H: NextHops> Work<'a, H> {
             return self.send_alone(packet, parsed, &plan, destination.id);
         }
         let mut new = self.connection(packet, parsed, plan, destination.id, template);
+        if destination.method == Method::FullNat && new.client.2.route == Route::Local {
+            // The answers would go from the host to the host, and never come by.
+            self.director.give_up(&new);
+            return Err(DropReason::NoRoute.into());
+        }
         new.aside = self.helper(&parsed.key, destination).inspect_err(|_| self.director.leave(template))?;
         for _ in 0..PORT_RACES {
             if let Some(over) = over {

@@ -157,7 +157,7 @@ pub struct Services {
     pub timeouts_since: u32,
     /// Settings of the director as a whole.
     pub tunables: Tunables,
-    /// Changes with whatever the connections there are depend on: see [`binds_as`](Self::binds_as).
+    /// Changes with whatever the connections there are depend on (`binds_as`).
     pub binding: u32,
 }
 

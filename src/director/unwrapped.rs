@@ -26,6 +26,8 @@ impl<H: NextHops> Work<'_, H> {
         }
         if let Some(mtu) = error.outer_mtu() {
             self.director.path_mtus.note(error.destination.into(), mtu, self.tick);
+            // Each connection that is too long hears of it by an error of its own.
+            self.director.offload.withdraw(slot);
         }
         if error.is_for_the_director(packet.frame()) {
             return Some(Err(DropReason::IcmpHeard));

@@ -282,8 +282,9 @@ impl Follower {
     fn publish(&mut self) {
         self.keeper.name_watched(&mut self.tables);
         let snapshot = Snapshot { resolver: Some(self.resolver.clone()), ..self.tables.snapshot() };
+        let snapshot = Arc::new(snapshot);
         self.watcher.show(&snapshot);
-        self.snapshots.store(Arc::new(snapshot));
+        self.snapshots.store(snapshot);
         self.counters.published.fetch_add(1, Ordering::Relaxed);
         self.counters.hops_refused.store(self.tables.hops_refused(), Ordering::Relaxed);
     }

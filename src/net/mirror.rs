@@ -51,7 +51,7 @@ pub struct MirrorCounters {
 }
 
 /// Looks at a snapshot.
-type Look = Box<dyn Fn(&Snapshot) + Send + Sync>;
+type Look = Box<dyn Fn(&Arc<Snapshot>) + Send + Sync>;
 
 /// Who is shown each snapshot before it is published, if anybody is.
 #[derive(Default)]
@@ -64,7 +64,7 @@ impl fmt::Debug for Watcher {
 }
 
 impl Watcher {
-    pub(crate) fn show(&self, snapshot: &Snapshot) {
+    pub(crate) fn show(&self, snapshot: &Arc<Snapshot>) {
         if let Some(look) = self.0.get() {
             look(snapshot);
         }
@@ -138,8 +138,8 @@ impl Mirror {
 
     /// Shows `look` the present snapshot, and each later one just before it is published: on the mirror's thread, which
     /// waits for it. For one, and once.
-    pub fn show_to(&self, look: impl Fn(&Snapshot) + Send + Sync + 'static) {
-        look(&self.snapshots.load());
+    pub fn show_to(&self, look: impl Fn(&Arc<Snapshot>) + Send + Sync + 'static) {
+        look(&self.snapshots.load_full());
         let _only_one = self.watcher.0.set(Box::new(look));
     }
 

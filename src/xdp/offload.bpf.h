@@ -274,7 +274,7 @@ INLINE int carry(struct xdp_md *ctx)
 	if (network > end)
 		return COMES_UP;
 	type = ((struct ethhdr *)frame)->h_proto;
-	if (type == NET16(ETH_P_8021Q) || type == NET16(ETH_P_8021AD)) {
+	if (type == NET16(ETH_P_8021Q)) {
 		struct vlan_tag *tag = network;
 
 		if ((void *)(tag + 1) > end)

@@ -620,19 +620,44 @@ fn connections_keep_what_they_began_with() {
 }
 
 #[test]
-fn a_tagged_frame_has_its_header_too() {
-    let mut t = Table::new(&[dns()]);
-    t.hops.vlans = [Some(7); 2];
-    let mut frame = Vec::new();
-    PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC)
-        .single_vlan(etherparse::VlanId::try_new(7).unwrap())
-        .ipv4([192, 0, 2, 7], [10, 0, 0, 100], 64)
-        .udp(40000, 53)
-        .write(&mut frame, b"?")
-        .unwrap();
-    let (verdict, after) = t.batch(0, &[frame], OUTSIDE).remove(0);
-    assert_eq!((verdict, &after[46..]), (Verdict::Transmit(INSIDE), &[&dns_header()[..], b"?"].concat()[..]));
-    read(&after, INSIDE);
+fn a_tagged_frame_has_its_header_too_whatever_the_servers_tag() {
+    for inside in [Some(7), None, Some(20)] {
+        let mut t = Table::new(&[dns()]);
+        t.hops.vlans = [Some(7), inside];
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC)
+            .single_vlan(etherparse::VlanId::try_new(7).unwrap())
+            .ipv4([192, 0, 2, 7], [10, 0, 0, 100], 64)
+            .udp(40000, 53)
+            .write(&mut frame, b"?")
+            .unwrap();
+        let (verdict, after) = t.batch(0, &[frame], OUTSIDE).remove(0);
+        let text = if inside.is_some() { 46 } else { 42 };
+        let expected = [&dns_header()[..], b"?"].concat();
+        assert_eq!((verdict, &after[text..]), (Verdict::Transmit(INSIDE), &expected[..]));
+        read(&after, INSIDE);
+    }
+}
+
+#[test]
+fn servers_in_another_vlan_are_told_and_no_forged_option_reaches_them() {
+    let mut t = Table::new(&[told("toa")]);
+    open(&mut t, 1460);
+    t.hops.vlans = [None, Some(20)];
+    let lie = [254, 8, 0, 80, 9, 9, 9, 9];
+    let (_, after) = t.batch(0, &[says(b"").with(&lie).frame(C, VIP)], OUTSIDE).remove(0);
+    let options = &after[18 + 20 + 20..];
+    assert!(
+        options.windows(8).any(|it| it == OPTION) && !options.windows(8).any(|it| it == lie),
+        "{options:?}"
+    );
+    // The header's own segment has the servers' tag as well.
+    let mut t = opened("proxy", 60);
+    t.hops.vlans = [None, Some(20)];
+    t.batch(0, &[says(&[b'x'; 50]).frame(C, VIP)], OUTSIDE);
+    let made = std::mem::take(&mut t.made);
+    let tags: Vec<_> = made.iter().map(|(_, frame)| frame[12..16].to_vec()).collect();
+    assert_eq!(tags, [[0x81, 0, 0, 20]]);
 }
 
 const C6: &str = "[2001:db8::7]:40000";

@@ -75,8 +75,7 @@ impl Running {
         let Some(carrying) = &self.carrying else { return };
         let interfaces = self.machine.lock().interfaces.clone();
         if offload::look_again(self.offload, &interfaces, carrying.offload()).await {
-            let snapshots = self.machine.lock().mirror.snapshots();
-            carrying.offload().follow_network(&snapshots.load());
+            carrying.offload().follow_exits();
         }
     }
 

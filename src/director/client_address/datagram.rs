@@ -7,7 +7,7 @@ use super::{Introduction, is_fragment};
 use crate::director::conn::{Direction, Slot};
 use crate::director::drops::DropReason;
 use crate::director::engine::{Packet, Work};
-use crate::director::forward::hops::{Hop, NextHops, PortId};
+use crate::director::forward::hops::{Hop, NextHops, PASS, PortId};
 use crate::director::refusal::Refusal;
 use crate::director::server::ServerId;
 use crate::packet::answer::must_not_fragment;
@@ -34,6 +34,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             .and_then(|parsed| self.send(packet, &parsed, direction, hop, recipe, opposite));
         if sent.is_err() {
             slot.set_aside(Introduction::Datagram.mark());
+            self.director.offload.withdraw(slot);
         }
         sent
     }
@@ -63,10 +64,11 @@ impl<'a, H: NextHops> Work<'a, H> {
         let Ok(hop) = way_out else { return Ok(*parsed) };
         let header = proxy::header(&parsed.key).ok_or(DropReason::ClientAddress)?;
         let more = u16::try_from(header.len()).unwrap_or(0);
-        if parsed.ttl <= 1 || parsed.vlan != hop.vlan {
+        let is_up = hop.port == PASS;
+        if parsed.ttl <= 1 && !is_up {
             return Ok(*parsed);
         }
-        let is_too_long = parsed.ip_len.saturating_add(more) > hop.mtu;
+        let is_too_long = !is_up && parsed.ip_len.saturating_add(more) > hop.mtu;
         if is_too_long && (must_not_fragment(packet.frame(), parsed) || !parsed.key.is_v4()) {
             let mtu = hop.mtu.saturating_sub(more);
             return Err(self.told(DropReason::TooBig, Direction::In, packet, parsed, mtu));

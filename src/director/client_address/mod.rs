@@ -24,7 +24,8 @@ use super::conn::{Direction, Found, Slot};
 use super::drops::DropReason;
 use super::engine::{Packet, Work};
 use super::forward;
-use super::forward::hops::{Hop, NextHops, PortId};
+use super::forward::hops::{Hop, NextHops, PASS, PortId};
+use super::forward::recipe::Rewrite;
 use super::refusal::Refusal;
 use super::server::ServerId;
 use super::service::Protocol;
@@ -32,7 +33,7 @@ use super::terms::Told;
 use crate::packet::flow::FlowKey;
 use crate::packet::icmp::{self, Related};
 use crate::packet::parse::{Parsed, Reject, TcpFlags, parse};
-use crate::packet::{proxy as proxy_header, segment};
+use crate::packet::{edit, proxy as proxy_header, room, segment};
 
 /// What is done to the packets of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +82,13 @@ impl<'a, H: NextHops> Work<'a, H> {
     /// A client's SYN goes on in a connection there is already: its server, for which it may be a new one, is told anew.
     pub(super) fn introduce_again(&self, slot: &Slot, parsed: &Parsed) {
         let toa = Introduction::Toa.mark();
-        let opens = parsed.flags.has(TcpFlags::SYN) && slot.aside() == 0;
+        // A tunnel's connection stays one, whatever its server is by now.
+        let is_rewritten = slot.recipe(Direction::In).rewrite == Rewrite::Tuple;
+        let opens = parsed.flags.has(TcpFlags::SYN) && slot.aside() == 0 && is_rewritten;
         if opens && self.introduction(&parsed.key, ServerId(slot.server_id())) == Some(toa) {
             slot.set_told(0);
             slot.set_aside(toa);
+            self.director.offload.withdraw(slot);
         }
     }
 
@@ -149,6 +153,13 @@ impl Kept {
             header.copy_from_slice(&self.0);
         }
     }
+}
+
+/// Gives a frame of `len` bytes, made besides the packet it came of, the tag of its way out; its new length, without any
+/// room in front.
+fn with_tag(frame: &mut [u8], len: usize, parsed: &Parsed, hop: &Hop) -> Option<usize> {
+    let len = room::close(frame, len);
+    if hop.port == PASS || parsed.vlan == hop.vlan { Some(len) } else { edit::set_vlan(frame, len, hop.vlan) }
 }
 
 /// True if the packet may go on to its next hop when it is `more` bytes longer.

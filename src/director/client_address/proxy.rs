@@ -17,7 +17,7 @@
 //! could be taken out of the stream by it.
 
 use super::stream::Stream;
-use super::{Kept, fits, is_fragment};
+use super::{Kept, fits, is_fragment, with_tag};
 use crate::director::conn::{Direction, Slot};
 use crate::director::drops::DropReason;
 use crate::director::engine::{Packet, Work};
@@ -26,7 +26,7 @@ use crate::director::forward::hops::{Hop, NextHops, PortId};
 use crate::director::refusal::Refusal;
 use crate::packet::parse::{Parsed, TcpFlags};
 use crate::packet::proxy::{self, Header};
-use crate::packet::{insert, room, segment};
+use crate::packet::{insert, segment};
 
 /// The longest segment that who does not say so takes, in bytes (RFC 9293, 3.7.1).
 const MSS_DEFAULT: u16 = 536;
@@ -178,7 +178,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             segment::clear_flags(to, &bare, TcpFlags::FIN | TcpFlags::URG);
             let (whole, len) = insert::insert(to, &bare, text.start, &head.header)?;
             forward::apply(to, &whole, recipe, || slot.key(Direction::Out), hop);
-            Some(room::close(to, len))
+            with_tag(to, len, &whole, hop)
         });
         if is_written { Ok(()) } else { Err(DropReason::OutboxFull) }
     }

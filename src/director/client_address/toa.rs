@@ -8,18 +8,18 @@
 //! server is not told. What the client sends of this kind itself is blanked all that time.
 
 use super::stream::Stream;
-use super::{fits, is_fragment};
+use super::{fits, is_fragment, with_tag};
 use crate::director::conn::{Direction, Slot};
 use crate::director::drops::DropReason;
 use crate::director::engine::{Packet, Work};
 use crate::director::forward;
-use crate::director::forward::hops::{Hop, NextHops, PortId};
+use crate::director::forward::hops::{Hop, NextHops, PASS, PortId};
 use crate::director::refusal::Refusal;
 use crate::director::server::ServerId;
 use crate::director::terms::Told;
 use crate::packet::parse::{Parsed, TcpFlags};
 use crate::packet::toa::{self, Toa};
-use crate::packet::{insert, room, segment};
+use crate::packet::{insert, segment};
 
 /// An IP packet that every path takes, in bytes: IPv6's least MTU, and in practice IPv4's.
 const SMALL: usize = 1280;
@@ -42,11 +42,12 @@ impl<'a, H: NextHops> Work<'a, H> {
         let Told::Toa(kind) = self.services.terms.of(ServerId(slot.server_id())).told else {
             return self.let_by(packet, parsed, slot, hop);
         };
-        if !hop.is_ok_and(|hop| parsed.ttl > 1 && parsed.vlan == hop.vlan) {
+        // Whatever becomes of it: what the client says in our place is never believed.
+        toa::blank(packet.frame(), parsed, kind);
+        if !hop.is_ok_and(|hop| parsed.ttl > 1 || hop.port == PASS) {
             // Refused as it is.
             return self.let_by(packet, parsed, slot, hop);
         }
-        toa::blank(packet.frame(), parsed, kind);
         let never = TcpFlags::SYN | TcpFlags::RST;
         if parsed.flags.has(never) || is_fragment(packet.frame()) {
             return self.let_by(packet, parsed, slot, hop);
@@ -117,7 +118,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         let is_written = self.outbox.write(hop.port, |to| {
             to.get_mut(..text.end)?.copy_from_slice(frame.get(..text.end)?);
             forward::apply(to, parsed, recipe, opposite, hop);
-            Some(room::close(to, text.end))
+            with_tag(to, text.end, parsed, hop)
         });
         if !is_written {
             return false;
@@ -130,6 +131,10 @@ impl<'a, H: NextHops> Work<'a, H> {
         if let Some((parsed, len)) = acknowledgement {
             packet.len = len;
             forward::apply(packet.frame(), &parsed, recipe, opposite, hop);
+            // There is room for a tag: the text is gone.
+            if let Some(len) = with_tag(packet.room, len, &parsed, hop) {
+                packet.len = len;
+            }
         }
         true
     }

@@ -21,6 +21,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         number: u32,
     ) -> Result<Begun<'a>, Refusal> {
         let is_counted = self.is_counted(slot);
+        self.lower_mss(packet, parsed, slot);
         let port = self.go_on(packet, parsed, (slot, found), is_counted)?;
         let mut room = [0; reset::LEN_MAX];
         let frame = packet.frame();

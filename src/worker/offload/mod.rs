@@ -130,13 +130,23 @@ impl Offload {
 
     /// Lets flows go by this snapshot of the network from now on. Call before it is published, so that what changes is
     /// seen by the program no later than by the workers.
-    pub fn follow_network(&self, snapshot: &Snapshot) {
-        if let Err(error) = lock(&self.0.network).follow(snapshot) {
+    pub fn follow_network(&self, snapshot: &Arc<Snapshot>) {
+        self.follow(&mut lock(&self.0.network), Some(snapshot));
+    }
+
+    /// Lets flows leave by the interfaces that they may leave by at present.
+    pub fn follow_exits(&self) {
+        self.follow(&mut lock(&self.0.network), None);
+    }
+
+    fn follow(&self, network: &mut Network, snapshot: Option<&Arc<Snapshot>>) {
+        if let Err(error) = network.follow(snapshot) {
             tracing::error!("offloaded connections may go by an old route until it changes again: {error}");
         }
     }
 
-    /// Lets flows leave by the interface with this port id, or not, from the next snapshot on. True if that is new.
+    /// Lets flows leave by the interface with this port id, or not, from when
+    /// [`follow_exits`](Self::follow_exits) is called or the network changes. True if that is new.
     pub fn set_exit(&self, port: u16, may_leave: bool) -> bool {
         lock(&self.0.network).set_exit(port, may_leave)
     }

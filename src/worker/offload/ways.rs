@@ -1,5 +1,7 @@
 //! The network as the program is told it: next hops of a snapshot, by interfaces that can be redirected to.
 
+use std::sync::Arc;
+
 use crate::net::Snapshot;
 use crate::xdp::steer::SteerError;
 use crate::xdp::steer::offload::{NextHop, Ways};
@@ -18,6 +20,8 @@ pub struct Exit {
 pub(super) struct Network {
     ways: Ways,
     may_leave: Vec<bool>,
+    /// The network as it was shown last.
+    latest: Option<Arc<Snapshot>>,
 }
 
 impl Network {
@@ -25,7 +29,7 @@ impl Network {
         for (port, exit) in (0..).zip(exits) {
             ways.set_exit(port, exit.interface)?;
         }
-        Ok(Self { ways, may_leave: exits.iter().map(|exit| exit.may_leave).collect() })
+        Ok(Self { ways, may_leave: exits.iter().map(|exit| exit.may_leave).collect(), latest: None })
     }
 
     pub(super) fn set_exit(&mut self, port: u16, may_leave: bool) -> bool {
@@ -33,8 +37,13 @@ impl Network {
         known.is_some_and(|known| std::mem::replace(known, may_leave) != may_leave)
     }
 
-    pub(super) fn follow(&mut self, snapshot: &Snapshot) -> Result<(), SteerError> {
-        let Self { ways, may_leave } = self;
+    /// Goes by this snapshot from now on, or again by the one before: never by one that was published meanwhile, since the
+    /// next may have been shown already.
+    pub(super) fn follow(&mut self, snapshot: Option<&Arc<Snapshot>>) -> Result<(), SteerError> {
+        if let Some(snapshot) = snapshot {
+            self.latest = Some(Arc::clone(snapshot));
+        }
+        let Self { ways, may_leave, latest: Some(snapshot) } = self else { return Ok(()) };
         let leaves = |port: u16| may_leave.get(usize::from(port)).is_some_and(|may| *may);
         let hop = |hop: &crate::net::Hop| NextHop {
             dst_mac: hop.dst_mac,
