@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::mark;
 use super::report::{Problems, Span};
@@ -17,13 +17,11 @@ use crate::director::service::Protocol;
 /// One NAT server may stand in several services: the connection tells whose reply it is.
 pub(super) fn services(services: &[Draft], problems: &mut Problems) {
     same_service(services, problems);
-    let keys = services.iter().filter_map(|s| s.key.as_ref());
-    let vips: HashSet<IpAddr> = keys.filter_map(|key| key.get_ref().vip()).collect();
     for service in services {
         idle(service, problems);
         same_server(service, problems);
         for server in service.servers.iter().flatten() {
-            reachable(service, server, &vips, problems);
+            reachable(service, server, problems);
             told(service, server, problems);
         }
     }
@@ -137,20 +135,22 @@ fn same_server(service: &Draft, problems: &mut Problems) {
 }
 
 /// Whether a packet sent to the server can arrive there.
-fn reachable(service: &Draft, server: &DraftServer, vips: &HashSet<IpAddr>, problems: &mut Problems) {
+///
+/// Not whether it is another machine: a server may be the director itself, at a VIP too.
+fn reachable(service: &Draft, server: &DraftServer, problems: &mut Problems) {
     let (Some(key), Some(rip)) = (&service.key, &server.address) else { return };
     let (key, r) = (*key.get_ref(), *rip.get_ref());
-    if key.vip() == Some(r.ip()) {
-        problems
-            .warning(rip.span(), format!("server {r} has the address of its own service: packets would loop"))
-            .cure("give the server's own address, not the VIP");
-    } else if vips.contains(&r.ip()) {
-        problems
-            .warning(rip.span(), format!("server {r} has the address of another service of this director"))
-            .cure("a server must be another machine: give its own address");
-    }
     let Some(method) = server.method else { return };
-    if !method.translates_port() && r.port() != key.port() {
+    let keeps_port = !method.translates_port();
+    if keeps_port && r.port() != key.port() && matches!(key, ServiceKey::Mark { .. }) {
+        // What ipvsadm makes must be read again once it is written.
+        let message = format!("the port of server {r} is kept as ipvsadm keeps it, and has no effect");
+        problems.warning(rip.span(), message).cure(format!(
+            "forward = \"{}\" leaves packets the port they have: write \"{}\"",
+            method.name(),
+            r.ip()
+        ));
+    } else if keeps_port && r.port() != key.port() {
         let message = match key.port() {
             0 => format!(
                 "server {r} has a port, but its service {key} has all, and forward = \"{}\"",
