@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::mark;
 use super::report::{Problems, Span};
@@ -23,6 +23,23 @@ pub(super) fn services(services: &[Draft], problems: &mut Problems) {
         for server in service.servers.iter().flatten() {
             reachable(service, server, problems);
             told(service, server, problems);
+        }
+    }
+}
+
+/// Servers that are certainly the director itself, where nothing goes up to the kernel.
+pub(super) fn local_servers(services: &[Draft], problems: &mut Problems) {
+    let keys = services.iter().filter_map(|service| service.key.as_ref());
+    let vips: HashSet<IpAddr> = keys.filter_map(|key| key.get_ref().vip()).collect();
+    let servers = services.iter().flat_map(|service| service.servers.iter().flatten());
+    for server in servers.filter_map(|server| server.address.as_ref()) {
+        let ip = server.get_ref().ip();
+        if ip.is_loopback() || vips.contains(&ip) {
+            let message =
+                format!("server {} is this host, and pass = \"off\" keeps packets from it", server.get_ref());
+            problems
+                .warning(server.span(), message)
+                .cure("set pass = \"auto\" in [director], or give the address of another machine");
         }
     }
 }

@@ -261,6 +261,16 @@ fn a_tunnel() {
 }
 
 #[test]
+fn servers_here_without_a_way_up() {
+    let lines = [
+        "address = \"10.0.0.1\"",
+        "address = \"127.0.0.1\" #! warning | 127.0.0.1:80 is this host | pass = \"off\" | pass = \"auto\"",
+        "address = \"192.0.2.10\" #! warning | 192.0.2.10:80 is this host | another machine",
+    ];
+    each(&[DIRECTOR, "pass = \"off\"\n", SERVICE, "[[service.server]]\n"], &lines, &[]);
+}
+
+#[test]
 fn services_of_marks_and_of_all_ports() {
     let rule = "[[mark]]\nmark = 5\nprotocol = \"tcp\"\ndestination = \"192.0.2.20\"\n";
     let lines = [
