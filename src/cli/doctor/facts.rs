@@ -37,7 +37,7 @@ pub struct HostFacts {
     pub ip_forward: Option<bool>,
     /// `net.ipv4.conf.all.rp_filter`, 0 to 2.
     pub rp_filter_all: Option<u8>,
-    /// Whether the host has TAP devices, as far as its [`TUN_FILE`] tells.
+    /// Whether the host has TAP devices, as far as `/dev/net/tun` tells.
     pub tun: Option<bool>,
     /// All addresses of the host.
     pub addresses: Vec<IpAddr>,
