@@ -23,20 +23,19 @@ python3 -m compare.peers --check "$@"
 
 # What is measured: nothing of it is left running, nor starts with the machine.
 install_peers() {
-    local missing=() policy=/usr/sbin/policy-rc.d mark='# xvs scripts/bench-peers.sh: only while it installs'
+    local missing=() services=()
     scripts/setup.sh
-    command -v nft >/dev/null || missing+=(nftables)
-    command -v haproxy >/dev/null || missing+=(haproxy)
+    command -v nft >/dev/null || missing+=(nftables) services+=(nftables)
+    command -v haproxy >/dev/null || missing+=(haproxy) services+=(haproxy)
     [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing+=(libnginx-mod-stream)
     [ ${#missing[@]} -gt 0 ] || return 0
     say "installing what is compared: ${missing[*]}"
-    [ -e $policy ] || printf '#!/bin/sh\n%s\nexit 101\n' "$mark" >$policy
-    [ -x $policy ] || chmod 755 $policy
-    local status=0
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        "${missing[@]}" >/dev/null; } || status=$?
-    if grep -qsF "$mark" $policy; then rm -f $policy; fi
-    return "$status"
+    keep_services_down
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    not_at_boot "${services[@]}"
+    services_as_before
+    trap - EXIT
 }
 
 build_lab() {

@@ -43,6 +43,35 @@ need_rustfmt_and_clippy() {
     fi
 }
 
+# ---------------------------------------------------------------- installing
+
+# Debian starts a service as soon as it is installed; what the scripts install belongs into their namespaces only.
+# invoke-rc.d asks this file, exit status 101 means no. Whatever was there before comes back; a file of ours,
+# known by its mark, that a run killed outright has left does not.
+POLICY=/usr/sbin/policy-rc.d
+POLICY_MARK='# xvs scripts: only while they install'
+keep_services_down() {
+    services_as_before
+    if [ -e $POLICY ]; then mv $POLICY $POLICY.before-xvs; fi
+    trap services_as_before EXIT
+    printf '#!/bin/sh\n%s\nexit 101\n' "$POLICY_MARK" >$POLICY
+    chmod 755 $POLICY
+}
+services_as_before() {
+    local file
+    for file in $POLICY $POLICY.before-xvs; do
+        if grep -qsF "$POLICY_MARK" "$file"; then rm -f "$file"; fi
+    done
+    if [ -e $POLICY.before-xvs ] && [ ! -e $POLICY ]; then mv $POLICY.before-xvs $POLICY; fi
+}
+
+# not_at_boot SERVICE...: nor are they started with the machine.
+not_at_boot() {
+    local service
+    command -v systemctl >/dev/null || return 0
+    for service; do systemctl disable --quiet "$service" || true; done
+}
+
 # ---------------------------------------------------------------- a lab's life
 
 # The start time of a process, in clock ticks since boot: with it, a pid that was reused is told apart.

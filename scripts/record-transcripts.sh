@@ -30,9 +30,9 @@ done
 need_root
 scripts/setup.sh
 find_cargo
-if ! command -v ipvsadm >/dev/null; then
+if ! command -v ipvsadm >/dev/null || ! command -v nft >/dev/null; then # nft gives marks
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ipvsadm >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ipvsadm nftables >/dev/null
 fi
 cargo build --locked --example scenario
 

@@ -39,25 +39,6 @@ missing() {
     done <<<"$NEEDS"
 }
 
-# Debian starts a service as soon as it is installed; the demo's nginx belongs into its namespaces only.
-# invoke-rc.d asks this file, exit status 101 means no. Whatever was there before comes back; a file of ours,
-# known by its mark, that a run killed outright has left does not.
-POLICY=/usr/sbin/policy-rc.d
-MARK='# xvs scripts/setup.sh: only while it installs'
-keep_services_down() {
-    if [ -e $POLICY ]; then mv $POLICY $POLICY.before-xvs; fi
-    trap services_as_before EXIT
-    printf '#!/bin/sh\n%s\nexit 101\n' "$MARK" >$POLICY
-    chmod 755 $POLICY
-}
-services_as_before() {
-    local file
-    for file in $POLICY $POLICY.before-xvs; do
-        if grep -qsF "$MARK" "$file"; then rm -f "$file"; fi
-    done
-    if [ -e $POLICY.before-xvs ] && [ ! -e $POLICY ]; then mv $POLICY.before-xvs $POLICY; fi
-}
-
 need_root
 services_as_before
 list=$(missing)
@@ -72,9 +53,7 @@ else
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
-    if grep -q '^nginx-light ' <<<"$list" && command -v systemctl >/dev/null; then
-        systemctl disable --quiet nginx || true # nor at the next boot
-    fi
+    if grep -q '^nginx-light ' <<<"$list"; then not_at_boot nginx; fi
     services_as_before
     trap - EXIT
     list=$(missing)

@@ -16,14 +16,17 @@
 //!  NIC queue <── transmit ring of any interface <───────────────┘
 //! ```
 //!
+//! Two ways beside it: with `offload`, the steering program sends packets of established connections on by itself, and they
+//! never come up; and what came up and is nobody's here goes to the kernel's stack after all, by the device `xvs-pass`.
+//!
 //! # The rooms, bottom up
 //!
 //! | room | owns | may use |
 //! | --- | --- | --- |
 //! | [`packet`] | bytes to meaning and back | nothing of ours |
 //! | [`director`] | the virtual server itself, without I/O: frames and time are arguments | `packet` |
-//! | [`xdp`] | UMEM, rings, the steering program; the home of `unsafe` | nothing of ours |
-//! | [`net`] | the host's links, routes, neighbours, queues and offloads | nothing of ours |
+//! | [`xdp`] | UMEM, rings, the steering program and what it carries itself, the TAP device `xvs-pass`; the home of `unsafe` | nothing of ours |
+//! | [`net`] | the host's links, routes, neighbours, queues, offloads and RSS; the rules by which local servers answer | nothing of ours |
 //! | [`worker`] | the loop of one queue: receive, engine, transmit, recycle, expire | all of the above |
 //! | [`control`] | desired state: configuration, what is published to the workers, reports | `packet`, `director`, `net` |
 //! | [`cli`] | the commands; `run` puts all of the above together | everything |
@@ -34,7 +37,8 @@
 //! # Threads
 //!
 //! One worker per queue index, pinned to a core. Worker *i* owns queue *i* of every interface. One more
-//! thread, the main one, listens to netlink and signals and publishes; it never touches a packet.
+//! thread, the main one, listens to netlink and signals and publishes; it never touches a packet. With `offload`, a thread
+//! `xvs-offload` tells the steering program of connections and settles what it counted.
 //!
 //! # Unsafe
 //!

@@ -36,7 +36,9 @@ pub enum Refused {
     NoServer { service: ServiceKey, server: SocketAddr },
     #[error("{what} {value} is outside of {least}..={most}")]
     OutOfRange { what: &'static str, value: u32, least: u32, most: u32 },
-    #[error("lower threshold {lower} is above upper threshold {upper} of server {server}")]
+    #[error(
+        "lower threshold {lower} is above upper threshold {upper} of server {server}: give at most the upper one"
+    )]
     Thresholds { server: SocketAddr, upper: u32, lower: u32 },
     #[error("server {0} is not one host's address: give the address of a machine")]
     NotUnicast(SocketAddr),

@@ -5,6 +5,7 @@
 //! | [`service`], [`switches`], [`name`], [`marks`], [`tunables`] | what the operator wants: plain values |
 //! | [`services`], `terms` | what the workers know of it: the published snapshot |
 //! | [`draft`], [`roster`] | how it is changed; the numbers of servers, removed ones included |
+//! | [`time`] | what time it is, in milliseconds and ticks: handed in, never asked for |
 //! | [`server`], [`stats`], [`drops`] | connections of each server, traffic, reasons |
 //! | [`sched`] | which server takes a new connection |
 //! | [`defence`], `drop_entry` | what is done against floods |
@@ -15,6 +16,7 @@
 //! | [`app`] | helpers of applications that announce connections in their text: FTP |
 //! | [`offload`] | which connections go on without coming up here |
 //! | [`client_address`] | how servers are told who a connection is from: PROXY headers, a TCP option |
+//! | `aside` | numbered places for what few connections have, since slots are small |
 //! | `fragments`, [`outbox`] | datagrams in fragments; frames made besides those lent |
 //! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `unwrapped` those about packets in tunnels, `tunnel` how they are wrapped, `translated` how they get another IP version, `path_mtu` what is known of the ways there, `fragmented` the way of fragments, `split` of what is too long, `stray` what becomes of packets that belong to nothing, [`pass`] which of them the director's own kernel gets |
 //!

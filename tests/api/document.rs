@@ -290,6 +290,21 @@ fn every_answer_is_one_that_the_document_has_and_every_one_it_has_is_given() {
 }
 
 #[test]
+fn what_is_not_there_is_answered_with_what_is_to_be_done() {
+    let served = Served::new(0);
+    let missing = |path: &str| {
+        let answer = ask(&served.socket, "GET", path, "");
+        (answer.status, answer.json()["error"]["message"].as_str().unwrap().to_owned())
+    };
+    let (status, message) = missing("/v1/services/fwm:77");
+    assert!(status == 404 && message.contains("fwm:77: add it first"), "{message}");
+    let services = ask(&served.socket, "POST", "/v1/services", r#"{"service": "fwm:77"}"#);
+    assert_eq!(services.status, 201);
+    let (status, message) = missing("/v1/services/fwm:77/servers/10.0.0.1:0");
+    assert!(status == 404 && message.contains("10.0.0.1:0 in service fwm:77: add it first"), "{message}");
+}
+
+#[test]
 fn every_path_is_in_the_document_and_nothing_else_is_served() {
     let served = Served::new(0);
     let document = Document::new();

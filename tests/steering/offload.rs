@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use xvs::director::conn::state::State;
 use xvs::director::engine::Verdict as Judged;
 use xvs::director::forward::hops::{HopId, NextHops};
+use xvs::director::local::Locals;
 use xvs::director::offload::{Carrier, Offer};
 use xvs::director::server::ServerId;
 use xvs::director::service::{Method, Protocol, Tunnel, TunnelChecksum};
@@ -295,6 +296,38 @@ fn established_packets_leave_as_the_engine_would_send_them_and_are_counted() {
                 let after = rig.hand.counted(place)[direction];
                 assert_eq!((after.0 - before.0, after.1 - before.1), (1, len));
             }
+        }
+    });
+}
+
+#[test]
+fn fullnat_goes_on_by_its_local_address_and_back() {
+    const VIP: &str = "10.0.0.104:80";
+    in_a_namespace(|| {
+        let mut rig = Rig::new();
+        rig.table.change(|draft| {
+            let mut pool = service(Protocol::Tcp, VIP, Method::FullNat, &[(NAT_SERVER, 1)]);
+            pool.service.locals =
+                Locals::new(&["10.1.0.2".parse().unwrap()], "5000".parse().unwrap()).unwrap();
+            draft.add_service(pool.service)?;
+            draft.add_server(pool.service.key, pool.servers[0]).map(drop)
+        });
+        let client = "192.0.2.7:20007";
+        let frames = [tcp(client, VIP, "A"), tcp(NAT_SERVER, "10.1.0.2:5000", "A")];
+        rig.engine(&tcp(client, VIP, "S"));
+        for _ in 0..4 {
+            for _ in 0..4 {
+                frames.iter().for_each(|frame| drop(rig.engine(frame)));
+            }
+            rig.tick();
+        }
+        let place = rig.place(client).expect("carried");
+        for (direction, frame) in frames.iter().enumerate() {
+            let before = rig.hand.counted(place)[direction].0;
+            let (port, left) = rig.carry(frame).expect("it does not come up");
+            assert_eq!(port, [INSIDE, OUTSIDE][direction]);
+            assert_eq!(rig.engine(frame), (Judged::Transmit(port), left));
+            assert_eq!(rig.hand.counted(place)[direction].0 - before, 1);
         }
     });
 }

@@ -13,6 +13,7 @@ use crate::net::offloads::{self, Offloads};
 use crate::net::queues::{self, Queues};
 use crate::net::rss;
 use crate::net::xdp_features::{self, XdpFeatures};
+use crate::xdp::tap::TUN_FILE;
 
 /// Everything the doctor knows.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +37,8 @@ pub struct HostFacts {
     pub ip_forward: Option<bool>,
     /// `net.ipv4.conf.all.rp_filter`, 0 to 2.
     pub rp_filter_all: Option<u8>,
+    /// Whether the host has TAP devices, as far as `/dev/net/tun` tells.
+    pub tun: Option<bool>,
     /// All addresses of the host.
     pub addresses: Vec<IpAddr>,
 }
@@ -128,6 +131,7 @@ fn host(addresses: Vec<IpAddr>) -> HostFacts {
         memlock: memlock.map(|(soft, _)| if soft == RLIM_INFINITY { u64::MAX } else { soft }),
         ip_forward: sysctl::<u8>("net/ipv4/ip_forward").map(|value| value != 0),
         rp_filter_all: sysctl("net/ipv4/conf/all/rp_filter"),
+        tun: fs::exists(TUN_FILE).ok(),
         addresses,
     }
 }

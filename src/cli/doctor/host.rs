@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::facts::HostFacts;
 use super::findings::{Finding, Severity};
 use crate::xdp::error::{CAPABILITIES, PRIVILEGES_CURE};
+use crate::xdp::tap::TUN_FILE;
 
 const HOST: &str = "host";
 
@@ -18,7 +19,7 @@ const CAP_IPC_LOCK: u32 = 14;
 const MEMLOCK_BYTES: u64 = 64 << 20;
 
 pub(super) fn judge(host: &HostFacts) -> Vec<Finding> {
-    [af_xdp(host), privileges(host), memlock(host), forwarding(host), reverse_path(host)]
+    [af_xdp(host), privileges(host), memlock(host), forwarding(host), reverse_path(host), tap(host)]
         .into_iter()
         .flatten()
         .collect()
@@ -100,6 +101,16 @@ fn reverse_path(host: &HostFacts) -> Option<Finding> {
     })
 }
 
+fn tap(host: &HostFacts) -> Option<Finding> {
+    Some(if host.tun? {
+        Finding::new(Severity::Ok, HOST, "TAP devices", format!("{TUN_FILE} is there"))
+    } else {
+        Finding::new(Severity::Warn, HOST, "TAP devices", format!("no {TUN_FILE}"))
+            .why("by the device `xvs-pass` packets that are nobody's go back to the kernel, and to servers on this host")
+            .cure("modprobe tun")
+    })
+}
+
 pub(super) fn vip(vip: IpAddr, addresses: &[IpAddr], interface: &str) -> Finding {
     if addresses.contains(&vip) {
         return Finding::new(Severity::Ok, HOST, "VIP", format!("{vip} is on this host"));
@@ -140,6 +151,21 @@ mod tests {
                 expected
             );
         }
+    }
+
+    #[test]
+    fn a_kernel_without_tap_devices_is_warned_of() {
+        let severity = |tun| {
+            severities(&HostFacts { tun: Some(tun), ..HostFacts::default() })
+                == [(
+                    "TAP devices",
+                    match tun {
+                        true => Severity::Ok,
+                        false => Severity::Warn,
+                    },
+                )]
+        };
+        assert!(severity(true) && severity(false));
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! Findings about one interface: link, driver, queues, XDP, MTU, rp_filter; and the counts of several.
 
 use crate::net::links::{Link, XdpMode};
-use crate::xdp::options::{HEADER_LEN, mtu_max};
+use crate::xdp::options::mtu_max;
 
 use super::facts::InterfaceFacts;
 use super::findings::{Finding, Severity};
 use super::offload;
 
-/// Longest frame, in bytes, that fits a packet buffer of 4,096: XDP's 256 of headroom and the kernel's
-/// 320 at the end are taken off.
-pub const LONGEST_FRAME: u32 = 3520;
+/// Longest MTU, in bytes, with which drivers of a page for each packet run XDP natively (veth, virtio_net): of 4,096 are
+/// taken off XDP's 256 of headroom, the kernel's 320 at the end and the Ethernet header.
+const NATIVE_MTU_MAX: u32 = 3506;
 
 /// Drivers known to run XDP natively, for kernels that do not tell.
 const NATIVE_DRIVERS: [&str; 21] = [
@@ -66,6 +66,7 @@ pub(super) fn judge(facts: &InterfaceFacts, rp_filter_all: Option<u8>, chunk_len
     findings.extend(rss(facts));
     findings.push(xdp_mode(facts, &native));
     findings.push(zero_copy(facts, &native));
+    findings.push(redirected(facts, &native));
     findings.push(attached(link));
     findings.extend(offload::judge(facts, native.possible));
     findings.push(mtu(link, chunk_len));
@@ -182,6 +183,31 @@ fn zero_copy(facts: &InterfaceFacts, native: &Judged) -> Finding {
     Finding::new(Severity::Ok, &facts.name, "zero-copy", format!("{found} ({how})"))
 }
 
+/// Whether connections can be offloaded to it. Without it xvs runs as well, so nothing is wrong.
+fn redirected(facts: &InterfaceFacts, native: &Judged) -> Finding {
+    let finding =
+        |found: &str| Finding::new(Severity::Ok, &facts.name, "redirected frames", found.to_owned());
+    match facts.xdp {
+        Some(xdp) if xdp.takes_redirected => finding("taken: connections can be offloaded"),
+        // In the kernel's stack, the generic program sends like any other part of that.
+        _ if !native.possible => finding("taken only while all interfaces are generic"),
+        None => finding("this kernel does not tell (Linux 6.3 does): no offload unless it is \"on\""),
+        Some(_) => {
+            let finding = finding("not taken: connections to it are not offloaded");
+            if facts.driver.as_deref() != Some("veth") {
+                return finding;
+            }
+            let (peer, there) = match &facts.peer {
+                Some(peer) => (peer.name.as_str(), "if wanted"),
+                None => ("PEER", "there, if wanted"),
+            };
+            finding
+                .why("a veth takes them once its other end has GRO or an XDP program")
+                .cure(format!("ethtool -K {peer} gro on    ({there})"))
+        }
+    }
+}
+
 fn attached(link: &Link) -> Finding {
     let Some(xdp) = link.xdp else {
         return Finding::new(Severity::Ok, &link.name, "XDP program", "none attached");
@@ -199,13 +225,20 @@ fn attached(link: &Link) -> Finding {
 }
 
 fn mtu(link: &Link, chunk_len: u32) -> Finding {
-    let most = mtu_max(chunk_len).min(LONGEST_FRAME - HEADER_LEN);
-    if link.mtu <= most {
-        return Finding::new(Severity::Ok, &link.name, "MTU", link.mtu.to_string());
+    let most = mtu_max(chunk_len);
+    let finding = |severity, found| Finding::new(severity, &link.name, "MTU", found);
+    let cure = |mtu| format!("ip link set dev {} mtu {mtu}", link.name);
+    if link.mtu > most {
+        finding(Severity::Fail, format!("{}, {most} is the most", link.mtu))
+            .why("a frame must fit one packet buffer: `xvs run` refuses to start")
+            .cure(cure(most))
+    } else if link.mtu > NATIVE_MTU_MAX {
+        finding(Severity::Warn, format!("{}, above {NATIVE_MTU_MAX}", link.mtu))
+            .why("drivers may refuse native XDP")
+            .cure(cure(NATIVE_MTU_MAX))
+    } else {
+        finding(Severity::Ok, link.mtu.to_string())
     }
-    Finding::new(Severity::Fail, &link.name, "MTU", format!("{}, {most} is the most", link.mtu))
-        .why("a frame must fit one packet buffer; longer ones are lost, and drivers refuse native XDP")
-        .cure(format!("ip link set dev {} mtu 1500", link.name))
 }
 
 /// The steering program takes only what is sent to the interface's own MAC.
@@ -319,12 +352,35 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_mtu_is_the_one_whose_frame_fills_the_buffer() {
+    fn the_longest_mtu_is_that_of_run_and_a_shorter_one_is_what_drivers_take() {
+        let of = |mtu| {
+            let mut facts = nic("eth0");
+            link(&mut facts).mtu = mtu;
+            complaints(&facts)
+        };
+        assert_eq!(of(3506), []);
+        let warning = complaint("MTU", Severity::Warn, "ip link set dev eth0 mtu 3506");
+        assert_eq!((of(3507), of(3758)), (warning.clone(), warning));
+        assert_eq!(of(3759), complaint("MTU", Severity::Fail, "ip link set dev eth0 mtu 3758"));
+    }
+
+    #[test]
+    fn what_takes_redirected_frames_is_told_and_a_veth_how_it_does() {
+        let told = |facts: &InterfaceFacts| {
+            let finding = redirected(facts, &native(facts));
+            (finding.severity, finding.found.split(':').next().unwrap().to_owned(), finding.cure)
+        };
+        let ok = |found: &str, cure: Option<&str>| (Severity::Ok, found.to_owned(), cure.map(str::to_owned));
         let mut facts = nic("eth0");
-        link(&mut facts).mtu = LONGEST_FRAME - HEADER_LEN;
-        assert_eq!(complaints(&facts), []);
-        link(&mut facts).mtu += 1;
-        assert_eq!(complaints(&facts), complaint("MTU", Severity::Fail, "ip link set dev eth0 mtu 1500"));
+        assert_eq!(told(&facts), ok("taken", None));
+        facts.xdp = Some(XdpFeatures { native: true, ..XdpFeatures::default() });
+        assert_eq!(told(&facts), ok("not taken", None));
+        facts.driver = Some("veth".to_owned());
+        assert_eq!(told(&facts), ok("not taken", Some("ethtool -K PEER gro on    (there, if wanted)")));
+        facts.xdp = None;
+        assert_eq!(told(&facts), ok("this kernel does not tell (Linux 6.3 does)", None));
+        facts.xdp = Some(XdpFeatures::default());
+        assert_eq!(told(&facts), ok("taken only while all interfaces are generic", None));
     }
 
     #[test]

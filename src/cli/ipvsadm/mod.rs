@@ -5,6 +5,7 @@
 //! | `popt`, `options` | words to options |
 //! | `read`, `asked`, `decide`, `rules`, `address`, `flags`, `numbers` | options to a `request` |
 //! | `session`, `restore` | requests carried out, one or a file of them |
+//! | `scripts` | ipvsadm-save and ipvsadm-restore, the scripts beside it |
 //! | `render`, `order`, `names` | what is listed, and in which order |
 //! | `messages`, `stop` | what is said, and the exit status |
 //! | `director` | what is needed of a running director |

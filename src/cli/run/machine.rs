@@ -131,8 +131,9 @@ impl Machine {
     fn warn_of_missing(&self, wanted: &Steered) {
         for vip in wanted.vips.difference(&self.steered.vips).filter(|vip| !self.host_addresses.contains(vip))
         {
+            let bits = if vip.is_ipv4() { 32 } else { 128 };
             tracing::warn!(
-                "VIP {vip} is not on this host: `ip addr add {vip}/32 dev INTERFACE` if clients are to find it"
+                "VIP {vip} is not on this host: `ip addr add {vip}/{bits} dev INTERFACE` if clients are to find it"
             );
         }
         let is_new = |local: &&IpAddr| {

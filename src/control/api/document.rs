@@ -91,7 +91,7 @@ struct Rule {
     /// The mark, as `ipvsadm -f` names it.
     #[schema(minimum = 1)]
     mark: u32,
-    /// `tcp` or `udp`.
+    /// `tcp`, `udp` or `sctp`.
     protocol: String,
     /// Where packets go, as a network.
     #[schema(example = "192.0.2.10/32")]

@@ -12,8 +12,9 @@ use super::error::{Error, ErrorBody};
 use super::json::{Json, Name, from_json};
 use super::plane::{Plane, Shared};
 use super::services::{self, created, perform};
-use crate::control::command::{Code, Command, Refusal, ServerSpec};
+use crate::control::command::{Command, Refusal, ServerSpec};
 use crate::control::view::ServerView;
+use crate::director::draft::Refused;
 use crate::director::name::ServiceKey;
 use crate::director::service::ServerState;
 
@@ -43,8 +44,8 @@ fn find(plane: &dyn Plane, service: &ServiceKey, address: SocketAddr) -> Result<
 }
 
 fn view(plane: &dyn Plane, service: &ServiceKey, address: SocketAddr) -> Result<ServerView, Error> {
-    let missing = || Refusal::new(Code::NoServer, format!("service {service} has no server {address}"));
-    find(plane, service, address)?.ok_or_else(|| missing().into())
+    let missing = Refused::NoServer { service: *service, server: address };
+    find(plane, service, address)?.ok_or_else(|| Refusal::from(missing).into())
 }
 
 /// Adds a server.

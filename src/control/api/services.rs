@@ -8,8 +8,9 @@ use utoipa::IntoParams;
 use super::error::{Error, ErrorBody};
 use super::json::{Json, Name, Query};
 use super::plane::{Plane, Shared};
-use crate::control::command::{Code, Command, Refusal, ServiceSpec};
+use crate::control::command::{Command, Refusal, ServiceSpec};
 use crate::control::view::ServiceView;
+use crate::director::draft::Refused;
 use crate::director::name::ServiceKey;
 
 /// Performs one command.
@@ -19,8 +20,7 @@ pub(super) fn perform(plane: &mut dyn Plane, command: Command) -> Result<(), Err
 
 /// The service, which must be there.
 pub(super) fn view(plane: &dyn Plane, key: &ServiceKey) -> Result<ServiceView, Error> {
-    let missing = || Refusal::new(Code::NoService, format!("there is no service {key}"));
-    plane.service(key).ok_or_else(|| missing().into())
+    plane.service(key).ok_or_else(|| Refusal::from(Refused::NoService(*key)).into())
 }
 
 /// 201 if it was not there before.

@@ -33,7 +33,7 @@ pub(super) fn service(field: &Field<'_>, problems: &mut Problems) -> Option<Sock
         }
     });
     let address = refuse(field, given, address, problems)?;
-    if let Some(reason) = no_machine(address.ip()).or_else(|| no_other_machine(address.ip())) {
+    if let Some(reason) = no_machine(address.ip()).or_else(|| loopback(address.ip())) {
         let message = format!("{} = \"{given}\": {reason}", field.key);
         problems
             .warning(field.span.clone(), message)
@@ -49,19 +49,14 @@ pub(super) fn server(field: &Field<'_>, problems: &mut Problems) -> Option<Serve
         Some(reason) => Err((reason, "give the unicast address of one machine".to_owned())),
         None => Ok(ServerAddress { address, has_port }),
     });
-    let server = refuse(field, given, address, problems)?;
-    if let Some(reason) = no_other_machine(server.address.ip()) {
-        let message = format!("{} = \"{given}\": {reason}", field.key);
-        problems.warning(field.span.clone(), message).cure("give the address of another machine");
-    }
-    Some(server)
+    refuse(field, given, address, problems)
 }
 
 /// A local address, without a port.
 pub(super) fn local(field: &Field<'_>, problems: &mut Problems) -> Option<IpAddr> {
     let given = text(field, problems)?;
     let address = match given.parse::<IpAddr>() {
-        Ok(ip) => match no_machine(ip).or_else(|| no_other_machine(ip)) {
+        Ok(ip) => match no_machine(ip).or_else(|| loopback(ip)) {
             Some(reason) => {
                 Err((reason, "give an address of this host that servers send back to".to_owned()))
             }
@@ -190,16 +185,11 @@ fn no_machine(ip: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// IPVS also takes loopback, for servers on the director itself, which xvs has no way to reach: its packets leave by an
-/// interface.
-fn no_other_machine(ip: IpAddr) -> Option<&'static str> {
+/// Why nobody else sends to this address.
+fn loopback(ip: IpAddr) -> Option<&'static str> {
     match ip {
-        IpAddr::V4(ip) if ip.is_loopback() => {
-            Some("127.0.0.0/8 is this machine itself, and xvs forwards to others only")
-        }
-        IpAddr::V6(ip) if ip.is_loopback() => {
-            Some("::1 is this machine itself, and xvs forwards to others only")
-        }
+        IpAddr::V4(ip) if ip.is_loopback() => Some("127.0.0.0/8 is reached by nobody else"),
+        IpAddr::V6(ip) if ip.is_loopback() => Some("::1 is reached by nobody else"),
         _ => None,
     }
 }

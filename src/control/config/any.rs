@@ -117,6 +117,17 @@ fn pool(range: Range) -> impl Strategy<Value = Pool> {
     })
 }
 
+/// Whether a server may have it.
+fn is_unicast(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => (1..224).contains(&ip.octets()[0]),
+        IpAddr::V6(ip) => {
+            let is_special = ip.is_multicast() || ip.is_unspecified() || ip.is_unicast_link_local();
+            !is_special && ip.to_ipv4_mapped().is_none()
+        }
+    }
+}
+
 /// The server as this service may have it.
 fn fitting(service: &Service, mut server: Server) -> Server {
     let key = service.key;
@@ -127,19 +138,18 @@ fn fitting(service: &Service, mut server: Server) -> Server {
     if server.address.is_ipv4() != key.is_v4() && server.method != Method::FullNat {
         server.method = Method::Tun(Tunnel::Ipip);
     }
-    if !server.method.translates_port() {
+    if !server.method.translates_port() && matches!(key, ServiceKey::Address { .. }) {
         server.address.set_port(key.port());
     }
     server
 }
 
 fn locals(range: Range) -> impl Strategy<Value = Locals> {
-    let is_local = |ip: &Ipv4Addr| (1..224).contains(&ip.octets()[0]) && !ip.is_loopback();
-    let addresses = vec(ipv4(range).prop_filter("unicast", is_local), 0..4);
+    let is_local = |ip: &IpAddr| is_unicast(ip) && !ip.is_loopback();
+    let addresses = vec(ip(range).prop_filter("unicast", is_local), 0..4);
     (addresses, 1..=u16::MAX, 1..=u16::MAX, any::<bool>()).prop_map(|(mut addresses, a, b, is_default)| {
         addresses.sort_unstable();
         addresses.dedup();
-        let addresses: Vec<IpAddr> = addresses.into_iter().map(IpAddr::from).collect();
         let ports = if is_default { LOCAL_PORTS } else { Ports { first: a.min(b), last: a.max(b) } };
         Locals::new(&addresses, ports).expect("addresses of machines")
     })
@@ -209,13 +219,6 @@ fn service_key(range: Range) -> impl Strategy<Value = ServiceKey> {
 }
 
 fn server(range: Range) -> impl Strategy<Value = Server> {
-    let is_unicast = |ip: &IpAddr| match ip {
-        IpAddr::V4(ip) => (1..224).contains(&ip.octets()[0]),
-        IpAddr::V6(ip) => {
-            let is_special = ip.is_multicast() || ip.is_unspecified() || ip.is_unicast_link_local();
-            !is_special && ip.to_ipv4_mapped().is_none()
-        }
-    };
     let address = (ip(range).prop_filter("unicast", is_unicast), port(range)).prop_map(SocketAddr::from);
     let checksum = select(&[TunnelChecksum::None, TunnelChecksum::Full, TunnelChecksum::Remote][..]);
     let method = prop_oneof![

@@ -18,14 +18,29 @@ use crate::director::switches::ClientAddress;
 /// One NAT server may stand in several services: the connection tells whose reply it is.
 pub(super) fn services(services: &[Draft], problems: &mut Problems) {
     same_service(services, problems);
-    let keys = services.iter().filter_map(|s| s.key.as_ref());
-    let vips: HashSet<IpAddr> = keys.filter_map(|key| key.get_ref().vip()).collect();
     for service in services {
         idle(service, problems);
         same_server(service, problems);
         for server in service.servers.iter().flatten() {
-            reachable(service, server, &vips, problems);
+            reachable(service, server, problems);
             told(service, server, problems);
+        }
+    }
+}
+
+/// Servers that are certainly the director itself, where nothing goes up to the kernel.
+pub(super) fn local_servers(services: &[Draft], problems: &mut Problems) {
+    let keys = services.iter().filter_map(|service| service.key.as_ref());
+    let vips: HashSet<IpAddr> = keys.filter_map(|key| key.get_ref().vip()).collect();
+    let servers = services.iter().flat_map(|service| service.servers.iter().flatten());
+    for server in servers.filter_map(|server| server.address.as_ref()) {
+        let ip = server.get_ref().ip();
+        if ip.is_loopback() || vips.contains(&ip) {
+            let message =
+                format!("server {} is this host, and pass = \"off\" keeps packets from it", server.get_ref());
+            problems
+                .warning(server.span(), message)
+                .cure("set pass = \"auto\" in [director], or give the address of another machine");
         }
     }
 }
@@ -138,20 +153,22 @@ fn same_server(service: &Draft, problems: &mut Problems) {
 }
 
 /// Whether a packet sent to the server can arrive there.
-fn reachable(service: &Draft, server: &DraftServer, vips: &HashSet<IpAddr>, problems: &mut Problems) {
+///
+/// Not whether it is another machine: a server may be the director itself, at a VIP too.
+fn reachable(service: &Draft, server: &DraftServer, problems: &mut Problems) {
     let (Some(key), Some(rip)) = (&service.key, &server.address) else { return };
     let (key, r) = (*key.get_ref(), *rip.get_ref());
-    if key.vip() == Some(r.ip()) {
-        problems
-            .warning(rip.span(), format!("server {r} has the address of its own service: packets would loop"))
-            .cure("give the server's own address, not the VIP");
-    } else if vips.contains(&r.ip()) {
-        problems
-            .warning(rip.span(), format!("server {r} has the address of another service of this director"))
-            .cure("a server must be another machine: give its own address");
-    }
     let Some(method) = server.method else { return };
-    if !method.translates_port() && r.port() != key.port() {
+    let keeps_port = !method.translates_port();
+    if keeps_port && r.port() != key.port() && matches!(key, ServiceKey::Mark { .. }) {
+        // What ipvsadm makes must be read again once it is written.
+        let message = format!("the port of server {r} is kept as ipvsadm keeps it, and has no effect");
+        problems.warning(rip.span(), message).cure(format!(
+            "forward = \"{}\" leaves packets the port they have: write \"{}\"",
+            method.name(),
+            r.ip()
+        ));
+    } else if keeps_port && r.port() != key.port() {
         let message = match key.port() {
             0 => format!(
                 "server {r} has a port, but its service {key} has all, and forward = \"{}\"",

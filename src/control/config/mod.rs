@@ -131,6 +131,9 @@ fn walk(text: &str, problems: &mut Problems) -> Option<Config> {
 
     let (rules, drafts) = (marks.as_deref().unwrap_or_default(), services.as_deref().unwrap_or_default());
     cross::services(drafts, problems);
+    if director.as_ref().is_some_and(|director| director.pass == Pass::Off) {
+        cross::local_servers(drafts, problems);
+    }
     cross::marks(rules, drafts, problems);
     if let Some(listen) = api.as_ref().and_then(|api| api.as_ref()?.listen) {
         cross::listen(listen, drafts, problems);

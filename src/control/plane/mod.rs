@@ -12,6 +12,7 @@
 //! | `file` | reload, drift, save |
 //! | `perform` | what each command does to a draft |
 //! | `publish` | from draft to workers, steering program and neighbours; nothing half-way |
+//! | `ftp` | at which ports FTP's data connections come up |
 //! | `show`, `seen` | what can be seen, and by the API |
 //! | `upkeep` | what time brings: estimates, drains, removed servers |
 //!

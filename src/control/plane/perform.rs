@@ -139,7 +139,11 @@ fn service(spec: &ServiceSpec, kept: Switches, locals: Locals) -> Result<Service
         match options.by_name(scheduler, flag) {
             Some(option) => *option = true,
             None => {
-                let message = format!("scheduler {} has no flag `{flag}`", scheduler.name());
+                let message = format!(
+                    "scheduler {} has no flag `{flag}`: use one of {}",
+                    scheduler.name(),
+                    scheduler.flag_names().join(", ")
+                );
                 return Err(Refusal::new(Code::Invalid, message));
             }
         }
@@ -176,8 +180,10 @@ fn persistence(key: &ServiceKey, spec: &PersistenceSpec) -> Result<Persistence, 
 /// 0 keeps what is (`ip_vs_set_timeout`).
 fn set_timeouts(draft: &mut Draft, spec: TimeoutsSpec) -> Result<(), Refusal> {
     let wanted = [spec.tcp_s, spec.tcp_fin_s, spec.udp_s];
-    if let Some(over) = wanted.iter().find(|&&s| s > MAX_TIMEOUT_S) {
-        let message = format!("timeout {over} s is outside of 0..={MAX_TIMEOUT_S}");
+    let named = ["tcp_s", "tcp_fin_s", "udp_s"].into_iter().zip(wanted);
+    if let Some((name, over)) = named.into_iter().find(|&(_, s)| s > MAX_TIMEOUT_S) {
+        let message =
+            format!("timeout {name} = {over} is outside of 0..={MAX_TIMEOUT_S} s (0 keeps what it is)");
         return Err(Refusal::new(Code::OutOfRange, message));
     }
     let timeouts = &mut draft.settings().timeouts;
@@ -196,9 +202,17 @@ fn add_mark(draft: &mut Draft, rule: &MarkRule) -> Result<(), Refusal> {
     } else if rules.contains(rule) {
         Some((Code::ServiceExists, format!("the rule `{rule}` is there already")))
     } else if first > last {
-        Some((Code::Invalid, format!("ports {first}-{last}: the first is above the last")))
+        Some((
+            Code::Invalid,
+            format!("ports {first}-{last}: the first is above the last: give the smaller one first"),
+        ))
     } else if rule.source.is_some_and(|s| matches!(s, ipnet::IpNet::V6(_)) != rule.is_v6()) {
-        Some((Code::Invalid, format!("source and destination of `{rule}` are of different families")))
+        Some((
+            Code::Invalid,
+            format!(
+                "source and destination of `{rule}` are of different families: give both of IPv4, or both of IPv6"
+            ),
+        ))
     } else {
         None
     };

@@ -37,7 +37,7 @@ fn a_service() {
         "address = \"[2001:db8::g]:80\" #! error | no address",
         "address = \"[fe80::1%3]:80\" #! error | a zone | \"[fe80::1]:80\"",
         "address = \"0.0.0.0:80\" #! warning | 0.0.0.0/8 | unicast",
-        "address = \"127.0.0.1:80\" #! warning | 127.0.0.0/8 | this machine itself",
+        "address = \"127.0.0.1:80\" #! warning | 127.0.0.0/8 is reached by nobody else",
         "address = \"224.0.0.1:80\" #! warning | multicast",
         "address = \"255.255.255.255:80\" #! warning | broadcast",
         "address = 80 #! error | address = 80 is a whole number | quotes",
@@ -47,7 +47,7 @@ fn a_service() {
         "address = \"[2001:db8::1]:80\"",
         "address = \"[fe80::1]:80\"",
         "address = \"[::]:80\" #! warning | :: is no address",
-        "address = \"[::1]:80\" #! warning | ::1 is this machine itself",
+        "address = \"[::1]:80\" #! warning | ::1 is reached by nobody else",
         "address = \"[ff02::1]:80\" #! warning | multicast",
         "address = \"[2001:db8::1]:80\"\npersistence = 360\npersistence_netmask = \"64\"",
         "address = \"[2001:db8::1]:80\"\npersistence = 360\npersistence_netmask = \"0\" #! error | \"0\" is no length | from \"1\" to \"128\"",
@@ -104,7 +104,7 @@ fn a_service() {
         "local_addresses = [\"10.0.0.250\", \"10.0.0.250\"] #! error | lists \"10.0.0.250\" twice",
         "local_addresses = [\"10.0.0.250:80\"] #! error | \"10.0.0.250:80\": this is no address | without a port",
         "local_addresses = [\"224.0.0.1\"] #! error | 224.0.0.0/4 is multicast | address of this host",
-        "local_addresses = [\"127.0.0.1\"] #! error | 127.0.0.0/8 is this machine itself",
+        "local_addresses = [\"127.0.0.1\"] #! error | 127.0.0.0/8 is reached by nobody else",
         "forward = \"masq\" #! error | forward = \"masq\" is unknown | did you mean \"nat\"? use one of: nat, dr, tun",
         "forward = \"gatewaying\" #! error | did you mean \"dr\"?",
         "persistence = 360",
@@ -152,11 +152,11 @@ fn a_server() {
         "address = \"2001:db8::1\" #! error | \"2001:db8::1\": the service is one of IPv4 | \"dr\" | \"tun\"",
         "forward = \"nat\"\naddress = \"2001:db8::1\" #! error | one of IPv4 | \"nat\"",
         "address = \"0.0.0.0\" #! error | 0.0.0.0/8",
-        "address = \"127.0.0.1\" #! warning | 127.0.0.0/8",
+        "address = \"127.0.0.1\"",
         "address = \"239.1.1.1\" #! error | multicast",
         "address = \"255.255.255.255\" #! error | broadcast",
-        "address = \"192.0.2.10\" #! warning | its own service: packets would loop | not the VIP",
-        "forward = \"nat\"\naddress = \"192.0.2.10:81\" #! warning | its own service",
+        "address = \"192.0.2.10\"",
+        "forward = \"nat\"\naddress = \"192.0.2.10:81\"",
     ];
     each(&[DIRECTOR, SERVICE, "[[service.server]]\n"], &addresses, &[]);
     let full_nat = [
@@ -191,8 +191,8 @@ fn a_server() {
         "address = \"fe80::1\" #! error | fe80::/10 is of one link only",
         "address = \"::ffff:10.0.0.1\" #! error | ::ffff:0:0/96",
         "address = \"::\" #! error | no address of a machine",
-        "address = \"::1\" #! warning | this machine itself",
-        "address = \"2001:db8::100\" #! warning | its own service",
+        "address = \"::1\"",
+        "address = \"2001:db8::100\"",
     ];
     let service = "[[service]]\nprotocol = \"tcp\"\naddress = \"[2001:db8::100]:80\"\n";
     each(&[DIRECTOR, service, "[[service.server]]\n"], &of_ipv6, &[]);
@@ -274,6 +274,16 @@ fn a_tunnel() {
 }
 
 #[test]
+fn servers_here_without_a_way_up() {
+    let lines = [
+        "address = \"10.0.0.1\"",
+        "address = \"127.0.0.1\" #! warning | 127.0.0.1:80 is this host | pass = \"off\" | pass = \"auto\"",
+        "address = \"192.0.2.10\" #! warning | 192.0.2.10:80 is this host | another machine",
+    ];
+    each(&[DIRECTOR, "pass = \"off\"\n", SERVICE, "[[service.server]]\n"], &lines, &[]);
+}
+
+#[test]
 fn services_of_marks_and_of_all_ports() {
     let rule = "[[mark]]\nmark = 5\nprotocol = \"tcp\"\ndestination = \"192.0.2.20\"\n";
     let lines = [
@@ -296,14 +306,20 @@ fn services_of_marks_and_of_all_ports() {
     let twice = ["[[service]]\nmark = 5 #! error | fwm:5 is there already"];
     each(&[rule, DIRECTOR, "[[service]]\nmark = 5\n", SERVER], &twice, &[SERVER]);
 
-    let servers = [
-        "address = \"10.0.0.1\"",
-        "address = \"10.0.0.1:0\"",
-        "address = \"10.0.0.1:80\" #! error | 10.0.0.1:80 has a port, but its service | all | \"10.0.0.1\"",
-        "forward = \"nat\"\naddress = \"10.0.0.1:80\"",
-        "forward = \"nat\"\naddress = \"10.0.0.1\"",
-    ];
-    each(&[rule, DIRECTOR, "[[service]]\nmark = 5\n[[service.server]]\n"], &servers, &[]);
+    let fixed = "#! error | 10.0.0.1:80 has a port, but its service | all | \"10.0.0.1\"";
+    let kept =
+        "#! warning | port of server 10.0.0.1:80 is kept as ipvsadm keeps it | no effect | \"10.0.0.1\"";
+    let servers = [fixed, kept].map(|said| {
+        [
+            "address = \"10.0.0.1\"".to_owned(),
+            "address = \"10.0.0.1:0\"".to_owned(),
+            format!("address = \"10.0.0.1:80\" {said}"),
+            "forward = \"nat\"\naddress = \"10.0.0.1:80\"".to_owned(),
+            "forward = \"nat\"\naddress = \"10.0.0.1\"".to_owned(),
+        ]
+    });
+    let [servers, of_mark] = servers.each_ref().map(|all| all.each_ref().map(String::as_str));
+    each(&[rule, DIRECTOR, "[[service]]\nmark = 5\n[[service.server]]\n"], &of_mark, &[]);
     let whole =
         "[[service]]\nprotocol = \"udp\"\naddress = \"192.0.2.10:0\"\npersistence = 9\n[[service.server]]\n";
     each(&[DIRECTOR, whole], &servers, &[]);
@@ -402,8 +418,7 @@ fn conflicts_between_services_and_servers() {
     each(&[DIRECTOR, "[[service]]\n"], &[&not_drained], &[]);
 
     let other_vip = "[[service]]\nprotocol = \"udp\"\naddress = \"192.0.2.99:80\"\n[[service.server]]\n";
-    let line = "address = \"192.0.2.10\" #! warning | 192.0.2.10:80 | another service | its own address";
-    each(&[DIRECTOR, SERVICE, SERVER, other_vip], &[line], &[]);
+    each(&[DIRECTOR, SERVICE, SERVER, other_vip], &["address = \"192.0.2.10\""], &[]);
 
     // The same NAT server in two services is legal.
     let nat = "forward = \"nat\"\n[[service.server]]\naddress = \"10.0.0.1:8080\"\n";
