@@ -334,8 +334,11 @@ INLINE int carry(struct xdp_md *ctx)
 	if (flow->edit == EDIT_WRAP && (station->mtu < LEAST_MTU + overhead(flow) ||
 					!vlan != (network == frame + sizeof(struct ethhdr))))
 		return COMES_UP;
-	/* What is in the map and what is redirected to may differ for a moment: last of all that may fail. */
-	if (station->interface != interface && redirect_map(&exits, station->exit, 0) != XDP_REDIRECT)
+	/*
+	 * What is in the map and what is redirected to may differ for a moment: last of all that may fail. Redirected, too, what
+	 * leaves by where it came from: a stream through veth's XDP_TX stalled (Linux 6.18), through its redirect it does not.
+	 */
+	if (redirect_map(&exits, station->exit, 0) != XDP_REDIRECT)
 		return COMES_UP;
 
 	if (flow->edit == EDIT_WRAP) {
@@ -369,7 +372,7 @@ leaves:
 	__sync_fetch_and_add(&tally->packets, 1);
 	__sync_fetch_and_add(&tally->bytes, len);
 	tally->seen_ns = ktime_get_coarse_ns();
-	return station->interface == interface ? XDP_TX : XDP_REDIRECT;
+	return XDP_REDIRECT;
 }
 
 #endif

@@ -17,7 +17,7 @@ use xvs::xdp::steer::offload::{NextHop, Offload, Place};
 use xvs::xdp::steer::{Outcome, Steering, Verdict};
 
 use crate::netns::{Namespaces, inside, run};
-use crate::table::{INSIDE, OUTSIDE, OUTSIDE_MAC, Table, service, tcp, udp};
+use crate::table::{INSIDE, INSIDE_MAC, OUTSIDE, OUTSIDE_MAC, Table, service, tcp, udp};
 use crate::{LOOPBACK, tagged};
 
 const IP: usize = 14;
@@ -142,8 +142,9 @@ impl Rig {
         let (verdict, left) = self.steering.run_frame(frame).unwrap();
         let is_counted = self.carried() > before;
         let port = match verdict {
-            Verdict::Transmit => OUTSIDE,
-            Verdict::Redirect => INSIDE,
+            // The source says by which interface.
+            Verdict::Redirect if left[6..12] == INSIDE_MAC => INSIDE,
+            Verdict::Redirect if left[6..12] == OUTSIDE_MAC => OUTSIDE,
             other => {
                 assert_eq!(other, Verdict::Pass, "there are no sockets");
                 assert!(!is_counted && left == frame, "changed, and left to the kernel");

@@ -283,6 +283,6 @@ fn the_segment_that_ends_the_handshake_has_the_option() {
     assert!(seen[0][0] == 2 && !has_option(&seen[0]), "the SYN is the client's");
     assert!(seen[1][0] & 0x12 == 0x10 && has_option(&seen[1]), "the next has the option: {:?}", seen[1]);
     let count = seen.iter().filter(|segment| has_option(segment)).count();
-    assert!(count <= 4 && seen.len() > 1000, "{count} of {}", seen.len());
+    assert!(count <= 4 && seen.len() > 100, "{count} of {}", seen.len());
     assert!(!has_option(seen.last().expect("segments")), "the last is the client's own");
 }

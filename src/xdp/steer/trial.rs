@@ -17,10 +17,8 @@ use super::{SteerError, Steering, write_error};
 pub enum Verdict {
     /// To the kernel.
     Pass,
-    /// To the socket of the frame's interface and queue, or, of an offloaded flow, to another interface.
+    /// To the socket of the frame's interface and queue, or, of an offloaded flow, to an interface.
     Redirect,
-    /// Out of the interface that it came from: of an offloaded flow.
-    Transmit,
     /// Anything else, which the program never answers; `enum xdp_action` of the kernel (0 is an abort).
     Other(u32),
 }
@@ -29,7 +27,6 @@ impl Verdict {
     const fn of(action: u32) -> Self {
         match action {
             2 => Verdict::Pass,
-            3 => Verdict::Transmit,
             4 => Verdict::Redirect,
             action => Verdict::Other(action),
         }
