@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
@@ -44,12 +45,13 @@ impl Server {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
             runtime.block_on(async move {
                 for address in tcp {
-                    let listener =
-                        listen(address).unwrap_or_else(|error| panic!("listen on {address}: {error}"));
+                    let listener = once_free(|| listen(address)).await;
+                    let listener = listener.unwrap_or_else(|error| panic!("listen on {address}: {error}"));
                     tokio::spawn(accept(listener, Arc::clone(&manners)));
                 }
                 for address in udp {
-                    let socket = UdpSocket::bind(address).await;
+                    let bind = || std::net::UdpSocket::bind(address).and_then(asynchronous);
+                    let socket = once_free(bind).await;
                     let socket = socket.unwrap_or_else(|error| panic!("UDP on {address}: {error}"));
                     tokio::spawn(answer_datagrams(socket, Arc::clone(&manners)));
                 }
@@ -69,6 +71,26 @@ impl Drop for Server {
             let _ = thread.join();
         }
     }
+}
+
+/// Binds, as soon as whoever had the address lets go of it: a program that another thread is just starting holds all sockets
+/// of this process for a moment, those that were closed meanwhile too.
+async fn once_free<S>(bind: impl Fn() -> io::Result<S>) -> io::Result<S> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let start = Instant::now();
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn asynchronous(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -4,12 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
     Icmpv4Type, Icmpv6Type, IpFragOffset, Ipv4HeaderSlice, NetSlice, PacketBuilder, SlicedPacket,
-    TransportSlice, icmpv4,
+    TransportSlice,
 };
 use proptest::prelude::*;
 use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
-use xvs::director::forward::hops::PASS;
 use xvs::director::local::Locals;
 use xvs::director::service::{Method, Protocol};
 use xvs::packet::checksum;
@@ -452,16 +451,12 @@ fn the_reset_that_makes_room_is_of_the_servers_version() {
 }
 
 #[test]
-fn a_server_on_the_director_itself_gets_packets_that_were_not_routed() {
+fn a_server_on_the_director_itself_gets_nothing_that_it_could_not_answer() {
     let mut t = table_of(Protocol::Tcp, VIP, S, "5000");
     t.director.pass.open(1000);
     t.hops.local = vec!["10.1.0.11".parse().unwrap()];
-    let up = t.tcp(C, VIP, "S").unwrap();
-    assert_eq!((up.port, up.from.as_str(), up.to.as_str(), up.ttl), (PASS, L, S, 64));
-    let kind = icmpv4::DestUnreachableHeader::Port.code_u8();
-    let about = tcp(VIP, C, "A");
-    let frame = out(&mut t, error("2001:db8:9::1", words(1, 4, 0), &about), OUTSIDE);
-    assert_eq!(relayed(&frame).0, format!("10.1.0.2 tells 10.1.0.11: 3 {kind} 0, ttl 64"));
+    assert_eq!(t.tcp(C, VIP, "S"), Err(DropReason::NoRoute));
+    assert!(t.director.table.is_empty());
 }
 
 #[test]
