@@ -80,7 +80,8 @@ fn query(mac: [u8; 6]) -> Vec<u8> {
 }
 
 fn load() -> Steering {
-    Steering::load().unwrap_or_else(|error| panic!("these tests need root and BPF: {error}"))
+    Steering::load()
+        .unwrap_or_else(|error| panic!("these tests need root and BPF: {:#}", anyhow::Error::from(error)))
 }
 
 /// This test binary again, running only the test `name`, which then sees [`CHILD`]; `wrapper` is put before.

@@ -64,7 +64,8 @@ fn rules() -> Rules {
 }
 
 fn load() -> Steering {
-    Steering::load().unwrap_or_else(|error| panic!("these tests need root and BPF: {error}"))
+    Steering::load()
+        .unwrap_or_else(|error| panic!("these tests need root and BPF: {:#}", anyhow::Error::from(error)))
 }
 
 /// The program with `rules` and a socket at queue 0 of the loopback interface.

@@ -179,6 +179,20 @@ impl SteerError {
             _ => Self::Load(error),
         }
     }
+
+    /// Whether loading may succeed if it is tried again: the verifier gives up with EAGAIN when a signal comes in
+    /// (kernel/bpf/verifier.c, `do_check`), and memory for a map or the compiled program may be free in a moment.
+    pub(super) fn may_pass(&self) -> bool {
+        let Self::Load(error) = self else { return false };
+        let refusal = match error {
+            EbpfError::MapError(MapError::CreateError { io_error, .. })
+            | EbpfError::ProgramError(ProgramError::LoadError { io_error, .. }) => io_error,
+            EbpfError::MapError(MapError::SyscallError(error))
+            | EbpfError::ProgramError(ProgramError::SyscallError(error)) => &error.io_error,
+            _ => return false,
+        };
+        matches!(refusal.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::EBUSY))
+    }
 }
 
 /// The number of the system error at the bottom of a failed load. The verifier's EACCES is left out, as it means
@@ -229,6 +243,21 @@ pub(super) fn attach_reason(interface: &str, error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn refused(errno: i32) -> SteerError {
+        SteerError::from_load(EbpfError::MapError(MapError::CreateError {
+            name: "services".to_owned(),
+            io_error: io::Error::from_raw_os_error(errno),
+        }))
+    }
+
+    #[test]
+    fn a_load_that_a_signal_ended_is_tried_again_and_a_refused_program_is_not() {
+        assert!(refused(libc::EAGAIN).may_pass());
+        for errno in [libc::EPERM, libc::EINVAL, libc::E2BIG] {
+            assert!(!refused(errno).may_pass());
+        }
+    }
 
     #[test]
     fn missing_privileges_are_cured_in_the_words_of_the_sockets() {

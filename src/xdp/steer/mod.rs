@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::Xdp;
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 
 use attach::Attachment;
 pub use attach::{Require, XdpMode};
@@ -38,6 +38,9 @@ pub use trial::{Arrival, Trial, Verdict, bare_socket};
 
 /// The program as `build.rs` compiled it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
+
+/// How often loading is tried while the kernel's answer may pass: as often as libbpf does.
+const LOAD_ATTEMPTS: u32 = 5;
 
 /// The loaded steering program with its maps and attachments.
 pub struct Steering {
@@ -82,7 +85,19 @@ impl Steering {
     /// # Errors
     /// As for [`load`](Self::load).
     pub fn load_with(flows: Option<u32>) -> Result<Self, SteerError> {
+        let mut attempt = 1;
+        loop {
+            match Self::try_load(flows) {
+                Err(error) if error.may_pass() && attempt < LOAD_ATTEMPTS => attempt += 1,
+                result => return result,
+            }
+        }
+    }
+
+    fn try_load(flows: Option<u32>) -> Result<Self, SteerError> {
         let mut loader = EbpfLoader::new();
+        // Errors without the trace of every instruction, which can outgrow any buffer and hide the error.
+        loader.verifier_log_level(VerifierLogLevel::STATS);
         let flows = flows.map(|flows| flows.clamp(offload::FLOWS_MIN, offload::FLOWS_MAX));
         if let Some(flows) = flows {
             loader.override_global("offloads", &1_u32, true);
