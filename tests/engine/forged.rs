@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
 
-use crate::client_address::{C, HEADER, R, Segment, VIP, error, mend, told};
+use crate::segments::{C, HEADER, R, Segment, VIP, error, mend, told};
 use crate::table::*;
 
 const FIRST: u32 = 100;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use xvs::director::engine::Verdict;
 
-use crate::client_address::{C, HEADER, R, Segment, VIP, told};
+use crate::segments::{C, HEADER, R, Segment, VIP, told};
 use crate::table::*;
 
 /// What both may have in one segment, in bytes.

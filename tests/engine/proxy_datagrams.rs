@@ -1,0 +1,81 @@
+//! PROXY headers in front of UDP flows.
+
+use xvs::director::drops::DropReason;
+use xvs::director::engine::Verdict;
+use xvs::director::service::{Method, Pool, Protocol};
+
+use crate::segments::*;
+use crate::table::*;
+
+pub const DNS: &str = "10.0.0.100:53";
+pub const DNS_R: &str = "10.1.0.11:5353";
+
+pub fn dns() -> Pool {
+    let mut pool = service(Protocol::Udp, DNS, Method::Nat, &[(DNS_R, 1)]);
+    pool.service.switches.set("client_address", "proxy").unwrap();
+    pool
+}
+
+pub fn datagram(t: &mut Table, frame: Vec<u8>) -> Vec<u8> {
+    let (verdict, after) = t.batch(0, &[frame], OUTSIDE).remove(0);
+    assert_eq!(verdict, Verdict::Transmit(INSIDE));
+    assert_eq!(read(&after, INSIDE).to, DNS_R);
+    after[42..].to_vec()
+}
+
+pub fn dns_header() -> Vec<u8> {
+    let mut header = HEADER;
+    (header[13], header[27]) = (0x12, 53);
+    header.to_vec()
+}
+
+#[test]
+fn the_first_datagram_of_a_flow_has_the_header() {
+    let mut t = Table::new(&[dns()]);
+    assert_eq!(datagram(&mut t, udp(C, DNS, b"odd")), [&dns_header()[..], b"odd"].concat());
+    assert_eq!(datagram(&mut t, udp(C, DNS, b"odd")), b"odd");
+    let mut reply = udp(DNS_R, C, b"answer");
+    (reply[40], reply[41]) = (0, 0);
+    assert_eq!(t.batch(0, &[reply], INSIDE)[0].1[40..], *b"\0\0answer");
+    // Without a checksum there is none afterwards; a wrong one stays wrong.
+    let other = "192.0.2.7:40001";
+    let mut frame = udp(other, DNS, b"question");
+    frame[40..42].fill(0);
+    let sent = t.batch(0, &[frame], OUTSIDE).remove(0).1;
+    assert_eq!((sent.len(), &sent[40..42]), (42 + 28 + 8, &[0, 0][..]));
+    let mut frame = udp("192.0.2.7:40002", DNS, b"question");
+    frame[40] ^= 0x55;
+    let sent = t.batch(0, std::slice::from_ref(&frame), OUTSIDE).remove(0).1;
+    assert_eq!((sent.len(), error(&sent)), (42 + 28 + 8, error(&frame)));
+}
+
+#[test]
+fn each_datagram_that_is_scheduled_by_itself_has_the_header() {
+    let mut pool = dns();
+    pool.service.one_packet = true;
+    let mut t = Table::new(&[pool]);
+    for _ in 0..2 {
+        assert_eq!(datagram(&mut t, udp(C, DNS, b"?")), [&dns_header()[..], b"?"].concat());
+    }
+}
+
+#[test]
+fn a_datagram_that_is_too_long_with_the_header_is_split_or_its_client_told() {
+    let mut t = Table::new(&[dns()]);
+    t.hops.mtu = 600;
+    let mut frame = udp(C, DNS, &[7; 560]);
+    let (verdict, answer) = t.batch(0, std::slice::from_ref(&frame), OUTSIDE).remove(0);
+    assert_eq!(verdict, Verdict::Answer(OUTSIDE, DropReason::TooBig));
+    assert_eq!(answer[34..42][4..], [0, 0, 2, 0x3c], "572 bytes are left of 600");
+    // It may be split: the header is in the first piece.
+    frame[20] = 0;
+    frame[24..26].fill(0);
+    let sum = xvs::packet::checksum::of(&frame[14..34]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    let (verdict, first) = t.batch(0, &[frame], OUTSIDE).remove(0);
+    assert_eq!(verdict, Verdict::Transmit(INSIDE));
+    let pieces = [first[34..].to_vec(), t.made[0].1[34..].to_vec()].concat();
+    assert_eq!((pieces.len(), &pieces[8..36]), (8 + 28 + 560, &dns_header()[..]));
+    t.made.clear();
+    assert_eq!(datagram(&mut t, udp(C, DNS, b"?")), b"?");
+}
