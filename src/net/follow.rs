@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::{AsyncSocket, SocketAddr};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until};
@@ -245,8 +245,9 @@ impl Follower {
         let links = self.requests.links().await?;
         let addresses = self.requests.addresses().await?;
         let routes = self.requests.routes().await?;
+        let rules = self.requests.rules().await?.into_iter();
         let others: Vec<_> =
-            self.requests.rules().await?.into_iter().filter(|r| !is_default_rule(r)).collect();
+            rules.filter(|r| r.header.family == AddressFamily::Inet && !is_default_rule(r)).collect();
         self.ipv4_rules_changed |= !others.is_empty();
         if !self.warned_of_rules && !others.iter().all(pass::is_ours) {
             self.warned_of_rules = true;

@@ -127,13 +127,14 @@ impl Requests {
         self.dump("list neighbours", request, neighbour_change).await
     }
 
-    /// All IPv4 rules.
+    /// All rules of IPv4 and IPv6.
     pub(crate) async fn rules(&self) -> Result<Vec<RuleMessage>, NetError> {
-        let mut rule = RuleMessage::default();
-        rule.header.family = AddressFamily::Inet;
-        let request = RouteNetlinkMessage::GetRule(rule);
+        // Of whatever families there are: to ask for one that is switched off is an error.
+        let request = RouteNetlinkMessage::GetRule(RuleMessage::default());
+        let is_ip =
+            |rule: &RuleMessage| [AddressFamily::Inet, AddressFamily::Inet6].contains(&rule.header.family);
         self.dump("list rules", request, |answer| match answer {
-            RouteNetlinkMessage::NewRule(rule) => Some(rule),
+            RouteNetlinkMessage::NewRule(rule) => Some(rule).filter(is_ip),
             _ => None,
         })
         .await

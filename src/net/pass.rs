@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::IpProtocol;
@@ -32,10 +32,12 @@ pub const RETURN_PRIORITY: u32 = 99;
 /// A server on the director itself: its protocol's number, its address and port.
 pub type LocalServer = (u8, SocketAddr);
 
-/// The number of ICMP, and where a rule about "destination unreachable" finds it: the type and code are where a flow's
-/// destination port is (`union flowi_uli`).
+/// The numbers of ICMP and ICMPv6, and where a rule about "destination unreachable" finds it: the type and code are where
+/// a flow's destination port is (`union flowi_uli`).
 const ICMP: u8 = 1;
 const UNREACHABLE: RulePortRange = RulePortRange { start: 0x0300, end: 0x030f };
+const ICMPV6: u8 = 58;
+const UNREACHABLE_V6: RulePortRange = RulePortRange { start: 0x0100, end: 0x010f };
 
 /// The device.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ impl PassDevice {
         // Its own addresses would be ones that nobody has given it, and neighbours it has none.
         configure(name, "ipv6", "addr_gen_mode", "1");
         configure(name, "ipv6", "accept_ra", "0");
+        // Where new devices have no IPv6, others may have it all the same.
+        configure(name, "ipv6", "disable_ipv6", "0");
         // Any source: they have come by other interfaces. And to a server at a loopback address, from nowhere else.
         configure(name, "ipv4", "rp_filter", "0");
         configure(name, "ipv4", "route_localnet", "1");
@@ -79,7 +83,9 @@ impl PassDevice {
 
     /// These servers on the director itself answer by the device from now on, and no others.
     pub fn answer(&self, mut servers: BTreeSet<LocalServer>) {
-        let errors: Vec<_> = servers.iter().map(|(_, at)| (ICMP, SocketAddr::new(at.ip(), 0))).collect();
+        let errors =
+            |(_, at): &LocalServer| (if at.is_ipv4() { ICMP } else { ICMPV6 }, SocketAddr::new(at.ip(), 0));
+        let errors: Vec<_> = servers.iter().map(errors).collect();
         servers.extend(errors);
         self.wanted.send_if_modified(|now| {
             let differs = *now != servers;
@@ -134,11 +140,15 @@ async fn follow(requests: Requests, ifindex: u32, mut changes: watch::Receiver<B
     loop {
         let is_open = changes.changed().await.is_ok();
         let wanted = if is_open { changes.borrow_and_update().clone() } else { BTreeSet::new() };
-        if there.is_empty()
-            && !wanted.is_empty()
-            && let Err(error) = requests.add_route(route(ifindex)).await
-        {
-            warn!("servers on this host cannot answer through xvs: {error}");
+        for is_v4 in [true, false] {
+            let is_used =
+                |servers: &BTreeSet<LocalServer>| servers.iter().any(|(_, at)| at.is_ipv4() == is_v4);
+            if is_used(&wanted)
+                && !is_used(&there)
+                && let Err(error) = requests.add_route(route(ifindex, is_v4)).await
+            {
+                warn!("servers on this host cannot answer through xvs: {error}");
+            }
         }
         let gone: Vec<_> = there.difference(&wanted).copied().collect();
         for server in gone {
@@ -163,13 +173,16 @@ fn tell((_, address): LocalServer, outcome: Result<(), NetError>) -> bool {
     outcome.is_ok()
 }
 
-fn route(ifindex: u32) -> RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new()
-        .output_interface(ifindex)
-        .scope(RouteScope::Link)
-        .protocol(RouteProtocol::from(PROTOCOL_XVS))
-        .table_id(RETURN_TABLE)
-        .build()
+/// To everywhere, by the device.
+fn route(ifindex: u32, is_v4: bool) -> RouteMessage {
+    let protocol = RouteProtocol::from(PROTOCOL_XVS);
+    if is_v4 {
+        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().scope(RouteScope::Link);
+        v4.output_interface(ifindex).protocol(protocol).table_id(RETURN_TABLE).build()
+    } else {
+        let v6 = RouteMessageBuilder::<Ipv6Addr>::new();
+        v6.output_interface(ifindex).protocol(protocol).table_id(RETURN_TABLE).build()
+    }
 }
 
 fn rule((protocol, address): LocalServer) -> RuleMessage {
@@ -186,6 +199,7 @@ fn rule((protocol, address): LocalServer) -> RuleMessage {
         RuleAttribute::IpProtocol(IpProtocol::from(i32::from(protocol))),
         match protocol {
             ICMP => RuleAttribute::DestinationPortRange(UNREACHABLE),
+            ICMPV6 => RuleAttribute::DestinationPortRange(UNREACHABLE_V6),
             _ => RuleAttribute::SourcePortRange(RulePortRange { start: address.port(), end: address.port() }),
         },
         RuleAttribute::Table(RETURN_TABLE),
@@ -201,7 +215,7 @@ pub(super) fn is_ours(rule: &RuleMessage) -> bool {
 }
 
 /// Whether answers of a server at this address and port of the host can be told from other traffic and brought back: it
-/// has a port of its own, and an IPv4 address.
+/// has a port of its own, and is not at ::1, which the kernel lets nothing reach that came by a device (RFC 4291, 2.5.3).
 pub fn can_answer(address: SocketAddr) -> bool {
-    matches!(address.ip(), IpAddr::V4(_)) && address.port() != 0
+    address.ip() != IpAddr::V6(Ipv6Addr::LOCALHOST) && address.port() != 0
 }

@@ -23,6 +23,7 @@ mod lifecycle;
 mod links;
 mod load;
 mod local;
+mod local6;
 mod marks;
 mod mtu6;
 mod nat64;

@@ -97,9 +97,9 @@ impl Up {
             nat_servers.iter().filter(is_here).copied().partition(|&(_, address)| can_answer(address));
         for (protocol, address) in mute.difference(&self.mute) {
             tracing::warn!(
-                "the answers of {} server {address}, which is this host, go to clients as they are: only servers with an \
-                 IPv4 address and a port of their own are answered for; give it those, or let it listen at the VIP and \
-                 forward by DR",
+                "{} server {address}, which is this host, cannot serve by NAT: a server here needs a port of its own, by \
+                 which its answers are led back, and another address than ::1, to which the kernel lets nothing; give it \
+                 those, or let it listen at the VIP and forward by DR",
                 protocol.name()
             );
         }
