@@ -87,7 +87,7 @@ impl<H: NextHops> Work<'_, H> {
     }
 
     /// How the translated packet is split so that it may go on to `hop`; not at all if it fits.
-    fn pieces(
+    pub(super) fn pieces(
         &mut self,
         parsed: &Parsed,
         hop: &Hop,
@@ -151,7 +151,7 @@ impl<H: NextHops> Work<'_, H> {
 
 /// The longest packet that fits `mtu` once it is one of the other version. To IPv6 nobody says less than all its links
 /// carry: what is shorter may be fragmented behind the translation (RFC 7915, 5.1).
-fn mtu_before(mtu: u16, to_v4: bool, is_fragment: bool) -> u16 {
+pub(super) fn mtu_before(mtu: u16, to_v4: bool, is_fragment: bool) -> u16 {
     if to_v4 {
         mtu.saturating_add(LONGER).max(LEAST_MTU_V6)
     } else {

@@ -210,6 +210,29 @@ pub fn to_v6(
     reshape(room, parsed, piece, (ETHERTYPE_IPV6, &header[..len]), leaving)
 }
 
+/// Makes the packet of the frame at the start of `room`, which is no fragment, one of the other version: [`to_v4`] or
+/// [`to_v6`], as it leaves.
+///
+/// # Errors
+/// As theirs.
+pub fn whole(
+    room: &mut [u8],
+    parsed: &Parsed,
+    leaving: Leaving<'_>,
+    identification: u16,
+) -> Result<usize, Untranslatable> {
+    if leaving.tuple.is_v4() {
+        to_v4(room, parsed, None, leaving, identification)
+    } else {
+        to_v6(room, parsed, None, leaving)
+    }
+}
+
+/// Bytes of the packet, which is no fragment, once it is one of the other version.
+pub fn len(parsed: &Parsed) -> usize {
+    header_len(!parsed.key.is_v4(), false) + payload_len(parsed)
+}
+
 fn fields(room: &[u8], parsed: &Parsed, piece: Option<Piece>) -> Result<Fields, Untranslatable> {
     let class = room.get(parsed.l3..).and_then(class).ok_or(Untranslatable::Room)?;
     let (ttl, protocol) = (parsed.ttl.wrapping_sub(1), parsed.key.protocol());

@@ -33,6 +33,7 @@ use super::terms::Told;
 use crate::packet::flow::FlowKey;
 use crate::packet::icmp::{self, Related};
 use crate::packet::parse::{Parsed, Reject, TcpFlags, parse};
+use crate::packet::translate::{self, Leaving};
 use crate::packet::{edit, proxy as proxy_header, room, segment};
 
 /// What is done to the packets of a connection.
@@ -83,7 +84,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     pub(super) fn introduce_again(&self, slot: &Slot, parsed: &Parsed) {
         let toa = Introduction::Toa.mark();
         // A tunnel's connection stays one, whatever its server is by now.
-        let is_rewritten = slot.recipe(Direction::In).rewrite == Rewrite::Tuple;
+        let is_rewritten = matches!(slot.recipe(Direction::In).rewrite, Rewrite::Tuple | Rewrite::Translate);
         let opens = parsed.flags.has(TcpFlags::SYN) && slot.aside() == 0 && is_rewritten;
         if opens && self.introduction(&parsed.key, ServerId(slot.server_id())) == Some(toa) {
             slot.set_told(0);
@@ -111,6 +112,53 @@ impl<'a, H: NextHops> Work<'a, H> {
             Introduction::Datagram => self.send_datagram(packet, parsed, (slot, direction), hop),
             Introduction::Toa => self.send_with_option(packet, parsed, (slot, direction), hop),
         }
+    }
+
+    /// Sends a packet of the connection as it is now.
+    fn send_on(
+        &mut self,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        (slot, direction): (&'a Slot, Direction),
+        hop: Result<Hop, DropReason>,
+    ) -> Result<PortId, Refusal> {
+        let recipe = slot.recipe(direction);
+        if recipe.rewrite.changes_headers() {
+            return self.send_otherwise(packet, parsed, direction, hop, slot);
+        }
+        self.send(packet, parsed, direction, hop, recipe, || slot.key(direction.opposite()))
+    }
+}
+
+/// A way out that a packet made beside another one takes, in one piece.
+struct Beside<'s> {
+    slot: &'s Slot,
+    hop: Hop,
+    /// For one of IPv6 that becomes one of IPv4.
+    identification: u16,
+}
+
+impl Beside<'_> {
+    /// Makes the client's packet at the start of `room` what its server gets. The frame's length comes back, without any
+    /// room in front; none if `room` is too small.
+    fn address(&self, room: &mut [u8], (parsed, mut len): (&Parsed, usize)) -> Option<usize> {
+        let Self { slot, hop, identification } = self;
+        let (recipe, tuple) = (slot.recipe(Direction::In), slot.key(Direction::Out));
+        let mut sent = *parsed;
+        if recipe.rewrite == Rewrite::Translate {
+            sent.key = tuple.reversed();
+            let leaving = Leaving { tuple: &sent.key, l4: recipe.l4 };
+            len = translate::whole(room, parsed, leaving, *identification).ok()?;
+            edit::set_macs(room, hop.dst_mac, hop.src_mac);
+        } else {
+            forward::apply(room, parsed, recipe, || tuple, hop);
+        }
+        let len = room::close(room, len);
+        if hop.port == PASS {
+            edit::restore_ttl(room, &sent);
+            return Some(len);
+        }
+        if parsed.vlan == hop.vlan { Some(len) } else { edit::set_vlan(room, len, hop.vlan) }
     }
 }
 
@@ -155,16 +203,11 @@ impl Kept {
     }
 }
 
-/// Gives a frame of `len` bytes, made besides the packet it came of, the tag of its way out; its new length, without any
-/// room in front.
-fn with_tag(frame: &mut [u8], len: usize, parsed: &Parsed, hop: &Hop) -> Option<usize> {
-    let len = room::close(frame, len);
-    if hop.port == PASS || parsed.vlan == hop.vlan { Some(len) } else { edit::set_vlan(frame, len, hop.vlan) }
-}
-
-/// True if the packet may go on to its next hop when it is `more` bytes longer.
-fn fits(way_out: Result<Hop, DropReason>, parsed: &Parsed, more: usize) -> bool {
-    let Ok(ip_len) = u16::try_from(usize::from(parsed.ip_len) + more) else { return false };
+/// True if the client's packet may go on to its next hop in one piece when it is `more` bytes longer.
+fn fits(slot: &Slot, way_out: Result<Hop, DropReason>, parsed: &Parsed, more: usize) -> bool {
+    let is_translated = slot.recipe(Direction::In).rewrite == Rewrite::Translate;
+    let len = if is_translated { translate::len(parsed) } else { usize::from(parsed.ip_len) };
+    let Ok(ip_len) = u16::try_from(len + more) else { return false };
     way_out.is_ok_and(|hop| forward::may_go(&Parsed { ip_len, ..*parsed }, &hop).is_ok())
 }
 

@@ -17,11 +17,10 @@
 //! could be taken out of the stream by it.
 
 use super::stream::Stream;
-use super::{Kept, fits, is_fragment, with_tag};
+use super::{Beside, Kept, fits, is_fragment};
 use crate::director::conn::{Direction, Slot};
 use crate::director::drops::DropReason;
 use crate::director::engine::{Packet, Work};
-use crate::director::forward;
 use crate::director::forward::hops::{Hop, NextHops, PortId};
 use crate::director::refusal::Refusal;
 use crate::packet::parse::{Parsed, TcpFlags};
@@ -73,7 +72,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             return self.let_by(packet, parsed, slot, hop);
         }
         let bare = Parsed { ip_len: parsed.ip_len - u16::try_from(text.len()).unwrap_or(0), ..*parsed };
-        if !fits(hop, &bare, 0) {
+        if !fits(slot, hop, &bare, 0) {
             // Refused, for whatever reason there is.
             return self.let_by(packet, parsed, slot, hop);
         }
@@ -120,7 +119,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         let size = segment::options_len(frame, parsed) + text.len() + head.header.len();
         let may_share = !has_text
             || (!stream.is_sent() && size <= usize::from(stream.mss()) && !parsed.flags.has(TcpFlags::URG));
-        if may_share && !is_piece && fits(hop, parsed, head.header.len()) {
+        if may_share && !is_piece && fits(slot, hop, parsed, head.header.len()) {
             let end = parsed.l3 + usize::from(parsed.ip_len);
             if end + head.header.len() > packet.room.len() {
                 return Err(DropReason::ClientAddress.into());
@@ -134,7 +133,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         }
         if !has_text {
             // Refused, for whatever reason there is; with none there is no room.
-            return if fits(hop, parsed, 0) {
+            return if fits(slot, hop, parsed, 0) {
                 Err(DropReason::ClientAddress.into())
             } else {
                 self.let_by(packet, parsed, slot, hop)
@@ -148,7 +147,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         } else if (!stream.is_sent() || stream.is_followed())
             && let Ok(hop) = hop
         {
-            self.send_header(packet, parsed, slot, &hop, head)?;
+            self.send_header(packet, parsed, slot, hop, head)?;
         }
         let port = self.send_shifted(packet, parsed, slot, hop, head.len)?;
         slot.change_told(word, stream.sent(true).to_word());
@@ -161,24 +160,23 @@ impl<'a, H: NextHops> Work<'a, H> {
         packet: &mut Packet<'_>,
         parsed: &Parsed,
         slot: &'a Slot,
-        hop: &Hop,
+        hop: Hop,
         head: &Head,
     ) -> Result<(), DropReason> {
         let frame = &*packet.frame();
         let text = segment::text(frame, parsed);
         let bare = Parsed { ip_len: parsed.ip_len - u16::try_from(text.len()).unwrap_or(0), ..*parsed };
-        if !fits(Ok(*hop), &bare, head.header.len()) {
+        if !fits(slot, Ok(hop), &bare, head.header.len()) {
             // The text will not get there either: it is refused for the same reason.
             return Ok(());
         }
-        let recipe = slot.recipe(Direction::In);
+        let beside = Beside { slot, hop, identification: self.identifications.next_v4() };
         let is_written = self.outbox.write(hop.port, |to| {
             to.get_mut(..text.end)?.copy_from_slice(frame.get(..text.end)?);
             let (bare, _) = insert::cut(to, parsed, text.start)?;
             segment::clear_flags(to, &bare, TcpFlags::FIN | TcpFlags::URG);
             let (whole, len) = insert::insert(to, &bare, text.start, &head.header)?;
-            forward::apply(to, &whole, recipe, || slot.key(Direction::Out), hop);
-            with_tag(to, len, &whole, hop)
+            beside.address(to, (&whole, len))
         });
         if is_written { Ok(()) } else { Err(DropReason::OutboxFull) }
     }
@@ -243,9 +241,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             }
             _ => {}
         }
-        let sent = self.send(packet, parsed, Direction::Out, hop, slot.recipe(Direction::Out), || {
-            slot.key(Direction::In)
-        });
+        let sent = self.send_on(packet, parsed, (slot, Direction::Out), hop);
         if sent.is_err() {
             kept.put_back(packet.frame(), parsed);
         }
@@ -260,6 +256,6 @@ impl<'a, H: NextHops> Work<'a, H> {
         slot: &'a Slot,
         hop: Result<Hop, DropReason>,
     ) -> Result<PortId, Refusal> {
-        self.send(packet, parsed, Direction::In, hop, slot.recipe(Direction::In), || slot.key(Direction::Out))
+        self.send_on(packet, parsed, (slot, Direction::In), hop)
     }
 }

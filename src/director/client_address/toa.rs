@@ -8,11 +8,10 @@
 //! server is not told. What the client sends of this kind itself is blanked all that time.
 
 use super::stream::Stream;
-use super::{fits, is_fragment, with_tag};
+use super::{Beside, fits, is_fragment};
 use crate::director::conn::{Direction, Slot};
 use crate::director::drops::DropReason;
 use crate::director::engine::{Packet, Work};
-use crate::director::forward;
 use crate::director::forward::hops::{Hop, NextHops, PASS, PortId};
 use crate::director::refusal::Refusal;
 use crate::director::server::ServerId;
@@ -23,6 +22,9 @@ use crate::packet::{insert, segment};
 
 /// An IP packet that every path takes, in bytes: IPv6's least MTU, and in practice IPv4's.
 const SMALL: usize = 1280;
+
+/// The most bytes that a packet grows by when it is readdressed: a tag, and an IPv6 header in place of an IPv4 one.
+const GROWS_MAX: usize = 4 + 20;
 
 impl<'a, H: NextHops> Work<'a, H> {
     /// Forwards a segment of a connection whose server may not have been told yet.
@@ -35,8 +37,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     ) -> Result<PortId, Refusal> {
         if direction == Direction::Out {
             self.note_server(packet, parsed, slot);
-            let recipe = slot.recipe(direction);
-            return self.send(packet, parsed, direction, hop, recipe, || slot.key(Direction::In));
+            return self.send_on(packet, parsed, (slot, direction), hop);
         }
         // Its service may have changed since.
         let Told::Toa(kind) = self.services.terms.of(ServerId(slot.server_id())).told else {
@@ -59,14 +60,14 @@ impl<'a, H: NextHops> Work<'a, H> {
         let may_share = !has_text || is_small || !stream.is_followed();
         let mut sent = stream;
         let mut parsed = *parsed;
-        if may_share && fits(hop, &parsed, option.len()) {
+        if may_share && fits(slot, hop, &parsed, option.len()) {
             if let Some((longer, len)) = toa::add(packet.room, &parsed, &option) {
                 (parsed, packet.len) = (longer, len);
                 sent = stream.sent(has_text);
             }
         } else if !stream.is_sent()
             && let Ok(hop) = hop
-            && self.send_ahead(packet, &parsed, slot, &hop, &option)
+            && self.send_ahead(packet, &parsed, slot, hop, &option)
         {
             slot.change_told(word, stream.sent(true).to_word());
             return Ok(hop.port);
@@ -104,38 +105,32 @@ impl<'a, H: NextHops> Work<'a, H> {
         packet: &mut Packet<'_>,
         parsed: &Parsed,
         slot: &'a Slot,
-        hop: &Hop,
+        hop: Hop,
         option: &Toa,
     ) -> bool {
         let frame = &*packet.frame();
         let text = segment::text(frame, parsed);
-        let has_room = segment::options_len(frame, parsed) + option.len() <= 40;
-        if text.is_empty() || !has_room || !fits(Ok(*hop), parsed, 0) || option.len() > text.len() {
+        let has_room = segment::options_len(frame, parsed) + option.len() <= 40
+            && text.start + option.len() + GROWS_MAX <= packet.room.len();
+        if text.is_empty() || !has_room || !fits(slot, Ok(hop), parsed, 0) {
             return false;
         }
-        let recipe = slot.recipe(Direction::In);
-        let opposite = || slot.key(Direction::Out);
+        let frame = &*packet.frame();
+        let beside = Beside { slot, hop, identification: self.identifications.next_v4() };
         let is_written = self.outbox.write(hop.port, |to| {
             to.get_mut(..text.end)?.copy_from_slice(frame.get(..text.end)?);
-            forward::apply(to, parsed, recipe, opposite, hop);
-            with_tag(to, text.end, parsed, hop)
+            beside.address(to, (parsed, text.end))
         });
         if !is_written {
             return false;
         }
-        let frame = packet.frame();
-        let acknowledgement = insert::cut(frame, parsed, text.start).and_then(|(bare, _)| {
-            segment::clear_flags(frame, &bare, TcpFlags::FIN | TcpFlags::URG);
-            toa::add(frame, &bare, option)
+        let beside = Beside { identification: self.identifications.next_v4(), ..beside };
+        let acknowledgement = insert::cut(packet.room, parsed, text.start).and_then(|(bare, _)| {
+            segment::clear_flags(packet.room, &bare, TcpFlags::FIN | TcpFlags::URG);
+            let (bare, len) = toa::add(packet.room, &bare, option)?;
+            beside.address(packet.room, (&bare, len))
         });
-        if let Some((parsed, len)) = acknowledgement {
-            packet.len = len;
-            forward::apply(packet.frame(), &parsed, recipe, opposite, hop);
-            // There is room for a tag: the text is gone.
-            if let Some(len) = with_tag(packet.room, len, &parsed, hop) {
-                packet.len = len;
-            }
-        }
+        packet.len = acknowledgement.unwrap_or(packet.len);
         true
     }
 }
