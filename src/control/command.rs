@@ -316,10 +316,10 @@ impl From<Refused> for Refusal {
             | Refused::ZeroPort(_)
             | Refused::OnePacket(_)
             | Refused::NoLocalAddress { .. }
+            | Refused::FullNatHere { .. }
             | Refused::OnePacketFullNat(_)
             | Refused::ClientAddress { .. }
-            | Refused::ClientAddressMethod { .. }
-            | Refused::ClientAddressFamily { .. } => Code::Invalid,
+            | Refused::ClientAddressMethod { .. } => Code::Invalid,
         };
         Self::new(code, refused.to_string())
     }

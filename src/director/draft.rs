@@ -14,7 +14,6 @@ use super::service::{
     MAX_DRAIN_S, MAX_PERSISTENCE_S, MAX_WEIGHT, Method, Pool, Protocol, Server, Service, Tunnel,
 };
 use super::services::{Services, VirtualService};
-use super::switches::ClientAddress;
 use super::terms::Terms;
 
 /// Most services there may be: what the steering program holds, with room for all protocols.
@@ -53,6 +52,10 @@ pub enum Refused {
     )]
     NoLocalAddress { service: ServiceKey, server: SocketAddr },
     #[error(
+        "server {server} of service {service} is this host, and FULLNAT does not reach it: use NAT for it, or another machine"
+    )]
+    FullNatHere { service: ServiceKey, server: SocketAddr },
+    #[error(
         "service {0} schedules packets one by one, and the replies of servers with FULLNAT find their way by a connection: use NAT, or do without one_packet"
     )]
     OnePacketFullNat(ServiceKey),
@@ -74,10 +77,6 @@ pub enum Refused {
         "client_address = {how} of service {service} cannot be done for server {server}, which answers clients directly: use NAT or FULLNAT for the server, or set client_address=none"
     )]
     ClientAddressMethod { service: ServiceKey, server: SocketAddr, how: &'static str },
-    #[error(
-        "client_address = {how} of service {service} cannot be done for server {server} of the other IP version: set client_address=none"
-    )]
-    ClientAddressFamily { service: ServiceKey, server: SocketAddr, how: &'static str },
     #[error("{0} services are all there may be: delete one first")]
     TooManyServices(usize),
     #[error(
@@ -384,9 +383,6 @@ fn check_told(service: &Service, server: &Server) -> Result<(), Refused> {
     if !how.suits_method(server.method) {
         return Err(Refused::ClientAddressMethod { service: key, server: address, how: how.name() });
     }
-    if how != ClientAddress::None && address.is_ipv4() != key.is_v4() {
-        return Err(Refused::ClientAddressFamily { service: key, server: address, how: how.name() });
-    }
     Ok(())
 }
 
@@ -397,6 +393,9 @@ fn check_local(service: &Service, server: &Server) -> Result<(), Refused> {
     }
     if !service.locals.has_family(server.address.is_ipv4()) {
         return Err(Refused::NoLocalAddress { service: service.key, server: server.address });
+    }
+    if service.has_here(server.address.ip()) {
+        return Err(Refused::FullNatHere { service: service.key, server: server.address });
     }
     if service.one_packet { Err(Refused::OnePacketFullNat(service.key)) } else { Ok(()) }
 }
@@ -633,19 +632,33 @@ mod tests {
             .edit_service(Service { locals: locals(&["2001:db8::2", "10.0.0.250"]), ..Service::new(six) })
             .unwrap();
         add(&mut draft, "10.0.0.14:8080", Method::FullNat).unwrap();
-        // Its packets are translated, and nothing is put into those.
+        // Who the client is it is told as any other.
         let proxied = Switches { client_address: ClientAddress::Proxy, ..Switches::default() };
         let told: ServiceKey = "tcp:[2001:db8::2]:80".parse().unwrap();
         let both = Service { locals: locals(&["10.0.0.250"]), switches: proxied, ..Service::new(told) };
         draft.add_service(both).unwrap();
         let four = Server::new("10.0.0.14:8080".parse().unwrap(), Method::FullNat);
-        let refused = draft.add_server(told, four);
-        assert!(matches!(refused, Err(Refused::ClientAddressFamily { .. })), "{refused:?}");
-        assert!(
-            draft
-                .edit_service(Service { switches: proxied, ..draft.services.get(&six).unwrap().service })
-                .is_err()
-        );
+        draft.add_server(told, four).unwrap();
+        let tunnels = Service { switches: proxied, ..draft.services.get(&six).unwrap().service };
+        assert!(matches!(draft.edit_service(tunnels), Err(Refused::ClientAddressMethod { .. })));
+    }
+
+    #[test]
+    fn fullnat_leads_to_no_server_that_is_certainly_here() {
+        let locals = |last| Locals::new(&[[10, 0, 0, last].into()], LOCAL_PORTS).unwrap();
+        let mut draft = empty();
+        draft.add_service(Service { locals: locals(250), ..rr(1) }).unwrap();
+        let at = |ip: [u8; 4]| Server::new((ip, 8080).into(), Method::FullNat);
+        let vip = Server::new(([192, 0, 2, 1], 8080).into(), Method::FullNat);
+        for server in [at([127, 0, 0, 1]), at([10, 0, 0, 250]), vip] {
+            let refused = draft.add_server(key(1), server);
+            assert_eq!(refused, Err(Refused::FullNatHere { service: key(1), server: server.address }));
+            draft.add_server(key(1), Server { method: Method::Nat, ..server }).unwrap();
+            assert!(draft.edit_server(key(1), server).is_err());
+        }
+        draft.add_server(key(1), at([10, 0, 0, 7])).unwrap();
+        let moved = draft.edit_service(Service { locals: locals(7), ..rr(1) });
+        assert!(matches!(moved, Err(Refused::FullNatHere { .. })), "{moved:?}");
     }
 
     #[test]

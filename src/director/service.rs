@@ -187,6 +187,11 @@ impl Service {
         }
     }
 
+    /// Whether it says by itself that this address is the director's own: of this host alone, its VIP, or a local address.
+    pub fn has_here(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.key.vip() == Some(ip) || self.locals.addresses().any(|local| local == ip)
+    }
+
     /// Whether clients' addresses can be told to servers as its switches want it. The text of FTP's control connections
     /// is changed already.
     pub fn may_tell(&self) -> bool {

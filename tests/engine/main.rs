@@ -33,6 +33,7 @@ mod switches;
 mod table;
 mod timers;
 mod toa;
+mod told_across;
 mod tunnel_errors;
 mod tunnels;
 mod up;

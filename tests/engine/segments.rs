@@ -43,7 +43,7 @@ impl Segment {
 
     pub fn frame(&self, from: &str, to: &str) -> Vec<u8> {
         let mut frame = tcp(from, to, "");
-        frame.truncate(34);
+        frame.truncate(l4(&frame));
         let ports = |address: &str| address.rsplit(':').next().unwrap().parse::<u16>().unwrap().to_be_bytes();
         let bits = [('F', 1), ('S', 2), ('R', 4), ('P', 8), ('A', 16), ('U', 32)];
         let bits: u8 =
@@ -62,11 +62,13 @@ impl Segment {
     pub fn read(frame: &[u8]) -> Self {
         read(frame, 0);
         let sliced = SlicedPacket::from_ethernet(frame).unwrap();
-        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) = (&sliced.net, &sliced.transport)
-        else {
-            panic!("no TCP")
+        let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { panic!("no TCP") };
+        let ip_len = match &sliced.net {
+            Some(NetSlice::Ipv4(ip)) => usize::from(ip.header().total_len()),
+            Some(NetSlice::Ipv6(ip)) => usize::from(ip.header().payload_length()) + 40,
+            _ => panic!("no IP"),
         };
-        assert_eq!(usize::from(ip.header().total_len()) + 14, frame.len(), "the frame ends with its packet");
+        assert_eq!(ip_len + 14, frame.len(), "the frame ends with its packet");
         let flags = match (tcp.syn(), tcp.fin(), tcp.rst(), tcp.urg(), tcp.ack()) {
             (true, _, _, _, true) => "SA",
             (true, ..) => "S",
@@ -88,17 +90,28 @@ impl Segment {
     }
 }
 
+/// Where the packet of TCP begins behind an IP header without options or extensions.
+pub fn l4(frame: &[u8]) -> usize {
+    if frame[14] >> 4 == 4 { 34 } else { 54 }
+}
+
 /// Makes lengths and checksums those of the whole frame.
 pub fn mend(frame: &mut [u8]) {
-    let len = u16::try_from(frame.len() - 14).unwrap();
-    frame[16..18].copy_from_slice(&len.to_be_bytes());
-    frame[24..26].fill(0);
-    let sum = xvs::packet::checksum::of(&frame[14..34]);
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
-    frame[50..52].fill(0);
-    let pseudo = [&frame[26..34], &[0, 6], &(len - 20).to_be_bytes(), &frame[34..]].concat();
+    let l4 = l4(frame);
+    let len = u16::try_from(frame.len() - l4).unwrap();
+    if l4 == 34 {
+        frame[16..18].copy_from_slice(&(len + 20).to_be_bytes());
+        frame[24..26].fill(0);
+        let sum = xvs::packet::checksum::of(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    } else {
+        frame[18..20].copy_from_slice(&len.to_be_bytes());
+    }
+    frame[l4 + 16..l4 + 18].fill(0);
+    let addresses = if l4 == 34 { 26..34 } else { 22..54 };
+    let pseudo = [&frame[addresses], &[0, 6], &len.to_be_bytes(), &frame[l4..]].concat();
     let sum = xvs::packet::checksum::of(&pseudo);
-    frame[50..52].copy_from_slice(&sum.to_be_bytes());
+    frame[l4 + 16..l4 + 18].copy_from_slice(&sum.to_be_bytes());
 }
 
 pub fn told(how: &str) -> Pool {

@@ -1,17 +1,19 @@
 //! Whole streams that a PROXY header begins, through a network that loses, repeats and reorders: two model ends, neither of
 //! which knows of the other's numbers or of the director, and what the server gets is the header and the client's
-//! stream, byte for byte.
+//! stream, byte for byte; with a server of either IP version.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use proptest::sample::select;
 use xvs::director::engine::Verdict;
 
-use crate::segments::{C, HEADER, R, Segment, VIP, told};
+use crate::segments::Segment;
 use crate::table::*;
+use crate::told_across::{FOUR, FOUR_TO_SIX, SIX_TO_FOUR, Way};
 
-/// What both may have in one segment, in bytes.
-const MSS: usize = 1460;
+/// What both may have in one segment, in bytes: as much as fits the MTU if both have the longer header of IPv6.
+const MSS: usize = 1440;
 
 fn serial(number: u32, first: u32) -> i64 {
     i64::from(number.wrapping_sub(first).cast_signed())
@@ -139,6 +141,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 struct Lab {
+    way: Way,
     table: Table,
     client: Sender,
     client_gets: Receiver,
@@ -151,17 +154,19 @@ struct Lab {
 }
 
 impl Lab {
-    fn new(isns: (u32, u32), client: Vec<u8>, server: Vec<u8>) -> Self {
+    fn new(way: Way, isns: (u32, u32), client: Vec<u8>, server: Vec<u8>) -> Self {
         let firsts = (isns.0.wrapping_add(1), isns.1.wrapping_add(1));
         let sender = |first, stream| Sender { first, stream, acked: 0, sent: 0 };
         let receiver = |first, expected| Receiver { first, expected, next: 0, beyond: BTreeMap::default() };
-        let mut table = Table::new(&[told("proxy")]);
+        let mut table = way.table("proxy");
+        table.hops.mtu = way.mtu();
         // An old SYN that comes again after the end would begin another connection otherwise, as in the kernel.
         table.tune("conn_reuse_mode", 0);
         Self {
+            way,
             table,
             client_gets: receiver(firsts.1, server.clone()),
-            server_gets: receiver(firsts.0, [&HEADER[..], &client].concat()),
+            server_gets: receiver(firsts.0, [&way.header(), &client[..]].concat()),
             client: sender(firsts.0, client),
             server: sender(firsts.1, server),
             is_open: (false, false),
@@ -171,11 +176,11 @@ impl Lab {
     }
 
     fn client_says(&mut self, segment: &Segment) {
-        self.to_director.push((true, segment.frame(C, VIP)));
+        self.to_director.push((true, segment.frame(self.way.client, self.way.vip)));
     }
 
     fn server_says(&mut self, segment: &Segment) {
-        self.to_director.push((false, segment.frame(R, C)));
+        self.to_director.push((false, segment.frame(self.way.server, self.way.local)));
     }
 
     fn client_ack(&self) -> u32 {
@@ -188,7 +193,7 @@ impl Lab {
 
     fn syn_ack(&self) -> Segment {
         Segment::new("SA", self.server.first.wrapping_sub(1), self.server_gets.first, b"")
-            .with(&[2, 4, 5, 0xb4])
+            .with(&[2, 4, 5, 0xa0])
     }
 
     /// A frame reaches the director.
@@ -197,7 +202,7 @@ impl Lab {
         let (verdict, after) =
             self.table.batch(worker, &[frame], if is_client { OUTSIDE } else { INSIDE }).remove(0);
         if let Verdict::Transmit(_) = verdict {
-            assert!(after.len() <= 1514, "the MTU");
+            assert!(after.len() <= 14 + usize::from(self.table.hops.mtu), "the MTU");
             self.to_ends.push((is_client, Segment::read(&after)));
         }
         for (port, made) in std::mem::take(&mut self.table.made) {
@@ -221,7 +226,7 @@ impl Lab {
             }
             self.server.acknowledge(segment);
             // No server opens a window too small for the header: nobody would send it again to one that waits for it.
-            let header = HEADER.len().saturating_sub(self.server_gets.next);
+            let header = self.way.header().len().saturating_sub(self.server_gets.next);
             let duplicate = self.server_gets.take(segment, room.max(header));
             if !segment.text.is_empty() || segment.flags != "A" {
                 let ack = self.server_gets.ack(number(self.server.first, self.server.sent), duplicate);
@@ -280,7 +285,7 @@ impl Lab {
                 self.client_says(&probe);
             }
             // What a server says before it has the header would be no server of ours.
-            14 if self.is_open.1 && self.server_gets.next >= HEADER.len() => {
+            14 if self.is_open.1 && self.server_gets.next >= self.way.header().len() => {
                 let (from, ack) = (from(&self.server), self.server_ack());
                 let segment = self.server.segment(from, size, ack);
                 self.server_says(&segment);
@@ -317,7 +322,7 @@ impl Lab {
             }
             // The server speaks first, and the client when it has heard that.
             if self.is_open.1
-                && self.server_gets.next >= HEADER.len()
+                && self.server_gets.next >= self.way.header().len()
                 && self.server.acked < self.server.end()
             {
                 let (from, ack) = (self.server.acked, self.server_ack());
@@ -354,11 +359,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
     #[test]
     fn the_server_gets_the_header_and_then_what_the_client_sent(
+        way in select(&[FOUR, SIX_TO_FOUR, FOUR_TO_SIX][..]),
         isns in (prop_oneof![any::<u32>(), u32::MAX - 1600..u32::MAX], any::<u32>()),
         (client, server) in (0..4000usize, 0..2000usize),
         events in events(),
     ) {
-        let mut lab = Lab::new(isns, bytes(client, 1), bytes(server, 100));
+        let mut lab = Lab::new(way, isns, bytes(client, 1), bytes(server, 100));
         events.into_iter().for_each(|event| lab.happen(event));
         lab.settle();
     }

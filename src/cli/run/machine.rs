@@ -11,7 +11,7 @@ use super::rules;
 use crate::control::plane::{Host, Steered};
 use crate::control::view::{InterfaceView, QueueRatesView, QueueView};
 use crate::director::time::Time;
-use crate::net::{Mirror, Snapshot};
+use crate::net::{Mirror, Route, Snapshot};
 use crate::worker::Clock;
 use crate::worker::counters::{PortTally, WorkerCounters};
 use crate::xdp::steer::{Outcome, Rules, SteerError, Steering};
@@ -190,6 +190,10 @@ impl Host for Shared {
 
     fn watch(&mut self, servers: BTreeSet<IpAddr>) {
         self.lock().mirror.watch(servers.into_iter().collect());
+    }
+
+    fn is_here(&self, address: IpAddr) -> bool {
+        self.lock().mirror.snapshots().load().route(address, 0) == Route::Local
     }
 
     fn interfaces(&self) -> Vec<InterfaceView> {

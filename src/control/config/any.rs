@@ -132,7 +132,8 @@ fn is_unicast(ip: &IpAddr) -> bool {
 fn fitting(service: &Service, mut server: Server) -> Server {
     let key = service.key;
     let has_local = service.locals.has_family(server.address.is_ipv4());
-    if server.method == Method::FullNat && (!has_local || service.one_packet) {
+    let is_here = service.has_here(server.address.ip());
+    if server.method == Method::FullNat && (!has_local || service.one_packet || is_here) {
         server.method = Method::Nat;
     }
     if server.address.is_ipv4() != key.is_v4() && server.method != Method::FullNat {

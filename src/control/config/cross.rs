@@ -10,8 +10,7 @@ use super::server::DraftServer;
 use super::service::Draft;
 use crate::director::marks::MarkRule;
 use crate::director::name::ServiceKey;
-use crate::director::service::Protocol;
-use crate::director::switches::ClientAddress;
+use crate::director::service::{Method, Protocol};
 
 /// Checks the services against each other and the servers against their service and each other.
 ///
@@ -23,6 +22,7 @@ pub(super) fn services(services: &[Draft], problems: &mut Problems) {
         same_server(service, problems);
         for server in service.servers.iter().flatten() {
             reachable(service, server, problems);
+            elsewhere(service, server, problems);
             told(service, server, problems);
         }
     }
@@ -191,6 +191,20 @@ fn reachable(service: &Draft, server: &DraftServer, problems: &mut Problems) {
     }
 }
 
+/// Whether a server with FULLNAT is another machine, as far as that can be seen here: what it answers would stay on the host.
+fn elsewhere(service: &Draft, server: &DraftServer, problems: &mut Problems) {
+    let (Some(Method::FullNat), Some(rip)) = (server.method, &server.address) else { return };
+    let ip = rip.get_ref().ip();
+    if service.has_here(ip) {
+        problems
+            .error(
+                rip.span(),
+                format!("server {} is this host, and forward = \"fullnat\" does not reach it", rip.get_ref()),
+            )
+            .cure("set forward = \"nat\" for it, or give the address of another machine");
+    }
+}
+
 /// Whether the server can be told clients' addresses as its service wants it.
 fn told(service: &Draft, server: &DraftServer, problems: &mut Problems) {
     let (Some(how), Some(method), Some(rip)) = (service.client_address(), server.method, &server.address)
@@ -212,20 +226,6 @@ fn told(service: &Draft, server: &DraftServer, problems: &mut Problems) {
                 "{} servers see clients' addresses already: leave client_address out, or set forward = \"nat\"",
                 name.to_uppercase()
             ));
-        return;
-    }
-    let is_v4 = service.key.as_ref().map(|key| key.get_ref().is_v4());
-    if how != ClientAddress::None && is_v4.is_some_and(|is_v4| is_v4 != rip.get_ref().is_ipv4()) {
-        problems
-            .error(
-                rip.span(),
-                format!(
-                    "server {} is of another IP version than its service: it cannot be told clients by client_address = \"{}\"",
-                    rip.get_ref(),
-                    how.name()
-                ),
-            )
-            .cure("leave client_address out, or give an address of the service's IP version");
     }
 }
 

@@ -1,5 +1,7 @@
 //! `[[service]]`, read into drafts that remember where everything stands.
 
+use std::net::IpAddr;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -38,6 +40,11 @@ impl Draft {
     /// How its servers are told clients' addresses, if that could be read.
     pub fn client_address(&self) -> Option<ClientAddress> {
         self.service.map(|service| service.switches.client_address)
+    }
+
+    /// As [`Service::has_here`], if it could be read.
+    pub fn has_here(&self, ip: IpAddr) -> bool {
+        self.service.is_some_and(|service| service.has_here(ip))
     }
 
     /// The service, unless something in it is wrong.

@@ -21,6 +21,7 @@
 
 mod file;
 mod ftp;
+mod here;
 mod perform;
 mod publish;
 mod seen;
@@ -29,7 +30,7 @@ mod show;
 mod tests;
 mod upkeep;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -87,6 +88,9 @@ pub trait Host: fmt::Debug + Send {
     /// Keeps the MAC addresses of these servers, or of their gateways, known.
     fn watch(&mut self, servers: BTreeSet<IpAddr>);
 
+    /// Whether this is an address of the machine itself.
+    fn is_here(&self, address: IpAddr) -> bool;
+
     /// Interfaces and queues with their counters.
     fn interfaces(&self) -> Vec<InterfaceView>;
 
@@ -107,6 +111,8 @@ pub struct ControlPlane {
     /// Servers that are deleted once their connections are gone, or at a tick.
     drains: HashMap<(ServiceKey, SocketAddr), Option<u32>>,
     upkeep: upkeep::Due,
+    /// Servers of which it has been said that FULLNAT does not reach them.
+    here: HashSet<(ServiceKey, SocketAddr)>,
     /// The place of the table from which on connections of removed servers are to be ended, if they are.
     orphans: Option<u32>,
     /// The file it was started with.
@@ -125,6 +131,7 @@ impl ControlPlane {
             before: Vec::new(),
             drains: HashMap::new(),
             upkeep: upkeep::Due::default(),
+            here: HashSet::new(),
             orphans: None,
             origin: None,
         }

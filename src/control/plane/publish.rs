@@ -47,6 +47,7 @@ impl ControlPlane {
         }
         self.before.push(before);
         self.free_snapshots();
+        self.warn_of_servers_here();
         for what in after {
             match what {
                 After::Fresh(key) => {

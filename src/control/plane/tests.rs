@@ -1,3 +1,5 @@
+mod here;
+
 use std::sync::Mutex;
 
 use super::*;
@@ -14,6 +16,7 @@ struct Told {
     steered: Steered,
     watched: BTreeSet<IpAddr>,
     refuses: bool,
+    here: BTreeSet<IpAddr>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -33,6 +36,9 @@ impl Host for FakeHost {
     }
     fn watch(&mut self, servers: BTreeSet<IpAddr>) {
         self.0.lock().unwrap().watched = servers;
+    }
+    fn is_here(&self, address: IpAddr) -> bool {
+        self.0.lock().unwrap().here.contains(&address)
     }
     fn interfaces(&self) -> Vec<InterfaceView> {
         Vec::new()

@@ -1,4 +1,5 @@
-//! What time brings: estimates, the defence against floods, drained servers, removed servers that are forgotten.
+//! What time brings: estimates, the defence against floods, drained servers, removed servers that are forgotten, addresses
+//! that the machine gets.
 
 use super::ControlPlane;
 use crate::control::command::Command;
@@ -44,6 +45,7 @@ impl ControlPlane {
             self.tend_schedulers(now);
             self.steer_again();
             self.free_snapshots();
+            self.warn_of_servers_here();
         }
     }
 
