@@ -18,7 +18,7 @@ use crate::real_server::{Manners, Server};
 use crate::wire::Wire;
 use crate::xvs::{Xvs, abc, config, say, service, stats, until};
 
-const PORT: u16 = 8090;
+pub const PORT: u16 = 8090;
 const VIP: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
 /// 4 MiB.
 const FILE_LEN: usize = 4 << 20;
@@ -30,10 +30,10 @@ fn told(protocol: &str, port: u16, how: &str, servers: &[(SocketAddrV4, u16)]) -
 }
 
 /// Ends when dropped.
-struct Nginx(Child);
+pub struct Nginx(Child);
 
 impl Nginx {
-    fn start(lab: &Lab, who: &str) -> Self {
+    pub fn start(lab: &Lab, who: &str) -> Self {
         let dir = lab.dir().join(format!("nginx-{who}"));
         std::fs::create_dir(&dir).expect("a directory");
         let shown = dir.display();
@@ -225,7 +225,12 @@ fn a_flows_first_datagram_says_who_it_is_from() {
 }
 
 /// Options of the segments that a server's kernel gets at a port, SYNs first, for a while.
-fn observe(lab: &Lab, who: &str, port: u16, done: mpsc::Receiver<()>) -> thread::JoinHandle<Vec<Vec<u8>>> {
+pub fn observe(
+    lab: &Lab,
+    who: &str,
+    port: u16,
+    done: mpsc::Receiver<()>,
+) -> thread::JoinHandle<Vec<Vec<u8>>> {
     let netns = lab.netns(who);
     let (ready, wait) = mpsc::channel();
     let observer = thread::spawn(move || {

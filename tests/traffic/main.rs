@@ -44,6 +44,7 @@ mod server;
 mod shown;
 mod six;
 mod switches;
+mod told_across;
 mod transfer;
 mod tunnels;
 mod udp;

@@ -24,7 +24,7 @@ const BEHIND: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 11);
 const FILE_LEN: usize = 4 << 20;
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn service(protocol: &str, vip: SocketAddr, servers: &[SocketAddr]) -> String {
+pub fn service(protocol: &str, vip: SocketAddr, servers: &[SocketAddr]) -> String {
     let mut text = format!(
         "[[service]]\nprotocol = \"{protocol}\"\naddress = \"{vip}\"\nscheduler = \"rr\"\nforward = \"fullnat\"\nlocal_addresses = [\"{LOCAL}\"]\n"
     );
@@ -39,7 +39,7 @@ fn abc(port: u16) -> [SocketAddr; 3] {
 }
 
 /// The lab whose clients have IPv6 alone, and whose servers IPv4 alone and no way to anybody outside.
-fn lab() -> Lab {
+pub fn lab() -> Lab {
     let lab = Lab::new();
     for (name, _) in SERVERS {
         lab.ip(name, &["route del default", "route flush table 100"]);
@@ -62,7 +62,7 @@ fn lab() -> Lab {
 }
 
 /// A file down and up, intact. The server's name comes back.
-async fn file_both_ways(lab: &Lab, from: Ipv6Addr, file: &[u8]) -> String {
+pub async fn file_both_ways(lab: &Lab, from: Ipv6Addr, file: &[u8]) -> String {
     let mut wire = connect(from, WEB).await.expect("connected");
     let name = patiently(wire.ask("name")).await.expect("name");
     wire.write(b"send file\n").await.expect("asked");
@@ -77,7 +77,7 @@ async fn file_both_ways(lab: &Lab, from: Ipv6Addr, file: &[u8]) -> String {
     name
 }
 
-fn file(lab: &Lab) -> Vec<u8> {
+pub fn file(lab: &Lab) -> Vec<u8> {
     let file: Vec<u8> = (0..FILE_LEN).map(|_| fastrand::u8(..)).collect();
     std::fs::write(lab.dir().join("file"), &file).expect("file written");
     file
