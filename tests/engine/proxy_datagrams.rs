@@ -1,7 +1,10 @@
 //! PROXY headers in front of UDP flows.
 
+use std::sync::Barrier;
+use std::thread;
+
 use xvs::director::drops::DropReason;
-use xvs::director::engine::Verdict;
+use xvs::director::engine::{Batch, Engine, Packet, Verdict, Verdicts};
 use xvs::director::service::{Method, Pool, Protocol};
 
 use crate::segments::*;
@@ -78,4 +81,50 @@ fn a_datagram_that_is_too_long_with_the_header_is_split_or_its_client_told() {
     assert_eq!((pieces.len(), &pieces[8..36]), (8 + 28 + 560, &dns_header()[..]));
     t.made.clear();
     assert_eq!(datagram(&mut t, udp(C, DNS, b"?")), b"?");
+}
+
+/// What becomes of the frames of two workers that work at once.
+fn at_once(t: &mut Table, frames: [&[Vec<u8>]; 2]) -> [Vec<(Verdict, Vec<u8>)>; 2] {
+    let (hops, now, start) = (&t.hops, t.now, Barrier::new(2));
+    let [first, second, ..] = &mut t.engines[..] else { panic!("two workers") };
+    let work = |engine: &mut Engine, frames: &[Vec<u8>]| {
+        let mut rooms: Vec<Vec<u8>> = frames.iter().map(|frame| [&frame[..], &[0; 128]].concat()).collect();
+        let lens = frames.iter().map(Vec::len);
+        let packets = rooms.iter_mut().zip(lens).map(|(room, len)| Packet { room, len, port: OUTSIDE });
+        let (mut batch, mut verdicts): (Batch<'_>, _) = (packets.collect(), Verdicts::new());
+        start.wait();
+        engine.process(&mut batch, hops, now, &mut verdicts);
+        engine.rest();
+        let left: Vec<Vec<u8>> = batch.iter_mut().map(|packet| packet.frame().to_vec()).collect();
+        verdicts.into_iter().zip(left).collect()
+    };
+    thread::scope(|s| {
+        let other = s.spawn(|| work(second, frames[1]));
+        [work(first, frames[0]), other.join().unwrap()]
+    })
+}
+
+/// Whichever worker is first: one datagram of each flow has the header, and none goes without before it.
+#[test]
+fn of_two_workers_one_sends_the_header() {
+    let mut t = Table::sized(&[dns()], 16_384, 2);
+    let has_header = |(verdict, frame): &(Verdict, Vec<u8>)| {
+        *verdict == Verdict::Transmit(INSIDE) && frame[42..].starts_with(&HEADER[..12])
+    };
+    for round in 0..100 {
+        let of_flows = |text: &[u8]| -> Vec<_> {
+            (0..64).map(|port| udp(&format!("192.0.2.7:{}", 1024 + round * 64 + port), DNS, text)).collect()
+        };
+        let (long, short) = (of_flows(&[7; 1460]), of_flows(b"short"));
+        // One that is refused, since it is too long with the header, takes it from nobody.
+        let is_long = round % 2 == 0;
+        let [first, second] = at_once(&mut t, [if is_long { &long } else { &short }, &short]);
+        for (first, second) in first.iter().zip(&second) {
+            let (by_first, by_second) = (has_header(first), has_header(second));
+            assert!(by_first != by_second && (by_second || !is_long), "{round}: {by_first} {by_second}");
+            if is_long && first.0 == Verdict::Transmit(INSIDE) {
+                assert_eq!(first.1.len(), long[0].len(), "behind the one with the header, whole");
+            }
+        }
+    }
 }
