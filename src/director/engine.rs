@@ -18,13 +18,13 @@ use super::drops::DropReason;
 use super::forward::hops::{Hop, NextHops, Origin, PortId, Route};
 use super::forward::recipe::{Recipe, Rewrite, Way};
 use super::forward::{self};
+use super::identifications::Identifications;
 use super::open::Begun;
 use super::outbox::Outbox;
 use super::refusal::{Allowance, Refusal};
 use super::server::ServerId;
 use super::service::Protocol;
 use super::services::{Available, Services};
-use super::split::Identifications;
 use super::stats::Stats;
 use super::time::Time;
 use super::{Director, Seat};
@@ -136,7 +136,7 @@ impl Engine {
             shedder: Shedder::new(&director.table, worker),
             allowance: Allowance::default(),
             outbox: Outbox::default(),
-            identifications: Identifications::new(worker, director.workers()),
+            identifications: Identifications::new(worker, &director),
             swept: 0,
             worker: worker as usize,
             looked: ArrayVec::new(),

@@ -13,32 +13,6 @@ use crate::packet::parse::Parsed;
 use crate::packet::pieces::Pieces;
 use crate::packet::room;
 
-/// Identifications of outer packets: no two workers give the same one, so that a server does not mix up their pieces.
-#[derive(Debug)]
-pub(super) struct Identifications {
-    last: u32,
-    stride: u32,
-}
-
-impl Identifications {
-    pub(super) fn new(worker: u32, workers: usize) -> Self {
-        // A power of two, so that each keeps to its own when they begin anew.
-        let stride = u32::try_from(workers.max(1).next_power_of_two()).unwrap_or(1);
-        Self { last: worker, stride }
-    }
-
-    pub(super) fn next(&mut self) -> u32 {
-        self.last = self.last.wrapping_add(self.stride);
-        self.last
-    }
-
-    /// One for IPv4, where they are half as long.
-    #[allow(clippy::cast_possible_truncation, reason = "the lower half, which is a worker's own as well")]
-    pub(super) fn next_v4(&mut self) -> u16 {
-        self.next() as u16
-    }
-}
-
 /// Gives a packet the tag of its way out, and takes room for a tunnel away that is not used: pieces have none.
 pub(super) fn tag(packet: &mut Packet<'_>, parsed: &Parsed, hop: &Hop) -> Result<(), DropReason> {
     packet.len = room::close(packet.room, packet.len);

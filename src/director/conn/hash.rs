@@ -7,7 +7,7 @@ use siphasher::sip::SipHasher13;
 
 /// SipHash-1-3 under one secret.
 #[derive(Debug)]
-pub(super) struct FlowHasher {
+pub(in crate::director) struct FlowHasher {
     /// The state before the first word.
     start: [u64; 4],
     /// For what is not made of words.
@@ -15,7 +15,7 @@ pub(super) struct FlowHasher {
 }
 
 impl FlowHasher {
-    pub(super) fn new((k0, k1): (u64, u64)) -> Self {
+    pub(in crate::director) fn new((k0, k1): (u64, u64)) -> Self {
         // "somepseudorandomlygeneratedbytes", as the paper has it.
         let start = [
             k0 ^ 0x736f_6d65_7073_6575,
@@ -28,7 +28,7 @@ impl FlowHasher {
 
     /// The hash of these words, as of their bytes in little-endian order.
     #[inline(always)]
-    pub(super) fn of_words<const N: usize>(&self, words: [u64; N]) -> u64 {
+    pub(in crate::director) fn of_words<const N: usize>(&self, words: [u64; N]) -> u64 {
         // What ends a message: its length in the highest byte, and no bytes that are left over.
         let end = ((8 * N as u64) & 0xff) << 56;
         let mut state = self.start;

@@ -42,6 +42,7 @@ mod atomic {
     pub use std::sync::atomic::{AtomicU64, Ordering, fence};
 }
 
+pub(super) use hash::FlowHasher;
 pub use row::Row;
 pub use shard::Shard;
 pub use slot::{Direction, Slot, SlotId};

@@ -142,6 +142,13 @@ impl Table {
         if key.is_v4() { self.hasher.of_words([a, b]) } else { self.hasher.of_words(*key.words()) }
     }
 
+    /// A hasher of anything but keys, for this purpose: under a secret that comes of this table's and is not it.
+    pub(in crate::director) fn hasher_for(&self, purpose: u64) -> FlowHasher {
+        // Of three words: no key has as many.
+        let secret = |half| self.hasher.of_words([purpose, half, 0]);
+        FlowHasher::new((secret(0), secret(1)))
+    }
+
     /// What stands for a group of flows and a name: of 2^128 numbers, under this table's secret.
     pub fn digest(&self, group: &FlowKey, name: &[u8]) -> u128 {
         let half = |number: u8| {
