@@ -17,9 +17,12 @@ const VLAN_ID: u16 = 0xfff;
 const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0];
 const ETHERTYPE_IPV4: [u8; 2] = [8, 0];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+const TOTAL_LENGTH: usize = 2;
 const TTL: usize = 8;
 const IP_CHECKSUM: usize = 10;
 const ADDRESSES: usize = 12;
+/// An IPv6 header without extensions, which its length does not count.
+const IPV6_LEN: u16 = 40;
 const TCP_CHECKSUM: usize = 16;
 const UDP_CHECKSUM: usize = 6;
 
@@ -107,6 +110,22 @@ pub fn restore_ttl(frame: &mut [u8], parsed: &Parsed) {
     } else if let Some(ip) = frame.get_mut(parsed.l3..).and_then(|p| p.first_chunk_mut::<20>()) {
         ip[TTL] = ip[TTL].wrapping_add(1);
         update(ip, IP_CHECKSUM, |c| Delta::TTL_PLUS_ONE.apply(c));
+    }
+}
+
+/// Gives the packet this length, its IP header included, and mends IPv4's header checksum.
+pub(super) fn set_ip_len(frame: &mut [u8], parsed: &Parsed, ip_len: u16) {
+    let Some(ip) = frame.get_mut(parsed.l3..) else { return };
+    let (at, len) = if parsed.key.is_v4() {
+        (TOTAL_LENGTH, ip_len)
+    } else {
+        (ipv6::PAYLOAD_LENGTH, ip_len.saturating_sub(IPV6_LEN))
+    };
+    let Some(field) = ip.get_mut(at..).and_then(|p| p.first_chunk_mut::<2>()) else { return };
+    let delta = Delta::between(field, &len.to_be_bytes());
+    *field = len.to_be_bytes();
+    if parsed.key.is_v4() {
+        update(ip, IP_CHECKSUM, |c| delta.apply(c));
     }
 }
 

@@ -4,12 +4,9 @@
 //! For IPv4 and IPv6, whole packets only: offsets of fragments would change.
 
 use super::checksum::{self, Delta};
+use super::edit::set_ip_len;
 use super::parse::Parsed;
 
-/// Places in an IPv4 header: of its total length and its checksum; in an IPv6 header, of the payload's length.
-const V4_LENGTH: usize = 2;
-const V4_CHECKSUM: usize = 10;
-const V6_LENGTH: usize = 4;
 /// Places in a TCP header, and its length without options.
 const TCP_DATA_OFFSET: usize = 12;
 const TCP_CHECKSUM: usize = 16;
@@ -80,14 +77,7 @@ fn resize(frame: &mut [u8], parsed: &Parsed, ip_len: u16, payload: Delta) -> Par
         let grown = u16::from_be_bytes(new).wrapping_sub(u16::from_be_bytes(old));
         u16::from_be_bytes(field).wrapping_add(grown).to_be_bytes()
     };
-    if let Some(ip) = frame.get_mut(parsed.l3..) {
-        if parsed.key.is_v4() {
-            let delta = edit(ip, V4_LENGTH, |_| ip_len.to_be_bytes());
-            edit(ip, V4_CHECKSUM, |sum| delta.apply(u16::from_be_bytes(sum)).to_be_bytes());
-        } else {
-            edit(ip, V6_LENGTH, add);
-        }
-    }
+    set_ip_len(frame, parsed, ip_len);
     if let Some(transport) = frame.get_mut(parsed.l4..) {
         if parsed.key.protocol() == UDP {
             // Its own length is the pseudo header's (RFC 768), and may be shorter than the packet.

@@ -15,7 +15,8 @@ pub const MAX_EXTENSIONS: usize = 6;
 /// Bytes of extension headers walked over: the steering program leaves packets with more to the kernel.
 pub const MAX_EXTENSIONS_LEN: usize = 1024;
 
-/// Where the fixed header has the number of the next one.
+/// Places in the fixed header: of the length of what is behind it, of the number of the next one, and so on.
+pub(super) const PAYLOAD_LENGTH: usize = 4;
 pub(super) const NEXT_HEADER: usize = 6;
 pub(super) const HOP_LIMIT: usize = 7;
 pub(super) const ADDRESSES: usize = 8;

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::checksum::{self, Delta};
+use super::edit;
 use super::parse::{Parsed, TcpFlags};
 
 const SEQUENCE: usize = 4;
@@ -24,12 +25,6 @@ const MSS: u8 = 2;
 const END: u8 = 0;
 const NOTHING: u8 = 1;
 const BLOCKS: u8 = 5;
-/// The place of the total length in an IPv4 header, and of its checksum.
-const IP_LENGTH: usize = 2;
-const IP_CHECKSUM: usize = 10;
-/// The place in an IPv6 header of the length of what is behind it, and the header's own, in bytes.
-const PAYLOAD_LENGTH: usize = 4;
-const IPV6_LEN: u16 = 40;
 
 /// Where the segment's header ends in the frame and where its text does; the text is between them.
 fn bounds(frame: &[u8], parsed: &Parsed) -> Option<(usize, usize)> {
@@ -234,17 +229,7 @@ pub fn replace(room: &mut [u8], parsed: &Parsed, part: Range<usize>, by: &[u8]) 
     room.copy_within(part.end..end, part.start + by.len());
     room.get_mut(part.start..)?.get_mut(..by.len())?.copy_from_slice(by);
 
-    if parsed.key.is_v4() {
-        let length = room.get_mut(parsed.l3 + IP_LENGTH..)?.first_chunk_mut::<2>()?;
-        let delta = Delta::between(length, &ip_len.to_be_bytes());
-        *length = ip_len.to_be_bytes();
-        let field = room.get_mut(parsed.l3 + IP_CHECKSUM..)?.first_chunk_mut::<2>()?;
-        *field = delta.apply(u16::from_be_bytes(*field)).to_be_bytes();
-    } else {
-        let length = room.get_mut(parsed.l3 + PAYLOAD_LENGTH..)?.first_chunk_mut::<2>()?;
-        *length = ip_len.checked_sub(IPV6_LEN)?.to_be_bytes();
-    }
-
+    edit::set_ip_len(room, parsed, ip_len);
     let parsed = Parsed { ip_len, ..*parsed };
     let segment = room.get_mut(parsed.l4..new_end)?;
     segment.get_mut(CHECKSUM..)?.first_chunk_mut::<2>()?.fill(0);
