@@ -78,7 +78,15 @@ fn a_server_at_an_own_address_of_ipv6_serves_by_nat() {
 fn a_server_that_cannot_be_reached_or_told_apart_is_named_with_the_cure() {
     let (lab, _servers) = lab();
     let servers = [at(Ipv6Addr::LOCALHOST, 8081), at(OWN, 0), at(OWN, 8081)];
-    let services: Vec<_> = servers.iter().zip(80..).map(|(server, port)| nat("tcp", port, *server)).collect();
+    let mut services: Vec<_> =
+        servers.iter().zip(80..).map(|(server, port)| nat("tcp", port, *server)).collect();
+    let vip = at(NAT_VIP, 90);
+    let full_nat = service(("tcp", vip), ("rr", "fullnat"), &[(at(OWN, 8082), 1)]);
+    services.push(full_nat.replacen(
+        "[[service.server]]",
+        "local_addresses = [\"fd00:1::2\"]\n[[service.server]]",
+        1,
+    ));
     let xvs = Xvs::start(&lab, &config(&services));
     until("the able one has its rules", || rules(&lab) == 2);
     let log = xvs.log();
@@ -87,4 +95,7 @@ fn a_server_that_cannot_be_reached_or_told_apart_is_named_with_the_cure() {
         assert_eq!(log.contains(&says), is_named, "{says}\n{log}");
     }
     assert!(log.contains("forward by DR"), "{log}");
+    let says =
+        format!("server {} of service tcp:{vip} is this host, and FULLNAT does not reach it", at(OWN, 8082));
+    assert!(log.matches(&says).count() == 1 && log.contains("set forward = \"nat\" for it"), "{says}\n{log}");
 }
