@@ -30,6 +30,7 @@ mod switches;
 mod table;
 mod timers;
 mod tunnel_errors;
+mod tunnel_errors6;
 mod tunnels;
 mod up;
 mod vlans;
