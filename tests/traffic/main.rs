@@ -25,6 +25,7 @@ mod load;
 mod local;
 mod marks;
 mod mtu6;
+mod mtu_tunnels;
 mod nat64;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
 #[path = "../common/netns.rs"]
