@@ -17,8 +17,15 @@ use super::time::Time;
 const PLACES: usize = 1024;
 /// How long an entry counts, in ticks: the kernel's `mtu_expires`, ten minutes.
 const LIFE: u32 = 600 * Time::TICKS_PER_S;
-/// What smaller ones are taken for, in bytes: the kernel's `min_pmtu`, so that nobody makes every packet be cut up.
-pub const LEAST: u16 = 552;
+/// What smaller ones are taken for, in bytes: the kernel's `min_pmtu`, so that nobody makes every packet be cut up; for IPv6
+/// what every link carries (RFC 8201, 4).
+const LEAST_V4: u16 = 552;
+const LEAST_V6: u16 = 1280;
+
+/// What is believed of an MTU in bytes that a router says the way to somebody has.
+pub(super) fn believed(to: IpAddr, mtu: u16) -> u16 {
+    mtu.max(if to.is_ipv4() { LEAST_V4 } else { LEAST_V6 })
+}
 
 /// The smaller MTUs.
 #[derive(Debug)]
@@ -62,7 +69,7 @@ impl PathMtus {
 
     /// Notes what a router said. A larger MTU than is known of is not believed before that is forgotten.
     pub(super) fn note(&self, to: IpAddr, mtu: u16, tick: u32) {
-        let mtu = mtu.max(LEAST);
+        let mtu = believed(to, mtu);
         if self.look_up(to, tick).is_none_or(|known| mtu <= known) {
             let (place, tag) = self.place(to);
             place.store(tag << 48 | u64::from(mtu) << 32 | u64::from(tick), Relaxed);
@@ -94,10 +101,13 @@ mod tests {
     #[test]
     fn the_smallest_counts_and_none_is_smaller_than_the_least() {
         let paths = PathMtus::default();
-        for (said, known) in [(1400, 1400), (1450, 1400), (1300, 1300), (68, LEAST), (1400, LEAST)] {
+        for (said, known) in [(1400, 1400), (1450, 1400), (1300, 1300), (68, LEAST_V4), (1400, LEAST_V4)] {
             paths.note(server(1), said, 100);
             assert_eq!(paths.of(server(1), 100), Some(known), "after {said}");
         }
+        let six = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1]);
+        paths.note(six, 68, 100);
+        assert_eq!(paths.of(six, 100), Some(LEAST_V6));
         paths.note(server(1), 1450, 100 + LIFE);
         assert_eq!(paths.of(server(1), 100 + LIFE), Some(1450), "the old one is forgotten");
     }

@@ -23,9 +23,10 @@ use crate::packet::pieces::Pieces;
 /// Bytes of an outer header.
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
-/// Least MTU that a tunnel may leave, by the family of the outer packet (`__ip_vs_get_out_rt`).
+/// Least MTU that a tunnel may leave, by the family of the outer packet (`__ip_vs_get_out_rt`). IPv6 is never told less
+/// (RFC 8200, 5).
 const LEAST_MTU_V4: u16 = 68;
-const LEAST_MTU_V6: u16 = 1280;
+pub(super) const LEAST_MTU_V6: u16 = 1280;
 
 impl<H: NextHops> Work<'_, H> {
     /// Sends a client's packet of a connection through the tunnel to its server.
@@ -58,22 +59,33 @@ impl<H: NextHops> Work<'_, H> {
         let mut mtu = 0;
         let fits = way_out.and_then(|mut hop| {
             let (source, destination) = ends.ok_or(DropReason::NoTunnel)?;
-            if let Some(smaller) = self.director.path_mtus.of(destination, self.tick) {
-                hop.mtu = hop.mtu.min(smaller);
-            }
             let is_v4 = destination.is_ipv4();
             let overhead = tunnel.overhead(is_v4);
             let len = overhead + usize::from(parsed.ip_len);
-            mtu = hop.mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX));
+            let left = |mtu: u16| mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX));
+            let is_narrow = left(hop.mtu) < if is_v4 { LEAST_MTU_V4 } else { LEAST_MTU_V6 };
+            if let Some(smaller) = self.director.path_mtus.of(destination, self.tick) {
+                hop.mtu = hop.mtu.min(smaller);
+            }
+            mtu = left(hop.mtu);
+            let mut is_least = false;
+            if !parsed.key.is_v4() {
+                mtu = mtu.max(LEAST_MTU_V6);
+                is_least = parsed.ip_len <= LEAST_MTU_V6;
+            }
             if parsed.ttl <= 1 {
                 Err(DropReason::TtlExpired)
-            } else if mtu < if is_v4 { LEAST_MTU_V4 } else { LEAST_MTU_V6 } {
+            } else if is_narrow {
                 Err(DropReason::NoTunnel)
-            } else if parsed.ip_len <= mtu {
+            } else if len <= usize::from(hop.mtu) {
                 Ok((hop, overhead, source, destination, None))
-            } else if !must_not_fragment(packet.frame(), parsed) || (may_split && parsed.key.is_v4()) {
+            } else if is_least
+                || !must_not_fragment(packet.frame(), parsed)
+                || (may_split && parsed.key.is_v4())
+            {
                 // The outer packet is split then, which is the director's own (RFC 2473, 7.2). One that holds IPv6 never
-                // is, whatever `pmtu_disc` says (`ensure_mtu_is_adequate`).
+                // is, whatever `pmtu_disc` says (`ensure_mtu_is_adequate`), unless its sender may send no shorter one
+                // (RFC 2473, 7.1), which the kernel drops.
                 let start = edit::ethernet_len(hop.vlan);
                 let pieces = if is_v4 {
                     Pieces::v4(start, IPV4_LEN, len - IPV4_LEN, hop.mtu)

@@ -152,8 +152,14 @@ pub fn tcp_reset(room: &mut [u8], parsed: &Parsed) -> Option<usize> {
 fn turn_round(room: &mut [u8], parsed: &Parsed, back: &FlowKey, len: usize) -> Option<usize> {
     let macs = room.first_chunk_mut::<12>()?;
     macs.rotate_left(6);
-    let packet = room.get_mut(parsed.l3..)?;
-    let ip_len = if back.is_v4() {
+    let ip_len = head(room.get_mut(parsed.l3..)?, back, len)?;
+    Some(parsed.l3 + ip_len + len)
+}
+
+/// Writes an IP header at the start of `packet`, in front of `len` bytes, with protocol and addresses of `back`; its
+/// length.
+pub(super) fn head(packet: &mut [u8], back: &FlowKey, len: usize) -> Option<usize> {
+    if back.is_v4() {
         let header = packet.first_chunk_mut::<IPV4_LEN>()?;
         let [high, low] = u16::try_from(IPV4_LEN + len).ok()?.to_be_bytes();
         // Not to be fragmented, so its identification may be anything (RFC 6864, 4.1).
@@ -161,15 +167,14 @@ fn turn_round(room: &mut [u8], parsed: &Parsed, back: &FlowKey, len: usize) -> O
         header[12..].copy_from_slice(&back.v4_addresses().to_be_bytes());
         let sum = checksum::of_header(header);
         header[10..12].copy_from_slice(&sum.to_be_bytes());
-        IPV4_LEN
+        Some(IPV4_LEN)
     } else {
         let header = packet.first_chunk_mut::<IPV6_LEN>()?;
         let [high, low] = u16::try_from(len).ok()?.to_be_bytes();
         header[..8].copy_from_slice(&[0x60, 0, 0, 0, high, low, back.protocol(), TTL]);
         header[8..].copy_from_slice(&back.v6_addresses());
-        IPV6_LEN
-    };
-    Some(parsed.l3 + ip_len + len)
+        Some(IPV6_LEN)
+    }
 }
 
 #[cfg(test)]

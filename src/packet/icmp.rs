@@ -96,20 +96,32 @@ fn read_v6(ip: &Ipv6<'_>) -> Result<Related, Unrelated> {
     related(ip.parsed(sent.reversed(), TcpFlags::default()), destination, (sent, l4))
 }
 
+/// Whether a message is an error that is relayed.
+pub(super) fn is_relayed_v4(message: &[u8]) -> bool {
+    quote(message, &RELAYED_V4).is_ok()
+}
+
+/// As [`is_relayed_v4`], of ICMPv6.
+pub(super) fn is_relayed_v6(message: &[u8]) -> bool {
+    quote(message, &RELAYED_V6).is_ok()
+}
+
 /// What is behind the header of a message, if it is of one of these types.
 fn quote<'m>(message: &'m [u8], relayed: &[u8]) -> Result<&'m [u8], Unrelated> {
     let (head, quote) = message.split_at_checked(HEADER_LEN).ok_or(Unrelated::Quote)?;
     if relayed.contains(&head[0]) { Ok(quote) } else { Err(Unrelated::Type) }
 }
 
-fn quoted_v4(quote: &[u8]) -> Option<Quoted> {
+/// The IPv4 packet that an error quotes, in front of which nothing else is.
+pub(super) fn quoted_v4(quote: &[u8]) -> Option<Quoted> {
     let header = Ipv4HeaderSlice::from_slice(quote).ok()?;
     let l4 = header.slice().len();
     let ports = ports(quote, l4).filter(|_| header.fragments_offset().value() == 0)?;
     Some((parse::key(&header, ports), l4))
 }
 
-fn quoted_v6(quote: &[u8]) -> Option<Quoted> {
+/// As [`quoted_v4`], of IPv6.
+pub(super) fn quoted_v6(quote: &[u8]) -> Option<Quoted> {
     let (header, behind) = quote.split_first_chunk::<{ ipv6::HEADER_LEN }>()?;
     if header[0] >> 4 != 6 {
         return None;

@@ -35,6 +35,7 @@ mod timers;
 mod toa;
 mod told_across;
 mod tunnel_errors;
+mod tunnel_errors6;
 mod tunnels;
 mod up;
 mod vlans;

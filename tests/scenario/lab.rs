@@ -49,7 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Whether the kernel has the devices of all kinds of tunnels.
 fn has_tunnels() -> bool {
     // `modprobe` succeeds for what is built in, too.
-    let modules = ["ipip", "ip_gre", "fou"];
+    let modules = ["ipip", "ip_gre", "fou", "ip6_tunnel", "ip6_gre", "sit", "fou6"];
     Command::new("modprobe").arg("-aq").args(modules).status().is_ok_and(|status| status.success())
 }
 
@@ -283,8 +283,34 @@ impl Lab {
         };
         if has_tunnels() {
             self.namespaces.ip(name, &lines);
+            if self.has_ipv6 {
+                self.tunnel_v6(name, kind);
+            }
         } else if !self.ends.contains_key(name) {
-            self.ends.insert(name, Decapsulator::start(&self.netns(name), OWN[1]));
+            let start = if self.has_ipv6 { Decapsulator::start_for_both } else { Decapsulator::start };
+            self.ends.insert(name, start(&self.netns(name), OWN[1]));
+        }
+    }
+
+    /// As [`tunnel`](Self::tunnel), of IPv6 in IPv4 and of both in IPv6, by the kernel's devices.
+    fn tunnel_v6(&self, name: &str, kind: Tunnel) {
+        let place = SERVERS.iter().position(|(n, _)| *n == name).expect("a server");
+        let (rip, rip_v6) = (SERVERS[place].1, rip_v6(u16::try_from(place).expect("few")));
+        let six = |what: &str| format!("link add tunnel-six type {what} local {rip_v6} remote any");
+        let mut lines = match kind {
+            Tunnel::Ipip | Tunnel::Gue => vec![
+                format!("link add tunnel-sit type sit local {rip} remote any"),
+                "link set tunnel-sit up".to_owned(),
+                format!("{} mode any", six("ip6tnl")),
+            ],
+            Tunnel::Gre => vec![six("ip6gre")],
+            Tunnel::GreSummed => vec![format!("{} icsum", six("ip6gre"))],
+        };
+        lines.push("link set tunnel-six up".to_owned());
+        self.namespaces.ip(name, &lines);
+        if kind == Tunnel::Gue {
+            // A batch has no place for the family.
+            run(&format!("ip -n {} -6 fou add port {GUE_PORT} gue", self.netns(name)));
         }
     }
 

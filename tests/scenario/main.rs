@@ -164,6 +164,11 @@ scenarios! {
         ipv6_states "62-ipv6-states.txt",
         ipv6_rules "63-ipv6-rules.txt",
         ipv6_ftp "64-ipv6-ftp.txt",
+        ipv6_fragments "70-ipv6-fragments.txt",
+        ipv6_tun "71-ipv6-tun.txt",
+        ipv6_too_big "72-ipv6-too-big.txt",
+        ipv6_errors "73-ipv6-errors.txt",
+        ipv6_tun_mtu "74-ipv6-tun-mtu.txt",
 }
 
 fn play_against_xvs(file: &str) {

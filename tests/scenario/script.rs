@@ -17,7 +17,7 @@
 //!  ftp ID pasv|epsv|port|eprt|offer    sip CALL-ID|- CLIENT[:PORT] VIP:PORT
 //! ```
 //!
-//! Addresses are of IPv4, or of IPv6 with brackets around them where a port follows; packets made by hand have IPv4's.
+//! Addresses are of IPv4, or of IPv6 with brackets around them where a port follows; those of SCTP, AH, ESP and segments are IPv4's.
 //!
 //! What each means is said at [`Verb`] and [`Ask`]. Must not know how anything is done.
 
@@ -118,7 +118,7 @@ pub enum Verb {
 /// What wraps the packets to a server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Tunnel {
-    /// IPv4 in IPv4.
+    /// IP in IP, of either version.
     Ipip,
     /// Generic UDP encapsulation, at port 6080, with a checksum or without.
     Gue,
@@ -132,19 +132,19 @@ pub enum Tunnel {
 #[derive(Debug, PartialEq)]
 pub enum Forged {
     /// With these ends, whether they are the host's or not.
-    Packet(Transport, SocketAddrV4, SocketAddrV4),
+    Packet(Transport, SocketAddr, SocketAddr),
     /// An ICMP error about a packet, to who sent that.
     Error {
-        /// Type and code; 3/4 with an MTU of 1400.
+        /// Type and code of ICMP, or of ICMPv6; 3/4 and 2/0 with an MTU of 1400.
         kind: (u8, u8),
         /// Who says it.
-        router: Ipv4Addr,
+        router: IpAddr,
         /// The packet that it is about.
         transport: Transport,
         /// Who sent that.
-        from: SocketAddrV4,
+        from: SocketAddr,
         /// To whom.
-        to: SocketAddrV4,
+        to: SocketAddr,
     },
 }
 
@@ -329,7 +329,7 @@ fn verb(line: &str) -> Result<Verb, String> {
 fn forged(words: &mut Words<'_>) -> Result<Forged, String> {
     if words.0.clone().next() != Some("error") {
         let transport = words.value("udp, long, tcp, syn, rst or error", transport)?;
-        return Ok(Forged::Packet(transport, words.service_v4()?, words.service_v4()?));
+        return Ok(Forged::Packet(transport, words.service()?, words.service()?));
     }
     words.text("error")?;
     let kind = |word: &str| {
@@ -340,8 +340,8 @@ fn forged(words: &mut Words<'_>) -> Result<Forged, String> {
         kind: words.value("TYPE/CODE", kind)?,
         router: words.value("an address", |word| word.parse().ok())?,
         transport: words.value("udp, long, tcp, syn or rst", transport)?,
-        from: words.service_v4()?,
-        to: words.service_v4()?,
+        from: words.service()?,
+        to: words.service()?,
     })
 }
 
@@ -480,11 +480,11 @@ mod tests {
         let (host, kind) = ("r1".into(), Tunnel::GreSummed);
         assert_eq!(one("tunnel r1 gre-csum"), Verb::Tunnel { host, kind });
         assert_eq!(one("errors"), Verb::Errors);
-        let (rip, rst) = (at("10.1.0.11:80"), Transport::Tcp { syn: false, ack: false, rst: true });
-        let what = Forged::Packet(rst, rip, to_v4);
+        let (rip, rst) = (at("10.1.0.11:80").into(), Transport::Tcp { syn: false, ack: false, rst: true });
+        let what = Forged::Packet(rst, rip, to);
         assert_eq!(one("forge r1 rst 10.1.0.11:80 10.0.0.100:80"), Verb::Forge { host: "r1".into(), what });
-        let router = Ipv4Addr::new(10, 9, 9, 9);
-        let what = Forged::Error { kind: (3, 4), router, transport: Transport::Udp, from: rip, to: to_v4 };
+        let router = Ipv4Addr::new(10, 9, 9, 9).into();
+        let what = Forged::Error { kind: (3, 4), router, transport: Transport::Udp, from: rip, to };
         let line = "forge r1 error 3/4 10.9.9.9 udp 10.1.0.11:80 10.0.0.100:80";
         assert_eq!(one(line), Verb::Forge { host: "r1".into(), what });
         let segment = Ask::Segment { flags: "SA".into(), from: at("10.0.2.1:7"), to: to_v4 };

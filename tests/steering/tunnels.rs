@@ -10,6 +10,7 @@ use crate::{endpoint, outcome, rules, steering};
 
 const IPIP: u8 = 4;
 const IPV6: u8 = 41;
+const FRAGMENT: u8 = 44;
 const GRE: u8 = 47;
 const GUE_PORT: u16 = 6080;
 
@@ -91,5 +92,39 @@ fn ends_of_tunnels_come_and_go_with_the_rules() {
     ] {
         steering.apply(&wanted).unwrap();
         assert_eq!(judged(&mut steering, "an error", &error), expected);
+    }
+}
+
+/// IPv6 in a tunnel, and every error that a router may send of it; a quoted first fragment shows as much as a whole packet.
+#[test]
+fn every_error_about_ipv6_in_a_tunnel_comes_up() {
+    let mut rules = rules();
+    rules.tunnels.extend(nets().map(|Net { server, .. }| endpoint(IPV6, server, 0)));
+    rules.tunnels.extend(nets().map(|Net { server, .. }| endpoint(UDP, server, GUE_PORT)));
+    let mut steering = steering(&rules);
+    for Net { host, server, other, .. } in nets() {
+        let six = ip(host, server, IPV6, &[0; 24]);
+        let gue = udp(host, 40_000, server, GUE_PORT);
+        let mut outers = vec![six, gue];
+        let (icmp, kinds) = if host.is_ipv4() { (ICMP, vec![3, 11]) } else { (ICMPV6, vec![1, 2, 3, 4]) };
+        if host.is_ipv6() {
+            for outer in outers.clone() {
+                let header = [&[outer[20], 0, 0, 1, 0, 0, 0, 9], &outer[NETWORK + 40..]].concat();
+                outers.push(ip(host, server, FRAGMENT, &header));
+            }
+        }
+        for (n, outer) in outers.iter().enumerate() {
+            for &kind in &kinds {
+                let error = ip(other, host, icmp, &icmp_message(kind, &outer[NETWORK..]));
+                assert_eq!(judged(&mut steering, "of a tunnel", &error), Outcome::IcmpError, "{n} {kind}");
+            }
+        }
+        // A later fragment tells nothing, and nobody has told of IPv4 in this tunnel.
+        let four = ip(host, server, IPIP, &[0; 24]);
+        assert_eq!(judged(&mut steering, "IPv4", &about(other, host, &four)), Outcome::PassNotOurs);
+        if host.is_ipv6() {
+            let later = ip(host, server, FRAGMENT, &[&[UDP, 0, 0, 9, 0, 0, 0, 9][..], &[0; 24]].concat());
+            assert_eq!(judged(&mut steering, "later", &about(other, host, &later)), Outcome::PassNotOurs);
+        }
     }
 }

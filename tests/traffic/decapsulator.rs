@@ -4,7 +4,7 @@
 //! is not well wrapped is counted as such, and tests want none of that.
 
 use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
@@ -12,17 +12,21 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use xvs::packet::checksum;
 
 use crate::netns;
 
 /// The UDP port that GUE is listened for at.
 pub const GUE_PORT: u16 = 6080;
 
-const IPIP: i32 = 4;
-const IPV6: i32 = 41;
-const GRE: i32 = 47;
+const IPIP: u8 = 4;
+const UDP: u8 = 17;
+const IPV6: u8 = 41;
+const GRE: u8 = 47;
 /// Sends packets whose header is written already.
-const RAW: i32 = 255;
+const RAW: u8 = 255;
+/// What tunnels are made of.
+const CARRIERS: [u8; 4] = [IPIP, IPV6, GRE, UDP];
 
 /// What arrived.
 #[derive(Debug, Default)]
@@ -43,46 +47,36 @@ pub struct Decapsulator {
     threads: Vec<JoinHandle<()>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Ipip,
-    /// IPv6 in IPv4, and in IPv6.
-    SixInFour,
-    SixInSix,
-    Gre,
-    Gue,
-}
-
 impl Decapsulator {
-    /// The end of every tunnel from `director` in `netns`.
+    /// The end of every tunnel over IPv4 from `director` in `netns`.
     pub fn start(netns: &str, director: Ipv4Addr) -> Self {
-        Self::start_each(netns, director, None)
+        Self::start_each(netns, director, &[Domain::IPV4])
     }
 
     /// As [`start`](Self::start), and the end of tunnels over IPv6 besides.
     pub fn start_for_both(netns: &str, director: Ipv4Addr) -> Self {
-        Self::start_each(netns, director, Some(Kind::SixInSix))
+        Self::start_each(netns, director, &[Domain::IPV4, Domain::IPV6])
     }
 
-    fn start_each(netns: &str, director: Ipv4Addr, six: Option<Kind>) -> Self {
+    fn start_each(netns: &str, director: Ipv4Addr, outer: &[Domain]) -> Self {
         let (seen, stop) = (Arc::<Seen>::default(), Arc::new(AtomicBool::new(false)));
-        let threads =
-            [Kind::Ipip, Kind::SixInFour, Kind::Gre, Kind::Gue].into_iter().chain(six).map(|kind| {
-                let (netns, seen, stop) = (netns.to_owned(), seen.clone(), stop.clone());
-                let (ready, wait) = mpsc::channel();
-                let thread = thread::spawn(move || {
-                    netns::enter(&netns);
-                    let end = End::open(kind, director);
-                    ready.send(()).expect("awaited");
-                    let mut buffer = vec![0; 65_536];
-                    while !stop.load(Relaxed) {
-                        end.take_one(&mut buffer, &seen);
-                    }
-                });
-                wait.recv().expect("started");
-                thread
+        let kinds = outer.iter().flat_map(|outer| CARRIERS.map(|carrier| (*outer, carrier)));
+        let start = |(outer, carrier)| {
+            let (netns, seen, stop) = (netns.to_owned(), seen.clone(), stop.clone());
+            let (ready, wait) = mpsc::channel();
+            let thread = thread::spawn(move || {
+                netns::enter(&netns);
+                let end = End::open(outer, carrier, director);
+                ready.send(()).expect("awaited");
+                let mut buffer = vec![0; 65_536];
+                while !stop.load(Relaxed) {
+                    end.take_one(&mut buffer, &seen);
+                }
             });
-        Self { threads: threads.collect(), seen: seen.clone(), stop: stop.clone() }
+            wait.recv().expect("started");
+            thread
+        };
+        Self { threads: kinds.map(start).collect(), seen: seen.clone(), stop: stop.clone() }
     }
 }
 
@@ -95,101 +89,111 @@ impl Drop for Decapsulator {
     }
 }
 
+fn raw(domain: Domain, protocol: u8) -> Socket {
+    let protocol = Protocol::from(i32::from(protocol));
+    Socket::new(domain, Type::RAW, Some(protocol)).expect("raw socket")
+}
+
 /// One kind of tunnel.
 struct End {
-    kind: Kind,
+    outer: Domain,
+    carrier: u8,
     director: Ipv4Addr,
     from: Socket,
+    /// So that nobody says that nobody listens.
+    _port: Option<UdpSocket>,
     to: Socket,
-    to_six: Option<Socket>,
+    to_six: Socket,
 }
 
 impl End {
-    fn open(kind: Kind, director: Ipv4Addr) -> Self {
-        let raw_of = |domain, number| {
-            Socket::new(domain, Type::RAW, Some(Protocol::from(number))).expect("raw socket")
-        };
-        let raw = |number| raw_of(Domain::IPV4, number);
-        let from = match kind {
-            Kind::Ipip => raw(IPIP),
-            Kind::SixInFour => raw(IPV6),
-            Kind::SixInSix => raw_of(Domain::IPV6, IPV6),
-            Kind::Gre => raw(GRE),
-            Kind::Gue => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, GUE_PORT)).expect("port of GUE").into(),
-        };
+    fn open(outer: Domain, carrier: u8, director: Ipv4Addr) -> Self {
+        // One of UDP's own would take no packet of IPv6 without a checksum, as GUE's may be (RFC 6935).
+        let from = raw(outer, carrier);
         from.set_read_timeout(Some(Duration::from_millis(50))).expect("timeout");
         from.set_recv_buffer_size(4 << 20).expect("buffer");
-        let holds_six = matches!(kind, Kind::SixInFour | Kind::SixInSix);
-        let to_six = holds_six.then(|| raw_of(Domain::IPV6, RAW));
-        Self { kind, director, from, to: raw(RAW), to_six }
+        let port = (carrier == UDP).then(|| {
+            let socket = Socket::new(outer, Type::DGRAM, None).expect("socket");
+            if outer == Domain::IPV6 {
+                socket.set_only_v6(true).expect("IPv6 alone");
+            }
+            let any: SocketAddr = if outer == Domain::IPV6 {
+                (Ipv6Addr::UNSPECIFIED, GUE_PORT).into()
+            } else {
+                (Ipv4Addr::UNSPECIFIED, GUE_PORT).into()
+            };
+            socket.bind(&any.into()).expect("port of GUE");
+            UdpSocket::from(socket)
+        });
+        let (to, to_six) = (raw(Domain::IPV4, RAW), raw(Domain::IPV6, RAW));
+        Self { outer, carrier, director, from, _port: port, to, to_six }
     }
 
     fn take_one(&self, buffer: &mut [u8], seen: &Seen) {
         let Ok(len) = (&self.from).read(buffer) else { return };
         let bytes = &buffer[..len];
-        // A UDP socket does not show the headers, nor does one of IPv6.
-        let outer = match self.kind {
-            Kind::Gue => len + 28,
-            Kind::SixInSix => len + 40,
-            Kind::Ipip | Kind::SixInFour | Kind::Gre => len,
+        // A socket of IPv6 does not show the header.
+        let (header, outer_len) = if self.outer == Domain::IPV4 {
+            (usize::from(bytes.first().map_or(0, |first| first & 15)) * 4, len)
+        } else {
+            (0, len + 40)
         };
-        seen.longest.fetch_max(outer as u64, Relaxed);
-        if let Some(to_six) = &self.to_six {
-            let inner = self.inner_six(bytes);
-            match inner.and_then(|inner| Some((inner, *inner.get(24..)?.first_chunk::<16>()?))) {
-                Some((inner, destination)) => {
-                    seen.packets.fetch_add(1, Relaxed);
-                    let to = SocketAddrV6::new(destination.into(), 0, 0, 0);
-                    let _full = to_six.send_to(inner, &SockAddr::from(to));
-                }
-                None => drop(seen.bad.fetch_add(1, Relaxed)),
-            }
+        let payload = bytes.get(header..).unwrap_or_default();
+        if self.carrier == UDP && payload.get(2..4) != Some(&GUE_PORT.to_be_bytes()) {
             return;
         }
-        match self.inner_of(bytes).and_then(|inner| Some((inner, *inner.get(16..)?.first_chunk::<4>()?))) {
+        seen.longest.fetch_max(outer_len as u64, Relaxed);
+        let is_ours = self.outer == Domain::IPV6 || self.is_ours(bytes, payload);
+        match self.inner_of(payload).filter(|_| is_ours).and_then(|inner| Some((inner, destination(inner)?)))
+        {
             Some((inner, destination)) => {
                 seen.packets.fetch_add(1, Relaxed);
-                let _full = self.to.send_to(inner, &SockAddr::from(SocketAddrV4::new(destination.into(), 0)));
+                let to = if destination.is_ipv4() { &self.to } else { &self.to_six };
+                let _full = to.send_to(inner, &SockAddr::from(destination));
             }
             None => drop(seen.bad.fetch_add(1, Relaxed)),
         }
     }
 
-    /// The IPv6 packet inside.
-    fn inner_six<'b>(&self, bytes: &'b [u8]) -> Option<&'b [u8]> {
-        let inner = match self.kind {
-            Kind::SixInSix => bytes,
-            _ if bytes.get(12..16)? == self.director.octets() => {
-                bytes.get(usize::from(bytes[0] & 15) * 4..)?
-            }
-            _ => return None,
-        };
-        let len = 40 + usize::from(u16::from_be_bytes(*inner.get(4..)?.first_chunk()?));
-        (inner.first()? >> 4 == 6 && len == inner.len()).then_some(inner)
+    /// Whether a packet with this payload is the director's and has, if it is UDP's, a right checksum or none.
+    fn is_ours(&self, packet: &[u8], payload: &[u8]) -> bool {
+        let address = |at: usize| packet.get(at..).and_then(|it| it.first_chunk::<4>()).copied();
+        let (Some(source), Some(destination)) = (address(12), address(16)) else { return false };
+        let is_right = || checksum::of_transport(source.into(), destination.into(), UDP, payload) == 0;
+        let is_summed = self.carrier == UDP && payload.get(6..8) != Some(&[0, 0]);
+        source == self.director.octets() && (!is_summed || is_right())
     }
 
-    /// The IPv4 packet inside.
-    fn inner_of<'b>(&self, bytes: &'b [u8]) -> Option<&'b [u8]> {
-        let payload = match self.kind {
-            Kind::Gue => bytes,
-            Kind::SixInFour | Kind::SixInSix => return None,
-            _ if bytes.get(12..16)? == self.director.octets() => {
-                bytes.get(usize::from(bytes[0] & 15) * 4..)?
+    /// The packet inside, of the IP version that the tunnel says.
+    fn inner_of<'b>(&self, payload: &'b [u8]) -> Option<&'b [u8]> {
+        let (version, inner) = match (self.carrier, payload) {
+            (IPIP, rest) => (4, rest),
+            (IPV6, rest) => (6, rest),
+            (UDP, [_, _, _, _, _, _, _, _, 0, IPIP, 0, 0, rest @ ..]) => (4, rest),
+            (UDP, [_, _, _, _, _, _, _, _, 0, IPV6, 0, 0, rest @ ..]) => (6, rest),
+            (GRE, [0, 0, 8, 0, rest @ ..]) => (4, rest),
+            (GRE, [0, 0, 0x86, 0xdd, rest @ ..]) => (6, rest),
+            (GRE, [0x80, 0, high, low, _, _, 0, 0, rest @ ..]) if checksum::of(payload) == 0 => {
+                match (high, low) {
+                    (8, 0) => (4, rest),
+                    (0x86, 0xdd) => (6, rest),
+                    _ => return None,
+                }
             }
             _ => return None,
         };
-        let inner = match (self.kind, payload) {
-            (Kind::Ipip, rest)
-            | (Kind::Gue, [0, 4, 0, 0, rest @ ..])
-            | (Kind::Gre, [0, 0, 8, 0, rest @ ..]) => rest,
-            (Kind::Gre, [0x80, 0, 8, 0, _, _, 0, 0, rest @ ..])
-                if xvs::packet::checksum::of(payload) == 0 =>
-            {
-                rest
-            }
-            _ => return None,
-        };
-        let len = usize::from(u16::from_be_bytes(*inner.get(2..)?.first_chunk()?));
-        (inner.first()? >> 4 == 4 && len == inner.len()).then_some(inner)
+        (inner.first()? >> 4 == version).then_some(inner)
+    }
+}
+
+/// Where a whole packet goes.
+fn destination(packet: &[u8]) -> Option<SocketAddr> {
+    let word = |at: usize| Some(usize::from(u16::from_be_bytes(*packet.get(at..)?.first_chunk()?)));
+    if packet.first()? >> 4 == 4 {
+        let to = Ipv4Addr::from(*packet.get(16..)?.first_chunk::<4>()?);
+        (word(2)? == packet.len()).then_some(SocketAddrV4::new(to, 0).into())
+    } else {
+        let to = Ipv6Addr::from(*packet.get(24..)?.first_chunk::<16>()?);
+        (40 + word(4)? == packet.len()).then_some(SocketAddrV6::new(to, 0, 0, 0).into())
     }
 }

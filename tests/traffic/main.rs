@@ -26,6 +26,7 @@ mod local;
 mod local6;
 mod marks;
 mod mtu6;
+mod mtu_tunnels;
 mod nat64;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
 #[path = "../common/netns.rs"]

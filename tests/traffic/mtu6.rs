@@ -22,7 +22,7 @@ use crate::xvs::{Xvs, config, say, service, stats, until};
 
 pub const CLIENT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 /// Of the same host: what is learnt for one address is not for the other.
-const OTHER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2);
+pub const OTHER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2);
 pub const NAT_VIP: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x100);
 const DR_VIP: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x101);
 pub const FAR: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 4, 0, 0, 0, 0, 2);
@@ -43,7 +43,7 @@ fn end(ip: Ipv6Addr, port: u16) -> SocketAddr {
     SocketAddrV6::new(ip, port, 0, 0).into()
 }
 
-fn speak(lab: &Lab, who: &str) {
+pub fn speak(lab: &Lab, who: &str) {
     // Nobody else has the addresses: no time is spent on asking, those of the links included.
     let script = "for file in /proc/sys/net/ipv6/conf/*/accept_dad; do echo 0 >$file; done";
     succeed(lab.command(who, "sh").args(["-c", script]));
@@ -57,7 +57,7 @@ fn address(ip: Ipv6Addr, len: u8, device: &str) -> String {
 }
 
 /// Gives the lab IPv6 beside its IPv4, and its servers listeners.
-fn six(lab: &Lab) -> Vec<Server> {
+pub fn six(lab: &Lab) -> Vec<Server> {
     ["clients", "director"].into_iter().chain(SERVERS.map(|(name, _)| name)).for_each(|who| speak(lab, who));
     lab.sysctl("director", "ipv6/conf/all/forwarding", 1);
     lab.ip(
@@ -265,7 +265,7 @@ async fn download(mut wire: Wire) {
     assert_eq!(within(LIMIT, wire.bytes(LEN)).await.expect("the whole file").len(), LEN);
 }
 
-async fn upload(from: Ipv6Addr, vip: SocketAddr) -> (String, Wire) {
+pub async fn upload(from: impl Into<IpAddr>, vip: SocketAddr) -> (String, Wire) {
     let mut wire = connect(from, vip).await.expect("connected");
     let name = patiently(wire.ask("name")).await.expect("name");
     let upload = async {
@@ -288,14 +288,14 @@ pub fn learnt(lab: &Lab, who: &str, to: impl Into<IpAddr>, from: impl Into<IpAdd
 }
 
 /// A namespace that routes.
-fn router(lab: &Lab, who: &str) {
+pub fn router(lab: &Lab, who: &str) {
     lab.add_netns(who);
     speak(lab, who);
     lab.sysctl(who, "ipv6/conf/all/forwarding", 1);
 }
 
 /// A link with two addresses of a /64; its MTU is that of both ends.
-fn link(lab: &Lab, (left, right): (&str, &str), net: &str, mtu: u16) {
+pub fn link(lab: &Lab, (left, right): (&str, &str), net: &str, mtu: u16) {
     let (there, back) = (format!("to-{right}"), format!("to-{left}"));
     lab.cable((left, &there), (right, &back), true);
     for (who, device, last) in [(left, there, 1), (right, back, 2)] {

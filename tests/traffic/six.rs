@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::client::{self, Resolver, connect, patiently, within};
-use crate::decapsulator::Decapsulator;
+use crate::decapsulator::{Decapsulator, GUE_PORT};
 use crate::lab::{Lab, SERVERS, TCP_PORTS, UDP_PORT, alone};
 use crate::netns::succeed;
 use crate::server::Server;
@@ -166,6 +166,21 @@ fn dr_carries_pages_files_and_datagrams() {
     assert!(conns == 4 && in_packets > 500 && out_packets == 0, "{report}");
 }
 
+/// The configuration with these keys of tunnels for the three servers of each service.
+fn tunnelled(config: &str, keys: [&str; 3]) -> String {
+    let mut keys = keys.into_iter().cycle();
+    let mut of_server = false;
+    let line = |line: &str| {
+        let is_address = std::mem::replace(&mut of_server, line == "[[service.server]]");
+        if is_address {
+            format!("{line}\n{}\n", keys.next().unwrap_or_default())
+        } else {
+            format!("{line}\n")
+        }
+    };
+    config.lines().map(line).collect()
+}
+
 /// Full segments do not fit the tunnel: clients have to be told that their packets are too big, and to listen.
 #[test]
 fn tunnels_of_both_versions_carry_pages_files_and_datagrams() {
@@ -175,8 +190,16 @@ fn tunnels_of_both_versions_carry_pages_files_and_datagrams() {
         SERVERS.iter().map(|(name, _)| Decapsulator::start_for_both(&lab.netns(name), DIRECTOR)).collect();
     let in_six = services(SHARED_VIP, "tun", 80, |place| rip(place).into());
     let in_four = services(SHARED_VIP, "tun", 80, |place| SERVERS[usize::from(place)].1.into());
-    for config in [in_six, in_four] {
-        let report = carries(&lab, SHARED_VIP, &config);
+    let gue = format!("tunnel = \"gue\"\ntunnel_port = {GUE_PORT}");
+    let (summed, gre) = (format!("{gue}\ntunnel_checksum = \"full\""), "tunnel = \"gre\"");
+    let gre_summed = format!("{gre}\ntunnel_checksum = \"full\"");
+    for (config, keys) in [
+        (&in_six, [""; 3]),
+        (&in_four, [""; 3]),
+        (&in_six, [&gue, &summed, &gre_summed]),
+        (&in_four, [&summed, gre, &gre_summed]),
+    ] {
+        let report = carries(&lab, SHARED_VIP, &tunnelled(config, keys));
         let [conns, _, out_packets, ..] = stats(&report, "TCP", SocketAddr::from((SHARED_VIP, 80)));
         assert_eq!((conns, out_packets), (4, 0), "replies pass the director by");
     }

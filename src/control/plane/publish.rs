@@ -115,11 +115,11 @@ fn add_local(wanted: &mut Steered, address: IpAddr, ports: Ports) {
     *all = all.joined(ports);
 }
 
-/// Where the tunnel to a server ends, if there is one over IPv4: of the others the kernel hears the errors.
-fn tunnel_end(method: Method, server: std::net::IpAddr) -> Option<(u8, SocketAddr)> {
+/// Where the tunnel that takes a service's packets to a server ends, if there is one.
+fn tunnel_end(key: ServiceKey, method: Method, server: IpAddr) -> Option<(u8, SocketAddr)> {
     let Method::Tun(tunnel) = method else { return None };
-    let (protocol, port) = tunnel.carrier(true);
-    server.is_ipv4().then_some((protocol, SocketAddr::new(server, port)))
+    let (protocol, port) = tunnel.carrier(key.is_v4());
+    Some((protocol, SocketAddr::new(server, port)))
 }
 
 /// What must come up: what services take, and what removed ones took as long as they have connections, which live
@@ -147,7 +147,7 @@ fn steered(services: &Services, roster: &Roster, counts: &Counts, before: &Steer
     };
     for s in services.all() {
         service(&mut wanted, s.service.key);
-        let ends = s.destinations.iter().filter_map(|d| tunnel_end(d.method, d.address.ip()));
+        let ends = s.destinations.iter().filter_map(|d| tunnel_end(s.service.key, d.method, d.address.ip()));
         wanted.tunnels.extend(ends);
         if let ServiceKey::Address { protocol, address } = s.service.key {
             wanted.rooms.extend(room(&s.destinations).map(|room| ((protocol, address), room)));
@@ -164,7 +164,7 @@ fn steered(services: &Services, roster: &Roster, counts: &Counts, before: &Steer
     }
     for (key, removed) in roster.removed().filter(|(_, removed)| counts.any(removed.id)) {
         service(&mut wanted, key);
-        wanted.tunnels.extend(tunnel_end(removed.server.method, removed.server.address.ip()));
+        wanted.tunnels.extend(tunnel_end(key, removed.server.method, removed.server.address.ip()));
         if removed.server.method == Method::Nat {
             wanted.nat_servers.extend(reply_endpoints(key, removed.server.address));
         }

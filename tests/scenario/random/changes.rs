@@ -3,7 +3,7 @@
 //! Must not know how often each comes up.
 
 use super::service::{Kind, Service, server_options};
-use super::story::Story;
+use super::story::{Story, at};
 
 /// A service where there is none, with its first servers.
 pub fn add_service(story: &mut Story) -> bool {
@@ -15,6 +15,7 @@ pub fn add_service(story: &mut Story) -> bool {
     let mut service = Service {
         number: story.born,
         name: String::new(),
+        is_v6: story.one_in(3),
         tcp: Vec::new(),
         udp: Vec::new(),
         kind: Kind::AnyPort,
@@ -24,33 +25,38 @@ pub fn add_service(story: &mut Story) -> bool {
         servers: Vec::new(),
         removed: Vec::new(),
     };
-    let vip = format!("10.0.0.{}", story.rng.u8(100..=107));
+    let is_v6 = service.is_v6;
+    let draw = |story: &mut Story| {
+        let last = story.rng.u8(100..=107);
+        if is_v6 { format!("fd00::{last}") } else { format!("10.0.0.{last}") }
+    };
+    let vip = draw(story);
     match story.rng.u8(0..10) {
         0..=4 => {
             let port = story.pick(&[80, 443, 8080, 8888]);
-            service.name = format!("-t {vip}:{port}");
-            service.tcp.push(format!("{vip}:{port}"));
+            service.name = format!("-t {}", at(&vip, port));
+            service.tcp.push(at(&vip, port));
             service.kind = Kind::Port(port);
         }
         5..=6 => {
             let port = story.pick(&[53, 443]);
-            service.name = format!("-u {vip}:{port}");
-            service.udp.push(format!("{vip}:{port}"));
+            service.name = format!("-u {}", at(&vip, port));
+            service.udp.push(at(&vip, port));
             service.kind = Kind::Port(port);
         }
         7 => {
             let tcp = story.rng.bool();
-            service.name = format!("-{} {vip}:0", if tcp { "t" } else { "u" });
-            let targets = [80, 443, 8080].map(|port| format!("{vip}:{port}"));
+            service.name = format!("-{} {}", if tcp { "t" } else { "u" }, at(&vip, 0));
+            let targets = [80, 443, 8080].map(|port| at(&vip, port));
             if tcp { &mut service.tcp } else { &mut service.udp }.extend(targets);
         }
         _ => {
             // A mark belongs to one service for good, and nobody else has its addresses.
-            service.name = format!("-f {}", story.born);
+            service.name = format!("-f {}{}", story.born, if is_v6 { " -6" } else { "" });
             service.kind = Kind::Mark;
-            let other = format!("10.0.0.{}", story.rng.u8(100..=107));
-            service.tcp.extend([format!("{vip}:81"), format!("{other}:9999")]);
-            service.udp.push(format!("{vip}:81"));
+            let other = draw(story);
+            service.tcp.extend([at(&vip, 81), at(&other, 9999)]);
+            service.udp.push(at(&vip, 81));
         }
     }
     let targets = |it: &Service| [it.tcp.clone(), it.udp.clone()].concat();
@@ -142,7 +148,7 @@ pub fn delete_service(story: &mut Story) -> bool {
     story.forsake(service.number);
     // Nobody is balanced there any more, and the clients see that.
     if let Some(to) = service.tcp.first() {
-        let client = story.client();
+        let client = story.client_of(to);
         story.say(format!("tcp 1 {client} {to}"));
     }
     true

@@ -11,6 +11,7 @@
 //! - without any service the kernel takes IPVS out of the way of packets, which xvs does not (scenario 52): connections
 //!   are used only while there is one;
 //! - the kernel remembers one route to a server for NAT and for DR: no connection is used across such a change;
+//! - servers are of the IP version of their service: with another they are for tunnels, of which there are none here;
 //! - `-Z` takes away what the estimator has seen, and so does making a service anew: both come after a look at the
 //!   counters.
 //!
@@ -148,6 +149,14 @@ mod tests {
             "ipvsadm -E -u",
             "ipvsadm -E -f",
             "ipvsadm -D -",
+            "ipvsadm -A -t [fd00::",
+            "ipvsadm -A -u [fd00::",
+            " -r [fd00:1::",
+            " -r fd00:1::",
+            " -6 -s ",
+            " -M 126",
+            "\ntcp 1 [fd00::1:",
+            "\nudpeach 1 [fd00::1:",
             "ipvsadm -C\n",
             "ipvsadm -a -t",
             "ipvsadm -e -t",

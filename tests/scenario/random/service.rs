@@ -2,6 +2,8 @@
 
 use fastrand::Rng;
 
+use super::story::at;
+
 /// Every scheduler.
 pub const SCHEDULERS: [&str; 14] =
     ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"];
@@ -15,6 +17,8 @@ pub struct Service {
     pub number: usize,
     /// As ipvsadm has it: `-t 10.0.0.100:80`.
     pub name: String,
+    /// Whether it is IPv6's, and with it its clients and servers.
+    pub is_v6: bool,
     /// Where TCP's clients reach it.
     pub tcp: Vec<String>,
     /// Where UDP's do.
@@ -76,8 +80,14 @@ impl Service {
         if self.kind == Kind::AnyPort || rng.u8(0..4) == 0 {
             options += &format!(" -p {}", rng.u32(2..=12) * 30);
             if rng.bool() {
-                let masks = ["255.255.255.0", "255.255.255.240", "255.255.255.252", "255.255.0.0"];
-                options += &format!(" -M {}", masks[rng.usize(0..masks.len())]);
+                let masks = [
+                    ("255.255.255.0", "120"),
+                    ("255.255.255.240", "124"),
+                    ("255.255.255.252", "126"),
+                    ("255.255.0.0", "64"),
+                ];
+                let (v4, v6) = masks[rng.usize(0..masks.len())];
+                options += &format!(" -M {}", if self.is_v6 { v6 } else { v4 });
             }
         }
         // With NAT no reply finds its way back.
@@ -99,13 +109,14 @@ impl Service {
             let back = self.removed[rng.usize(0..self.removed.len())].clone();
             return if self.one_packet && back.nat { None } else { self.fresh(back) };
         }
-        let address = format!("10.1.0.{}", rng.u8(11..=14));
+        let last = rng.u8(11..=14);
+        let address = if self.is_v6 { format!("fd00:1::{last}") } else { format!("10.1.0.{last}") };
         let nat = !self.one_packet && rng.bool();
         let name = match self.kind {
             Kind::AnyPort => address,
             Kind::Mark if rng.bool() => address,
-            Kind::Port(port) if !nat || rng.bool() => format!("{address}:{port}"),
-            _ => format!("{address}:{}", PORTS[rng.usize(0..PORTS.len())]),
+            Kind::Port(port) if !nat || rng.bool() => at(&address, port),
+            _ => at(&address, PORTS[rng.usize(0..PORTS.len())]),
         };
         self.fresh(Server { name, nat })
     }

@@ -62,7 +62,7 @@ pub fn server_stops(story: &mut Story) -> bool {
         return false;
     }
     let name = story.pick(&["r1", "r2", "r3", "r4"]);
-    let client = story.client();
+    let client = story.client_of(&to);
     story.say(format!("server {name} down"));
     story.wait("0.2", 200);
     story.say("conns");
@@ -80,17 +80,23 @@ pub fn mistake(story: &mut Story) -> bool {
     let Some(at) = story.service(|service| !service.servers.is_empty()) else { return false };
     let service = &story.services[at];
     let (name, server) = (&service.name, &service.servers[0].name);
+    let (nobody, other) =
+        if service.is_v6 { ("[fd00:1::99]:80", "10.1.0.99:80") } else { ("10.1.0.99:80", "[fd00:1::99]:80") };
     let lines = [
         format!("-A {name} -s rr"),
         format!("-a {name} -r {server} -m"),
-        format!("-d {name} -r 10.1.0.99:80"),
-        format!("-e {name} -r 10.1.0.99:80 -m -w 3"),
+        format!("-d {name} -r {nobody}"),
+        format!("-e {name} -r {nobody} -m -w 3"),
+        format!("-a {name} -r {other} -m"),
         "-D -t 10.0.0.99:80".to_owned(),
+        "-D -t [fd00::99]:80".to_owned(),
+        "-E -f 77 -6 -s rr".to_owned(),
         "-E -f 77 -s rr".to_owned(),
-        format!("-a {name} -r 10.1.0.99:80 -m -x 2 -y 3"),
+        format!("-a {name} -r {nobody} -m -x 2 -y 3"),
         format!("-e {name} -r {server} -m -w 65536"),
         "-A -t 10.0.0.99:0 -s rr".to_owned(),
         "-A -t 10.0.0.99:80 -s rr -p 0".to_owned(),
+        "-A -t [fd00::99]:80 -s rr -p 60 -M 129".to_owned(),
         "-Z -t 10.0.0.99:80".to_owned(),
     ];
     let line = story.pick(&lines);

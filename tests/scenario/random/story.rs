@@ -17,6 +17,16 @@ const SHORT_GONE_S: u32 = 11;
 /// Connections that may be waited for in vain.
 const VAIN_WAITS: u32 = 3;
 
+/// Whether an address, with a port or without, is one of IPv6.
+pub fn is_v6(address: &str) -> bool {
+    address.matches(':').count() > 1
+}
+
+/// ADDRESS:PORT, or with brackets.
+pub fn at(address: &str, port: u16) -> String {
+    if is_v6(address) { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+}
+
 /// A connection that a client has opened, or tried to.
 #[derive(Clone, Debug)]
 pub struct Conn {
@@ -100,6 +110,11 @@ impl Story {
         const CLIENT_MS: u32 = 90;
         let line = line.into();
         let guess = GUESS_MS.iter().find(|(verb, _)| line.starts_with(verb));
+        // A client that the kernel refuses over IPv6 sends its SYN twice, for a reason of its own, and a second passes.
+        if guess.is_none() && line.contains("fd00:") {
+            let clients = line.split(' ').nth(1).and_then(|count| count.parse::<u32>().ok());
+            self.spent_ms += 300 * clients.unwrap_or(1);
+        }
         self.spent_ms += guess.map_or(CLIENT_MS, |(_, ms)| *ms);
         self.lines.push(line);
     }
@@ -125,14 +140,21 @@ impl Story {
         self.rng.u32(0..n) == 0
     }
 
-    /// A client address; more of them than there are servers, in more than one net of any mask used here.
-    pub fn client(&mut self) -> String {
+    /// A client address for the target `to`; more of them than there are servers, in more than one net of any mask used here.
+    pub fn client_of(&mut self, to: &str) -> String {
         const CLIENTS: [u8; 12] = [1, 2, 3, 5, 9, 14, 17, 18, 33, 40, 50, 64];
-        format!("10.0.1.{}", self.pick(&CLIENTS))
+        let last = self.pick(&CLIENTS);
+        if is_v6(to) { format!("fd00::1:{last:x}") } else { format!("10.0.1.{last}") }
+    }
+
+    /// A client address with a port that no client had before.
+    pub fn client_port_of(&mut self, to: &str) -> String {
+        let client = self.client_of(to);
+        at(&client, self.port())
     }
 
     /// A port that no client had before: two connections of one port to one server would be one to NAT.
-    pub fn port(&mut self) -> u16 {
+    fn port(&mut self) -> u16 {
         loop {
             let port = self.rng.u16(2_000..31_000);
             if self.ports.insert(port) {

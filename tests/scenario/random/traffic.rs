@@ -14,7 +14,7 @@ pub fn tcp_target(story: &mut Story) -> Option<(usize, String)> {
 /// A client that opens a connection and keeps it.
 pub fn open(story: &mut Story) -> bool {
     let Some((at, to)) = tcp_target(story) else { return false };
-    let client = format!("{}:{}", story.client(), story.port());
+    let client = story.client_port_of(&to);
     open_from(story, client, to, story.services[at].number);
     true
 }
@@ -50,10 +50,10 @@ fn first_or_last(story: &mut Story) -> Option<usize> {
 /// have ended the first, and its scheduler counts that.
 pub fn tcp(story: &mut Story) -> bool {
     let Some((at, to)) = tcp_target(story) else { return false };
-    let client = story.client();
     let line = if story.services[at].by_port || story.one_in(4) {
-        format!("tcp 1 {client}:{} {to}", story.port())
+        format!("tcp 1 {} {to}", story.client_port_of(&to))
     } else {
+        let client = story.client_of(&to);
         format!("tcp {} {client} {to}", story.rng.u32(1..=5))
     };
     story.say(line);
@@ -74,8 +74,8 @@ pub fn udp(story: &mut Story) -> bool {
     let Some(at) = story.service(|service| !service.udp.is_empty()) else { return false };
     let service = story.services[at].number;
     let to = story.services[at].udp.clone();
-    let (to, count, client) = (story.pick(&to), story.rng.u32(1..=4), story.client());
-    let client = format!("{client}:{}", story.port());
+    let (to, count) = (story.pick(&to), story.rng.u32(1..=4));
+    let client = story.client_port_of(&to);
     let verb = story.pick(&["udp", "udpeach"]);
     story.say(format!("{verb} {count} {client} {to}"));
     story.sockets.push(Conn { id: String::new(), client, to, service });
