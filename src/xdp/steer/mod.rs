@@ -103,6 +103,7 @@ impl Steering {
             loader.override_global("offloads", &1_u32, true);
             for (map, entries) in [
                 ("flows", flows),
+                ("flows6", flows),
                 ("tallies", flows),
                 ("hops", offload::MAX_HOPS),
                 ("stations", offload::MAX_STATIONS),
