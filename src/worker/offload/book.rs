@@ -3,7 +3,7 @@
 //! A place is free again [`REST_NS`] after its flow has ended, so that no packet that was in the program at that moment is
 //! missed or counted for another connection. Nobody waits for that: the flow itself ends at once.
 
-use super::tally;
+use super::{paces, tally};
 use crate::director::Director;
 use crate::director::conn::{Direction, SlotId};
 use crate::director::offload::{Flow, Leaves, Offer};
@@ -30,6 +30,8 @@ struct Entry {
     keys: [Option<ProgramKey>; 2],
     /// Packets and bytes that are the server's already.
     counted: [(u64, u64); 2],
+    /// Packets at the last look at how busy it is, if there was one.
+    looked_at: Option<u64>,
 }
 
 /// See the file.
@@ -39,6 +41,8 @@ pub(super) struct Book {
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
     most: usize,
+    /// Offers since room was made last that there was no place for.
+    refused: usize,
     has_complained: bool,
 }
 
@@ -51,13 +55,21 @@ pub(super) fn seen_ns(tallies: &Tallies, place: u32) -> Option<u64> {
 impl Book {
     /// Empty, with half as many places as there are tallies.
     pub(super) fn new(flows: Flows, tallies: usize) -> Self {
-        Self { flows, entries: Vec::new(), free: Vec::new(), most: tallies / 2, has_complained: false }
+        Self {
+            flows,
+            entries: Vec::new(),
+            free: Vec::new(),
+            most: tallies / 2,
+            refused: 0,
+            has_complained: false,
+        }
     }
 
     /// Has a connection carried, if there is room and it is still offered.
     pub(super) fn take(&mut self, offer: &Offer, director: &Director, tallies: &Tallies, now_ns: u64) {
         let carried = director.table.slot(offer.slot).carried();
         let Some(place) = self.place() else {
+            self.refused += 1;
             carried.give_back(offer.serial, None);
             return;
         };
@@ -76,6 +88,7 @@ impl Book {
             ended_ns: None,
             keys: [None; 2],
             counted: [(0, 0); 2],
+            looked_at: None,
         };
         // From here on whoever withdraws it ends the tallies.
         if !carried.take(offer.serial, place) {
@@ -135,6 +148,28 @@ impl Book {
             let ended_ns = *entry.ended_ns.get_or_insert(now_ns);
             if now_ns.saturating_sub(ended_ns) >= REST_NS {
                 self.forget(place);
+            }
+        }
+    }
+
+    /// Has slow connections give way if there was no place for others; they merely come up. After settling, once a second.
+    pub(super) fn make_room(&mut self, director: &Director, tallies: &Tallies) {
+        let refused = std::mem::take(&mut self.refused);
+        let mut paces = Vec::new();
+        for (place, entry) in (0..).zip(&mut self.entries) {
+            let Some(entry) = entry.as_mut().filter(|entry| entry.ended_ns.is_none()) else { continue };
+            let packets = entry.counted[0].0.wrapping_add(entry.counted[1].0);
+            if let Some(before) = entry.looked_at.replace(packets)
+                && refused > 0
+            {
+                paces.push((packets.wrapping_sub(before), place));
+            }
+        }
+        for place in paces::slowest(paces, refused.min(paces::tried(self.most))) {
+            if let Some(entry) = &self.entries[place as usize]
+                && director.table.slot(entry.slot).carried().give_back(entry.serial, Some(place))
+            {
+                end(tallies, place);
             }
         }
     }

@@ -9,8 +9,16 @@
 //! ```
 //!
 //! The packet path waits for nothing here: a full channel means that the connection is offered again at a later tick.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | here | the thread, and what the director asks of it |
+//! | `book` | what is carried, place by place |
+//! | `paces` | which connections give way when others want their places |
+//! | `ways` | the network as the program is told it |
 
 mod book;
+mod paces;
 mod ways;
 
 use std::io;
@@ -36,7 +44,10 @@ use crate::xdp::steer::offload::{Offload as Maps, Tallies, monotonic_ns};
 const OFFERS: usize = 4096;
 /// Offers taken before others may have the book.
 const TAKEN_AT_ONCE: usize = 64;
-/// How often the thread settles, and looks for flows that have ended or are idle.
+/// The thread's precedence, the highest that is not real-time: workers may be given one too, may share its core, and never
+/// wait for work under load. It has little to do, and spares them more.
+const NICE: i32 = -20;
+/// How often the thread settles, and looks for flows that have ended, are idle, or have to give way.
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
 
 /// What carries connections.
@@ -123,7 +134,15 @@ impl Offload {
     pub fn start(self, offered: Receiver<Offer>) -> io::Result<Carrying> {
         let offload = self.clone();
         let (stop, stopped) = bounded(0);
-        let work = move || self.work(&offered, &stopped);
+        let work = move || {
+            // Of this thread alone.
+            if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+                tracing::info!(
+                    "offload: its thread has no precedence over the workers (CAP_SYS_NICE): {error}"
+                );
+            }
+            self.work(&offered, &stopped);
+        };
         let thread = thread::Builder::new().name("xvs-offload".into()).spawn(work)?;
         Ok(Carrying { offload, stop, thread })
     }
@@ -172,9 +191,15 @@ impl Offload {
             }
             if Instant::now() >= settle {
                 self.settle();
+                self.make_room();
                 settle = Instant::now() + SETTLE_EVERY;
             }
         }
+    }
+
+    fn make_room(&self) {
+        let Some(director) = self.0.director.upgrade() else { return };
+        lock(&self.0.book).make_room(&director, &self.0.tallies);
     }
 
     fn take(&self, first: Offer, others: &Receiver<Offer>) {
