@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use self::book::Book;
-pub use self::book::flow_of;
+pub use self::book::{Figures, flow_of};
 pub use self::ways::Exit;
 use self::ways::Network;
 use super::clock::{Clock, time_of};
@@ -38,7 +38,7 @@ use crate::director::conn::Direction;
 use crate::director::offload::{Carrier, Offer};
 use crate::net::Snapshot;
 use crate::xdp::steer::SteerError;
-use crate::xdp::steer::offload::{Offload as Maps, Tallies, monotonic_ns};
+use crate::xdp::steer::offload::{CameUp, Offload as Maps, Tallies, Why, monotonic_ns};
 
 /// Offers that may wait; more are made again later. 700 kB.
 const OFFERS: usize = 4096;
@@ -58,6 +58,7 @@ pub struct Offload(Arc<Shared>);
 struct Shared {
     director: Weak<Director>,
     tallies: Tallies,
+    came_up: CameUp,
     book: Mutex<Book>,
     network: Mutex<Network>,
     offers: Sender<Offer>,
@@ -112,12 +113,13 @@ impl Offload {
         exits: &[Exit],
         clock: Clock,
     ) -> Result<(Self, Receiver<Offer>), SteerError> {
-        let Maps { flows, tallies, ways } = maps;
+        let Maps { flows, tallies, ways, came_up } = maps;
         let (offers, offered) = bounded(OFFERS);
         let offload = Self(Arc::new(Shared {
             director: Arc::downgrade(director),
-            book: Mutex::new(Book::new(flows, tallies.len())),
+            book: Mutex::new(Book::new(flows, tallies.len(), exits.len())),
             tallies,
+            came_up,
             network: Mutex::new(Network::new(ways, exits)?),
             offers,
             clock: TickClock::new(clock),
@@ -168,6 +170,16 @@ impl Offload {
     /// [`follow_exits`](Self::follow_exits) is called or the network changes. True if that is new.
     pub fn set_exit(&self, port: u16, may_leave: bool) -> bool {
         lock(&self.0.network).set_exit(port, may_leave)
+    }
+
+    /// What there was to carry, settled at most a second ago.
+    pub fn figures(&self) -> Figures {
+        lock(&self.0.book).figures()
+    }
+
+    /// Why packets of carried connections came up all the same; nothing if the kernel does not tell.
+    pub fn came_up(&self) -> Vec<(Why, u64)> {
+        self.0.came_up.counts().map(Vec::from).unwrap_or_default()
     }
 
     /// Lets every packet come up from now on.
@@ -240,7 +252,9 @@ impl Carrier for Offload {
 
     fn settle(&self) {
         let Some(director) = self.0.director.upgrade() else { return };
-        lock(&self.0.book).settle(&director, &self.0.tallies, monotonic_ns());
+        let network = lock(&self.0.network);
+        let mut book = lock(&self.0.book);
+        book.settle(&director, &self.0.tallies, &network, monotonic_ns());
     }
 }
 
