@@ -32,6 +32,7 @@ mod netns;
 mod next_hops;
 mod offload;
 mod offload_full;
+mod offload_six;
 mod passes;
 mod path_mtu;
 #[path = "../common/process.rs"]
