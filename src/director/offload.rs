@@ -56,9 +56,9 @@ pub struct Flow {
 pub enum Leaves {
     /// Nothing (DR).
     AsItCame,
-    /// It carries these addresses and ports (NAT).
+    /// It carries these addresses and ports, of its own IP version (NAT, FULLNAT); an SCTP packet the ports it came with.
     With(FlowKey),
-    /// It is wrapped into this one, from one IPv4 address to another, without a checksum of the tunnel's (TUN).
+    /// It is wrapped into this one, without a checksum of the tunnel's (TUN).
     /// Identifications are the carrier's choice.
     In(Outer),
 }
@@ -222,7 +222,8 @@ fn is_steady(protocol: u8, status: Status) -> bool {
         && match Protocol::from_number(protocol) {
             Some(Protocol::Tcp) => status.state == State::Established,
             Some(Protocol::Udp) => true,
-            Some(Protocol::Sctp) | None => false,
+            Some(Protocol::Sctp) => status.state == State::SctpEstablished,
+            None => false,
         }
 }
 
@@ -261,7 +262,6 @@ impl<H: NextHops> Work<'_, H> {
         let server = ServerId(slot.server_id());
         // `drop_entry` asks how many packets there were as long as they are few: those have to be counted here.
         let may = aside == 0
-            && key.is_v4()
             && is_steady(key.protocol(), slot.status())
             && slot.few_packets().is_none()
             && self.services.is_available(server);
@@ -269,6 +269,13 @@ impl<H: NextHops> Work<'_, H> {
             return None;
         }
         let with = |direction: Direction| Leaves::With(slot.key(direction.opposite()).reversed());
+        // A CRC is no sum: what other ports make of it depends on the packet.
+        if key.protocol() == Protocol::Sctp as u8
+            && recipe.rewrite == Rewrite::Tuple
+            && slot.key(Direction::Out).reversed().ports() != key.ports()
+        {
+            return None;
+        }
         let leaves = match recipe.rewrite {
             Rewrite::None => Leaves::AsItCame,
             Rewrite::Tuple => with(Direction::In),
@@ -297,7 +304,7 @@ impl<H: NextHops> Work<'_, H> {
             // The carrier knows the next hop's only.
             return None;
         }
-        (is_plain && source.is_ipv4() && destination.is_ipv4()).then_some(Outer {
+        (is_plain && source.is_ipv4() == destination.is_ipv4()).then_some(Outer {
             tunnel,
             source,
             destination,
@@ -359,7 +366,10 @@ mod tests {
         let status = |state| Status { state, inactive: false, no_output: false, removed: false };
         let steady: Vec<_> = State::ALL.into_iter().filter(|&state| is_steady(6, status(state))).collect();
         assert_eq!(steady, [State::Established]);
-        assert!(is_steady(17, status(State::None)) && !is_steady(132, status(State::SctpEstablished)));
+        assert!(is_steady(17, status(State::None)));
+        let others = [State::None, State::SctpInit, State::SctpCookieEchoed, State::SctpShutdownReceived];
+        assert!(is_steady(132, status(State::SctpEstablished)));
+        assert!(!others.into_iter().any(|state| is_steady(132, status(state))));
         assert!(!is_steady(17, Status { removed: true, ..status(State::None) }));
     }
 }

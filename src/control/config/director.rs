@@ -46,7 +46,7 @@ pub struct Director {
     pub zero_copy: ZeroCopy,
     /// Whether established connections are forwarded by the steering program.
     pub offload: Offload,
-    /// How many flows of connections it may have, two each with NAT and one else, 1_024..=16_777_216.
+    /// How many flows of connections it may have, two each, 1_024..=16_777_216.
     pub offload_flows: u32,
     /// The core of each worker in order of queue, all different; `None`: derived from the machine.
     pub cores: Option<Vec<usize>>,
