@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 SECONDS_EACH=${1:-60}
 [[ $SECONDS_EACH =~ ^[1-9][0-9]*$ ]] || fail "\`$SECONDS_EACH\` is no number of seconds: use scripts/fuzz.sh [SECONDS] [TARGET...]"
 TARGETS=("${@:2}")
-[ ${#TARGETS[@]} -gt 0 ] || TARGETS=(parse config engine)
+[ ${#TARGETS[@]} -gt 0 ] || TARGETS=(parse config engine methods)
 INPUT_TIMEOUT_S=10 # far beyond any input that is merely slow
 
 find_cargo
