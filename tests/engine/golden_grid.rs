@@ -10,11 +10,12 @@ use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
 use xvs::director::local::Locals;
 use xvs::director::roster::Roster;
-use xvs::director::service::{Method, Tunnel};
+use xvs::director::service::{Method, Tunnel, TunnelChecksum};
 use xvs::director::services::Services;
 
 use crate::golden::seen::see;
-use crate::golden::{Case, Kind, Outcome, Step, cases, kinds};
+use crate::golden::steps::{Outcome, Step};
+use crate::golden::{Case, Kind, cases, kinds};
 use crate::table::*;
 
 /// What is done with a frame of a case, as it has to be.
@@ -93,6 +94,25 @@ fn what_leaves_is_what_the_oracle_says_byte_for_byte() {
             assert!(t.made.is_empty() && t.director.table.len() <= 1, "{kind:?}");
             assert!(gue_ports.len() <= 1, "a flow is not spread: {kind:?}");
         }
+    }
+}
+
+/// UDP has another way to say zero. Only a datagram without a checksum of its own brings it about, since one with a right
+/// checksum adds nothing to the sum around it.
+#[test]
+fn a_checksum_of_gue_that_comes_out_as_zero_is_sent_as_ones() {
+    let is_summed = |case: &Case| matches!(case.method, Method::Tun(Tunnel::Gue { checksum, .. }) if checksum != TunnelChecksum::None);
+    for case in kinds().filter(|case| is_summed(case) && case.kind == Kind::UdpUnsummed) {
+        let mut t = case.table();
+        let udp = 14 + if case.server().is_ipv4() { 20 } else { 40 };
+        let mut checksum = [0; 2];
+        for _ in 0..2 {
+            let payload = [b"sums up to nothing..", &checksum[..]].concat();
+            let step = case.with_payload(case.packets().remove(0), &payload);
+            let sent = play(&mut t, &case, &step, 0).unwrap();
+            checksum.copy_from_slice(&sent[udp + 6..udp + 8]);
+        }
+        assert_eq!(checksum, [0xff; 2], "{case:?}");
     }
 }
 

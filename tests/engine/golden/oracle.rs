@@ -5,7 +5,8 @@ use xvs::director::forward::hops::PortId;
 use xvs::director::service::{Method, Tunnel};
 
 use super::packet::{Extension, Frame, Outer, Packet, SEALED_AH, Transport};
-use super::{Case, Outcome, Version};
+use super::steps::Outcome;
+use super::{Case, Version};
 use crate::table::*;
 
 const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0xa, 11];
