@@ -28,6 +28,8 @@ pub struct Forwarded {
     table: Table,
     services: Vec<Pool>,
     drops: HashMap<DropReason, u64>,
+    /// Fragments that wait, or have waited: each is dropped then, and counted, or leaves.
+    kept: u64,
 }
 
 /// What a director has made of a packet.
@@ -41,7 +43,7 @@ impl Forwarded {
     pub fn new(services: Vec<Pool>) -> Self {
         let table = Table::sized(&services, CAPACITY, WORKERS);
         table.director.pass.open(1000);
-        let mut forwarded = Self { table, services, drops: HashMap::new() };
+        let mut forwarded = Self { table, services, drops: HashMap::new(), kept: 0 };
         forwarded.table.hops.local = vec!["10.1.0.1".parse().expect("an address")];
         forwarded
     }
@@ -55,7 +57,8 @@ impl Forwarded {
             let is_fragment = matches!(parsed, Err(Reject::Fragment));
             match verdict {
                 Verdict::Keep => {
-                    assert!(is_fragment && before == after, "only fragments are kept, and left alone")
+                    assert!(is_fragment && before == after, "only fragments are kept, and left alone");
+                    self.kept += 1;
                 }
                 Verdict::Drop(reason) => {
                     assert_eq!(before, after, "a dropped frame is unchanged: {reason:?}");
@@ -221,6 +224,8 @@ impl Forwarded {
         let drops: HashMap<_, _> = director.drops().into_iter().collect();
         let is_counted = self.drops.iter().all(|(reason, n)| drops.get(reason) >= Some(n));
         assert!(is_counted, "every drop is counted, by its reason: {drops:?}, not {:?}", self.drops);
+        let [counted, told] = [&drops, &self.drops].map(|drops| drops.values().sum::<u64>());
+        assert!(counted - told <= self.kept, "{counted} drops, of {told} frames and {} kept", self.kept);
         let mut counts: HashMap<u32, (u32, u32)> = HashMap::new();
         let mut live = 0;
         director.table.list(|slot| {
