@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Fuzzes every target of tests/fuzz, or those named, for SECONDS each (60 unless told): scripts/fuzz.sh [SECONDS] [TARGET...]
+# The target `steering`, which needs root, runs the steering program on changes of what the target `parse` has found and of
+# its own tests' frames, against what the director makes of them.
 #
 # What it learns stays in tests/fuzz/corpus, what breaks a target in tests/fuzz/artifacts. Put the latter, made
 # small by `cargo fuzz tmin --fuzz-dir tests/fuzz -s none TARGET FILE`, beside the seeds: `cargo test` tries every
@@ -12,7 +14,7 @@ cd "$(dirname "$0")/.."
 SECONDS_EACH=${1:-60}
 [[ $SECONDS_EACH =~ ^[1-9][0-9]*$ ]] || fail "\`$SECONDS_EACH\` is no number of seconds: use scripts/fuzz.sh [SECONDS] [TARGET...]"
 TARGETS=("${@:2}")
-[ ${#TARGETS[@]} -gt 0 ] || TARGETS=(parse config engine)
+[ ${#TARGETS[@]} -gt 0 ] || TARGETS=(parse config engine methods steering)
 INPUT_TIMEOUT_S=10 # far beyond any input that is merely slow
 
 find_cargo
@@ -26,6 +28,12 @@ fi
 FAILED=()
 for target in "${TARGETS[@]}"; do
     say "== $target, $SECONDS_EACH s"
+    if [ "$target" = steering ]; then
+        seed=${XVS_FUZZ_SEED:-$(date +%s)}
+        XVS_FUZZ_SECONDS=$SECONDS_EACH XVS_FUZZ_SEED=$seed cargo test --locked --test steering agreement -- --nocapture ||
+            FAILED+=("$target with XVS_FUZZ_SEED=$seed")
+        continue
+    fi
     corpus=tests/fuzz/corpus/$target
     mkdir -p "$corpus"
     inputs=("$corpus" "tests/fuzz/seeds/$target")

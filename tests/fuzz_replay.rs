@@ -116,6 +116,11 @@ fn the_engine_keeps_its_promises_in_any_script() {
 }
 
 #[test]
+fn every_method_keeps_packets_right_in_any_script() {
+    replay(fuzz::methods::run, "methods", None, 1_000);
+}
+
+#[test]
 fn config_takes_any_text() {
     replay(fuzz::config::run, "config", Some(&here().join("config")), 6_000);
 }

@@ -5,6 +5,7 @@
 mod agreement;
 mod figures;
 mod frames;
+mod model;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
 #[path = "../common/netns.rs"]
 mod netns;

@@ -2,14 +2,14 @@
 
 use xvs::director::engine::BATCH;
 
-use super::script::{MAX_ORDERS, Order, Script, flood, services};
+use super::script::{MAX_ORDERS, Order, Script, flood, frame, services};
 use super::watched::Watched;
 
 pub fn run(input: &[u8]) {
     let mut director = Watched::new(services());
     let mut batch = Vec::new();
     let mut flooded = 0;
-    for order in Script(input).take(MAX_ORDERS) {
+    for order in Script(input, frame).take(MAX_ORDERS) {
         match order {
             Order::Frame(frame) => batch.push(frame),
             Order::Flood { service, count } => {

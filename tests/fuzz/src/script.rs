@@ -6,7 +6,7 @@
 //! 3           a raw frame: length, bytes
 //! 4           send what there is as one batch: bit 0 worker, bit 1 interface, bit 2 rest afterwards
 //! 5           wait: bits 0-5 n, for n * n ticks in n steps; bit 6 in one leap; bit 7 worker 1 sleeps
-//! 6           routes and neighbours change: bits 0-2 how
+//! 6           routes and neighbours change: bits 0-3 how
 //! 7           a flood of SYNs: bits 0-2 service, bits 3-7 how many more than one
 //! ```
 //!
@@ -31,12 +31,12 @@ pub enum Order {
     Flood { service: usize, count: u8 },
 }
 
-/// The bytes of a script that have not been read.
+/// The bytes of a script that have not been read, and what its frames are.
 #[derive(Debug)]
-pub struct Script<'i>(pub &'i [u8]);
+pub struct Script<'i>(pub &'i [u8], pub fn(&mut Script<'_>) -> Vec<u8>);
 
 impl Script<'_> {
-    fn byte(&mut self) -> u8 {
+    pub fn byte(&mut self) -> u8 {
         let Some((&byte, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
         byte
@@ -57,7 +57,7 @@ impl Iterator for Script<'_> {
             return None;
         }
         Some(match self.byte() & 7 {
-            0..=2 => Order::Frame(frame(self)),
+            0..=2 => Order::Frame((self.1)(self)),
             3 => {
                 let len = self.byte();
                 Order::Frame(self.bytes(len.into()))
@@ -70,7 +70,7 @@ impl Iterator for Script<'_> {
                 let how = self.byte();
                 Order::Wait { steps: (how & 63).into(), leap: how & 64 != 0, asleep: how & 128 != 0 }
             }
-            6 => Order::Change(self.byte() & 7),
+            6 => Order::Change(self.byte() & 15),
             _ => {
                 let how = self.byte();
                 Order::Flood { service: (how & 7).into(), count: (how >> 3) + 1 }
@@ -163,7 +163,7 @@ pub const ERROR: u8 = 128;
 /// `flags` are TCP's, or, with bit 5, it is SCTP and bits 0-3 are its first chunk, 15 for none; if it is not, bit 3 is
 /// that it goes over IPv6, bit 6 that it has a Fragment header then, and bit 7 that it is an ICMP error about such a
 /// packet; then the shape.
-fn frame(script: &mut Script<'_>) -> Vec<u8> {
+pub fn frame(script: &mut Script<'_>) -> Vec<u8> {
     let (ends, flags, shape) = (script.byte(), script.byte(), script.byte());
     let (protocol, address, _, servers) = SERVICES[usize::from(ends & 7)];
     // One client lives among the servers.
@@ -176,7 +176,7 @@ fn frame(script: &mut Script<'_>) -> Vec<u8> {
     let is_six = flags & (SIX | SCTP) == SIX;
     let (six_from, six_to) = (six(from), six(to));
     let (from, to) = if is_six { (&six_from[..], &six_to[..]) } else { (from, to) };
-    let mut frame = if flags & SCTP != 0 {
+    let frame = if flags & SCTP != 0 {
         let second = [(flags >> 6 == 1).then_some((6, &b""[..])), (flags >> 6 == 2).then_some((0, b"odd"))];
         let first = Some((flags & 15, &b"question"[..])).filter(|(kind, _)| *kind < 15);
         let chunks: Vec<_> = [first].into_iter().chain(second).flatten().collect();
@@ -188,8 +188,14 @@ fn frame(script: &mut Script<'_>) -> Vec<u8> {
     } else {
         udp(from, to, if flags & 1 == 0 { b"question" } else { b"odd" })
     };
+    // SCTP has other bits for its flags.
+    dress(script, frame, if flags & SCTP == 0 { flags } else { 0 }, shape)
+}
 
+/// Does to a good packet what its flags, of [`FRAGMENT`] and [`ERROR`], and its shape say.
+pub fn dress(script: &mut Script<'_>, mut frame: Vec<u8>, flags: u8, shape: u8) -> Vec<u8> {
     let mut l3 = 14;
+    let is_six = frame[l3] >> 4 == 6;
     if is_six && flags & FRAGMENT != 0 {
         extend(&mut frame, 44, [0; 7]);
     }
@@ -200,7 +206,7 @@ fn frame(script: &mut Script<'_>) -> Vec<u8> {
         frame[l3] += 1;
         frame[l3 + 3] += 4;
     }
-    if flags & (ERROR | SCTP) == ERROR {
+    if flags & ERROR != 0 {
         super::wire::mend_ip(&mut frame, l3);
         frame = error(&frame);
     }

@@ -15,8 +15,9 @@ const OPTIONS: [u8; 7] = [0, 1, 4, 0, 0, 0, 0];
 pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let parse = parse().into_iter().map(|(name, frame)| ("parse", name, frame));
     let engine = engine().into_iter().map(|(name, script)| ("engine", name, script.0));
+    let methods = methods().into_iter().map(|(name, script)| ("methods", name, script.0));
     let config = config().into_iter().map(|(name, text)| ("config", name, text.as_bytes().to_vec()));
-    parse.chain(engine).chain(config).collect()
+    parse.chain(engine).chain(methods).chain(config).collect()
 }
 
 fn parse() -> Vec<(&'static str, Vec<u8>)> {
@@ -367,6 +368,153 @@ fn engine() -> Vec<(&'static str, Written)> {
             "source_is_the_vip",
             new().frame(NAT, SYN, EDITED | MENDED).bytes(&[3, 26, 10, 27, 0, 28, 0, 29, 100]),
         ),
+    ]
+}
+
+/// Ends of the frames of [`methods`](super::methods), by its rows.
+const FULL_NAT: u8 = 0;
+const FULL_NAT_UDP_PROXY: u8 = 1;
+const SIX_TO_FOUR: u8 = 2;
+const SIX_TO_FOUR_UDP: u8 = 3;
+const FOUR_TO_SIX: u8 = 4;
+const FOUR_TO_SIX_UDP: u8 = 5;
+const SIX_TO_FOUR_SCTP: u8 = 6;
+const FOUR_TO_SIX_SCTP: u8 = 7;
+const NAT_PROXY: u8 = 8;
+const SIX_PROXY: u8 = 9;
+const TOA: u8 = 10;
+const SIX_TOA: u8 = 11;
+const GRE: u8 = 12;
+const SIX_GUE: u8 = 13;
+const OWN: u8 = 14;
+const SIX_PERSISTENT: u8 = 15;
+const BACK: u8 = super::methods::REPLY;
+const OTHER_BACK: u8 = BACK | super::methods::OTHER_SERVER;
+const SECOND: u8 = 64;
+
+// Where a segment is: bytes sent, acknowledged, and how long its payload is.
+const BEHIND_SYN: u8 = 1 | 1 << 3;
+const AT_SYN: u8 = 1 << 3;
+const SHORT: u8 = 64;
+const TEXT: u8 = 128;
+const LONG: u8 = 192;
+
+impl Written {
+    fn part(self, ends: u8, flags: u8, place: u8, shape: u8) -> Self {
+        self.bytes(&[0, ends, flags, place, shape])
+    }
+
+    /// A connection of TCP: opened, with text both ways that comes again, and closed.
+    fn stream(self, ends: u8) -> Self {
+        let there = |w: Self, flags, place| w.part(ends, flags, place, 0).send(0);
+        let back = |w: Self, flags, place| {
+            let server = if place & 4 == 0 { BACK } else { OTHER_BACK };
+            w.part(ends | server, flags, place, 0).bytes(&[4, 2])
+        };
+        let mut written = there(self, SYN, 0);
+        for flags in [SYN | ACK, SYN | ACK] {
+            written = back(written, flags, AT_SYN);
+            written = written.part(ends | OTHER_BACK, flags, AT_SYN, 0).bytes(&[4, 2]);
+        }
+        written = there(written, ACK, BEHIND_SYN);
+        for place in [BEHIND_SYN | SHORT, BEHIND_SYN | SHORT, 2 | 1 << 3 | LONG] {
+            written = there(written, ACK, place);
+            written = back(written, ACK, 1 | 4 << 3 | TEXT);
+            written = back(written, ACK, 2 | 5 << 3 | SHORT);
+        }
+        there(back(written, ACK | FIN, 3 | 5 << 3), ACK | FIN, 3 | 3 << 3)
+    }
+
+    /// A datagram there, one back from both servers, and a longer one.
+    fn datagrams(self, ends: u8) -> Self {
+        let to = self.part(ends, 0, SHORT, 0).part(ends, 0, LONG, 0).send(0);
+        to.part(ends | BACK, 0, TEXT, 0).part(ends | OTHER_BACK, 0, LONG, 0).bytes(&[4, 3])
+    }
+
+    fn association(self, ends: u8) -> Self {
+        let to = |w: Self, chunk| w.part(ends, chunk, SHORT, 0).send(0);
+        let back = |w: Self, chunk| w.part(ends | BACK, chunk, TEXT, 0).bytes(&[4, 2]);
+        back(to(back(to(back(to(self, 1), 2), 10), 11), 0), 3)
+    }
+}
+
+fn methods() -> Vec<(&'static str, Written)> {
+    let new = Written::new;
+    // DF is in the byte at 20, and with it the MTU counts.
+    let split = |ends| new().part(ends, 0, LONG, EDITED).bytes(&[0, 20, 0]).send(0);
+    let error = |ends, back| {
+        let both = new().stream(ends).part(ends, ACK | ERROR, BEHIND_SYN, 0).send(0);
+        both.part(ends | back, ACK | ERROR, BEHIND_SYN, 0).bytes(&[4, 2])
+    };
+    let fragments = |ends, at: u8| {
+        let piece =
+            |w: Written, field: u8| w.part(ends, FRAGMENT, TEXT, EDITED).bytes(&[1, at, field, at + 4, 9]);
+        piece(piece(piece(new(), 17), 1), 40).send(0).wait(5)
+    };
+    let pieces_v4 = |ends| {
+        let piece = |w: Written, more, at| w.part(ends, 0, TEXT, EDITED).bytes(&[1, 20, more, 21, at]);
+        piece(piece(piece(new(), 0x20, 3), 0x20, 0), 0, 6).send(0).wait(5)
+    };
+    vec![
+        ("fullnat", new().stream(FULL_NAT)),
+        (
+            "fullnat_ports_run_out",
+            new().flood(0, 32).send(0).flood(2, 12).send(1).wait(LEAP | 30).flood(0, 9),
+        ),
+        ("fullnat_reset_goes_ahead", new().stream(FULL_NAT).part(FULL_NAT | SECOND, SYN, 0, 0).send(0)),
+        (
+            "fullnat_udp_told",
+            new().datagrams(FULL_NAT_UDP_PROXY).wait(9).datagrams(FULL_NAT_UDP_PROXY | SECOND),
+        ),
+        ("six_to_four", new().stream(SIX_TO_FOUR)),
+        ("six_to_four_udp", new().datagrams(SIX_TO_FOUR_UDP).change(MTU).datagrams(SIX_TO_FOUR_UDP)),
+        ("six_to_four_sctp", new().association(SIX_TO_FOUR_SCTP)),
+        ("four_to_six", new().stream(FOUR_TO_SIX)),
+        ("four_to_six_udp", new().datagrams(FOUR_TO_SIX_UDP).datagrams(FOUR_TO_SIX_UDP | SECOND)),
+        ("four_to_six_sctp", new().association(FOUR_TO_SIX_SCTP)),
+        (
+            "four_to_six_without_checksum",
+            new().part(FOUR_TO_SIX_UDP, 0, TEXT, EDITED).bytes(&[1, 40, 0, 41, 0]),
+        ),
+        ("four_to_six_options", new().part(FOUR_TO_SIX, SYN, TEXT, IP_OPTIONS | PADDED).send(0)),
+        ("six_to_four_options", new().part(SIX_TO_FOUR, SYN, TEXT, IP_OPTIONS | PADDED).send(1)),
+        (
+            "translated_and_split",
+            split(FOUR_TO_SIX_UDP).change(MTU).part(SIX_TO_FOUR_UDP, 0, LONG, 0).send(0),
+        ),
+        ("translated_fragments_of_six", fragments(SIX_TO_FOUR_UDP, 57)),
+        ("translated_fragments_of_four", pieces_v4(FOUR_TO_SIX_UDP)),
+        ("translated_errors", error(SIX_TO_FOUR, BACK)),
+        ("translated_errors_back", error(FOUR_TO_SIX, BACK)),
+        ("proxy", new().stream(NAT_PROXY)),
+        ("proxy_of_six", new().stream(SIX_PROXY).wait(20).stream(SIX_PROXY | SECOND)),
+        ("proxy_with_text_in_the_syn", new().part(NAT_PROXY, SYN, TEXT, 0).send(0).stream(NAT_PROXY)),
+        ("proxy_errors", error(NAT_PROXY, OTHER_BACK)),
+        ("proxy_in_a_small_mtu", new().change(MTU).stream(NAT_PROXY).change(VLAN_ON_OFF).stream(SIX_PROXY)),
+        ("toa", new().stream(TOA)),
+        ("toa_of_six", new().stream(SIX_TOA)),
+        ("gre", new().stream(GRE).change(VLAN_ON_OFF).stream(GRE | SECOND)),
+        (
+            "gre_in_a_small_mtu",
+            new().change(MTU).stream(GRE).part(GRE, ACK, LONG, EDITED).bytes(&[0, 20, 0]).send(0),
+        ),
+        ("gre_errors", new().stream(GRE).part(GRE | BACK, ACK | ERROR, BEHIND_SYN, 0).send(0)),
+        ("gre_pieces", pieces_v4(GRE)),
+        ("gue_of_six", new().datagrams(SIX_GUE).change(7).datagrams(SIX_GUE | SECOND)),
+        ("gue_of_six_pieces", fragments(SIX_GUE, 57)),
+        ("own", new().stream(OWN).change(8).stream(OWN | SECOND).change(9).stream(OWN)),
+        ("own_pieces", pieces_v4(OWN)),
+        ("six_persistent", new().stream(SIX_PERSISTENT).wait(30).stream(SIX_PERSISTENT | SECOND)),
+        ("servers_go", {
+            let before = new().stream(FULL_NAT).stream(NAT_PROXY).stream(GRE).change(10).change(12);
+            before
+                .part(FULL_NAT, ACK, BEHIND_SYN, 0)
+                .part(NAT_PROXY, ACK, TEXT, 0)
+                .send(0)
+                .change(15)
+                .stream(GRE)
+        }),
+        ("routes_go", new().stream(SIX_TO_FOUR).change(CLIENTS_UNREACHABLE).stream(SIX_TO_FOUR | SECOND)),
     ]
 }
 

@@ -211,10 +211,10 @@ impl Watched {
     /// Routes and neighbours change.
     pub fn change(&mut self, how: u8) {
         let hops = &mut self.table.hops;
-        match how {
+        match how & 7 {
             0..=2 => {
                 hops.client_route =
-                    [Route::Via(HopId(0)), Route::Unknown, Route::Unreachable][usize::from(how)];
+                    [Route::Via(HopId(0)), Route::Unknown, Route::Unreachable][usize::from(how & 7)];
                 hops.generation = hops.generation.wrapping_add(1);
             }
             3 => drop(hops.macs.remove(&11)),
