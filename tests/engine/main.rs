@@ -31,5 +31,6 @@ mod table;
 mod timers;
 mod tunnel_errors;
 mod tunnels;
+mod tunnels_alike;
 mod up;
 mod vlans;
