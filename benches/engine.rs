@@ -69,13 +69,18 @@ fn established(c: &mut Criterion) {
     }
 }
 
-/// A new connection: a SYN that misses, is scheduled, and enters both of its keys.
+/// A new connection: a SYN or a datagram that misses, is scheduled, and enters the keys that its method needs.
 fn opening(c: &mut Criterion) {
     let mut group = c.benchmark_group("new_connection");
     group.throughput(Throughput::Elements(1));
     const CAPACITY: u32 = 1 << 20;
     let batch_len = u32::try_from(BATCH).expect("a batch is small");
-    for (name, method) in [("nat", Method::Nat), ("dr", Method::Dr), ("fullnat", Method::FullNat)] {
+    for (name, method, way) in [
+        ("nat", Method::Nat, Way::Syn),
+        ("dr", Method::Dr, Way::Syn),
+        ("fullnat", Method::FullNat, Way::Syn),
+        ("nat_udp", Method::Nat, Way::Datagram),
+    ] {
         let mut all = Flows::new(method, CAPACITY);
         let mut next = 0;
         group.bench_function(name, |b| {
@@ -87,7 +92,7 @@ fn opening(c: &mut Criterion) {
                     }
                     let batch: Vec<u32> = (next..next + batch_len).collect();
                     next += batch_len;
-                    all.fill(&batch, Way::Syn);
+                    all.fill(&batch, way);
                     timed(&mut all)
                 })
             });

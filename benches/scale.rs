@@ -1,7 +1,8 @@
 //! What grows: ten million connections in one table, and two workers on one table.
 //!
-//! `cargo bench --bench scale`. Not a bench of criterion's: each figure is one long run, printed with its spread. Needs some
-//! 3 GiB of memory and two cores that nobody else uses.
+//! `cargo bench --bench scale`. Not a bench of criterion's: each figure is one long run, printed with its spread and beside
+//! what it may be. Needs some 3 GiB of memory and two cores that nobody else uses: the load of the machine is printed first,
+//! since what others do shows in the longest turn and in the ratio most of all.
 
 #![allow(missing_docs)]
 
@@ -29,8 +30,26 @@ fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
+    let load = std::fs::read_to_string("/proc/loadavg").expect("Linux");
+    println!("load of the machine before: {}", load.trim());
     ten_million();
     two_workers();
+}
+
+/// Prints a figure beside its bound, and whether it keeps to it.
+fn say(what: &str, figure: f64, bound: Bound, unit: &str) {
+    let (is_kept, word, bound) = match bound {
+        Bound::AtMost(most) => (figure <= most, "at most", most),
+        Bound::AtLeast(least) => (figure >= least, "at least", least),
+    };
+    let outcome = if is_kept { "kept" } else { "MISSED" };
+    println!("{what:<58} {figure:>8.2} {unit:<6} {word} {bound}: {outcome}");
+}
+
+/// What a figure may be.
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
 }
 
 /// Resident memory of this process in bytes.
@@ -43,7 +62,8 @@ fn resident() -> u64 {
 fn ten_million() {
     let before = resident();
     let mut all = Flows::established(Method::Nat, MANY);
-    println!("{MANY} NAT connections: {} bytes each", (resident() - before) / u64::from(MANY));
+    let bytes = (resident() - before) as f64 / f64::from(MANY);
+    say("memory of each of 10 million NAT connections", bytes, Bound::AtMost(256.0), "bytes");
 
     let order = shuffled(MANY);
     for way in [Way::In, Way::Out] {
@@ -59,11 +79,9 @@ fn ten_million() {
             .collect();
         batches.sort_by(f64::total_cmp);
         let at = |percent: usize| batches[batches.len() * percent / 100];
-        println!(
-            "a packet of one at random, {way:?}: median {:.1} ns, 99 % of batches below {:.1} ns",
-            at(50),
-            at(99)
-        );
+        let what = format!("a packet of one at random, {way:?}, lookup and all (median)");
+        say(&what, at(50), Bound::AtMost(120.0), "ns");
+        println!("    from {:.1} ns in the first tenth of batches to {:.1} in 99 of 100", at(10), at(99));
     }
     drop(order);
 
@@ -98,10 +116,12 @@ fn steady_expiry(all: &mut Flows) {
         longest = longest.max(took);
         over_1_ms += u64::from(took > Duration::from_millis(1));
     }
+    let left = all.director.table.len();
+    let ms = longest.as_secs_f64() * 1e3;
+    say("the longest of the turns in which they expire", ms, Bound::AtMost(1.0), "ms");
     println!(
-        "{held} connections expire over {} s: {} left, {turns} turns, longest {longest:?}, {over_1_ms} of them over 1 ms, {:.0} ns a connection",
+        "    {held} connections over {} s, {left} left; {turns} turns, {over_1_ms} over 1 ms, {:.0} ns a connection",
         OVER_MS / 1000,
-        all.director.table.len(),
         spent.as_nanos() as f64 / held as f64,
     );
 }
@@ -136,10 +156,7 @@ fn two_workers() {
         })
         .collect();
     ratios.sort_by(f64::total_cmp);
-    println!(
-        "two workers on one table forward {:.2} times what one does (from {:.2} to {:.2}, {ROUNDS} rounds)",
-        ratios[ROUNDS / 2],
-        ratios[0],
-        ratios[ROUNDS - 1]
-    );
+    let what = "two workers on one table, of what one does (median)";
+    say(what, ratios[ROUNDS / 2], Bound::AtLeast(1.9), "times");
+    println!("    from {:.2} to {:.2} in {ROUNDS} rounds", ratios[0], ratios[ROUNDS - 1]);
 }

@@ -22,6 +22,8 @@ const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 /// What FULLNAT sends from.
 const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 250);
 const FRAME_LEN: usize = 64;
+/// Length of a datagram in such a frame.
+const UDP_LEN: u8 = 30;
 /// A frame with the room that a tunnel needs.
 const ROOM_LEN: usize = 128;
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -62,6 +64,9 @@ pub enum Way {
     Out,
     /// From the client: a SYN.
     Syn,
+    /// From the client: a datagram, to the UDP service of the same address.
+    #[allow(dead_code, reason = "for one of the benches")]
+    Datagram,
 }
 
 /// The director, one of its workers, and a batch's worth of frames.
@@ -88,25 +93,26 @@ fn server(n: u32) -> Ipv4Addr {
     Ipv4Addr::new(10, 1, 0, u8::try_from(1 + n % 64).unwrap_or(1))
 }
 
-/// A director for one TCP service with one server for each of 64 addresses, and its workers' seats.
+/// A director for a TCP and a UDP service with one server for each of 64 addresses, and its workers' seats.
 fn director(method: Method, connections: u32, workers: usize) -> (Arc<Director>, Vec<Seat>) {
-    let servers = (0..64).map(|n| Server::new(SocketAddr::new(server(n).into(), 80), method));
-    let key = ServiceKey::new(Protocol::Tcp, SocketAddr::new(VIP.into(), 80));
-    let service = Pool {
-        service: Service {
+    let service = |protocol| {
+        let servers = (0..64).map(|n| Server::new(SocketAddr::new(server(n).into(), 80), method));
+        let key = ServiceKey::new(protocol, SocketAddr::new(VIP.into(), 80));
+        let service = Service {
             scheduler: Kind::Rr,
             locals: Locals::new(&[LOCAL.into()], LOCAL_PORTS).unwrap(),
             ..Service::new(key)
-        },
+        };
         // The newest is first in the list: so flow n goes to server n.
-        servers: servers.rev().collect(),
+        Pool { service, servers: servers.rev().collect() }
     };
-    let services = Services::new(&[service], Timeouts::default()).unwrap();
+    let both = [service(Protocol::Tcp), service(Protocol::Udp)];
+    let services = Services::new(&both, Timeouts::default()).unwrap();
     Director::new(Size { connections, workers, huge_pages: false }, (1, 2), services).unwrap()
 }
 
 impl Flows {
-    /// A director for one TCP service with one server for each of 64 addresses.
+    /// A director for a TCP and a UDP service with one server for each of 64 addresses.
     pub fn new(method: Method, capacity: u32) -> Self {
         let (director, mut seats) = director(method, capacity, 1);
         Self::of(method, director, seats.remove(0))
@@ -172,7 +178,7 @@ impl Flows {
         let mut frame = self.template;
         let (cip, cport) = client(n);
         let (source, destination, ports) = match way {
-            Way::In | Way::Syn => (cip, VIP, [cport, 80]),
+            Way::In | Way::Syn | Way::Datagram => (cip, VIP, [cport, 80]),
             Way::Out => match self.locals.get(n as usize) {
                 Some(local @ 1..) => (server(n), LOCAL, [80, *local]),
                 _ => (server(n), cip, [80, cport]),
@@ -182,7 +188,12 @@ impl Flows {
         frame[30..34].copy_from_slice(&destination.octets());
         frame[34..36].copy_from_slice(&ports[0].to_be_bytes());
         frame[36..38].copy_from_slice(&ports[1].to_be_bytes());
-        frame[47] = if way == Way::Syn { 0x02 } else { 0x10 };
+        if way == Way::Datagram {
+            frame[23] = 17;
+            frame[38..42].copy_from_slice(&[0, UDP_LEN, 0x12, 0x34]);
+        } else {
+            frame[47] = if way == Way::Syn { 0x02 } else { 0x10 };
+        }
         frame[24..26].fill(0);
         let sum = checksum::of(&frame[14..34]);
         frame[24..26].copy_from_slice(&sum.to_be_bytes());

@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 use crossbeam_channel::Receiver;
 
 use super::conn::tcp::Tables;
-use super::conn::{Direction, Found, Shard, Slot, SlotId};
+use super::conn::{Direction, Found, Shard, Slot, SlotId, Table};
 use super::defence::Level;
 use super::drop_entry::Shedder;
 use super::drops::DropReason;
@@ -29,7 +29,7 @@ use super::stats::Stats;
 use super::time::Time;
 use super::{Director, Seat};
 use crate::packet::flow::FlowKey;
-use crate::packet::parse::{Parsed, Reject, TcpFlags, parse};
+use crate::packet::parse::{Parsed, Reject, TcpFlags, parse_other, parse_plain};
 use crate::packet::room;
 
 /// Frames processed at once: enough to overlap memory latency, few enough for the first-level cache.
@@ -125,6 +125,22 @@ struct Looked {
     likely: Option<Found>,
 }
 
+impl Looked {
+    /// A packet whose bucket is asked for.
+    #[inline(always)]
+    fn new(table: &Table, parsed: Result<Parsed, Reject>) -> Self {
+        let hash = parsed.as_ref().map_or(0, |p| table.hash(&p.key));
+        table.prefetch_bucket(hash);
+        Self { parsed, hash, likely: None }
+    }
+
+    /// As [`new`](Self::new), for what is not like nearly all packets.
+    #[inline(never)]
+    fn other(table: &Table, frame: &[u8]) -> Self {
+        Self::new(table, parse_other(frame))
+    }
+}
+
 impl Engine {
     /// The packet path of the worker with this seat.
     pub fn new(seat: Seat) -> Self {
@@ -158,10 +174,10 @@ impl Engine {
 
         self.looked.clear();
         for packet in batch.iter_mut() {
-            let parsed = parse(packet.frame());
-            let hash = parsed.as_ref().map_or(0, |p| table.hash(&p.key));
-            table.prefetch_bucket(hash);
-            self.looked.push(Looked { parsed, hash, likely: None });
+            match parse_plain(packet.frame()) {
+                Some(parsed) => self.looked.push(Looked::new(table, Ok(parsed))),
+                None => self.looked.push(Looked::other(table, packet.frame())),
+            }
         }
 
         for looked in self.looked.iter_mut().filter(|l| l.parsed.is_ok()) {
@@ -278,6 +294,11 @@ impl<'a, H: NextHops> Work<'a, H> {
             return self.assist(packet, parsed, (slot, found), hop);
         }
         if recipe.rewrite.changes_headers() {
+            if recipe.rewrite == Rewrite::Wrap
+                && let Some(port) = self.send_wrapped_plain(packet, parsed, &hop, slot)
+            {
+                return Ok(port);
+            }
             return self.send_otherwise(packet, parsed, direction, hop, slot);
         }
         let opposite = || slot.key(direction.opposite());
@@ -325,11 +346,14 @@ impl<'a, H: NextHops> Work<'a, H> {
         likely: Option<Found>,
     ) -> Option<(&'a Slot, Found)> {
         let table = &self.director.table;
-        let found = match likely {
-            Some(f) if is_of(table.slot(f.slot), f, parsed) => f,
-            // Nothing, another flow, or one that is gone: an earlier packet of this batch may have changed that.
-            _ => table.find(hash, &parsed.key)?,
-        };
+        if let Some(found) = likely {
+            let slot = table.slot(found.slot);
+            if slot.matches(found.direction, &parsed.key) && !slot.status().removed {
+                return Some((slot, found));
+            }
+        }
+        // Nothing, another flow, or one that is gone: an earlier packet of this batch may have changed that.
+        let found = table.find(hash, &parsed.key)?;
         let slot = table.slot(found.slot);
         (!slot.status().removed).then_some((slot, found))
     }
@@ -434,10 +458,4 @@ pub(super) fn flow_hash(parsed: &Parsed) -> u32 {
 /// As [`flow_hash`], by the ports that a key has.
 pub(super) const fn hash_of_ports(ports: u32) -> u32 {
     ports ^ ports.rotate_left(16)
-}
-
-/// True if the packet belongs to this connection and the connection is not removed.
-#[inline]
-fn is_of(slot: &Slot, found: Found, parsed: &Parsed) -> bool {
-    slot.matches(found.direction, &parsed.key) && !slot.status().removed
 }

@@ -226,6 +226,10 @@ impl<'a, H: NextHops> Work<'a, H> {
     ) -> Result<Begun<'a>, Refusal> {
         let (plan, mut over) =
             self.plan(service, parsed, destination).inspect_err(|_| self.director.leave(template))?;
+        if plan.server.is_some() {
+            // Where its replies will be entered, which takes the longest of all that a new connection does.
+            self.director.table.prefetch_key(&plan.reply_key);
+        }
         if service.service.one_packet && parsed.key.protocol() == Protocol::Udp as u8 {
             self.director.leave(template);
             return self.send_alone(packet, parsed, &plan, destination.id);

@@ -54,8 +54,13 @@ impl PathMtus {
     /// The MTU of the way to a server in bytes, if a smaller one is known of.
     #[inline]
     pub(super) fn of(&self, to: IpAddr, tick: u32) -> Option<u16> {
-        let newest = self.newest.load(Relaxed).checked_sub(1)?;
-        if tick.wrapping_sub(newest) >= LIFE { None } else { self.look_up(to, tick) }
+        if self.any(tick) { self.look_up(to, tick) } else { None }
+    }
+
+    /// False if no smaller MTU is known of.
+    #[inline]
+    pub(super) fn any(&self, tick: u32) -> bool {
+        self.newest.load(Relaxed).checked_sub(1).is_some_and(|newest| tick.wrapping_sub(newest) < LIFE)
     }
 
     #[cold]

@@ -24,6 +24,12 @@ impl Delta {
         Delta(fold(sum))
     }
 
+    /// The difference between two texts of eight bytes, read as big-endian numbers.
+    pub fn between_numbers(old: u64, new: u64) -> Self {
+        let halves = |number: u64| (number >> 32) + (number & 0xffff_ffff);
+        Delta(short(halves(new) + halves(!old)))
+    }
+
     /// Both edits.
     pub fn and(self, other: Delta) -> Self {
         Delta(fold(u64::from(self.0) + u64::from(other.0)))
@@ -75,6 +81,33 @@ pub fn of_header(header: &[u8]) -> u16 {
     !fold(words.iter().map(|&w| u64::from(u32::from_be_bytes(w))).sum())
 }
 
+/// True if an IPv4 header without options carries the right checksum. In whatever order its bytes are added: the sum's
+/// are in that order too (RFC 1071, 2.B), and one of all ones is the same in any.
+#[inline(always)]
+pub(super) fn is_right(header: &[u8; 20]) -> bool {
+    let (words, _none) = header.as_chunks::<4>();
+    let sum: u64 = words.iter().map(|&w| u64::from(u32::from_ne_bytes(w))).sum();
+    short(sum) == 0xffff
+}
+
+/// As [`of`] for an IPv4 header without options of these words and, behind them, these two.
+#[inline(always)]
+pub(super) fn of_words(words: [u32; 3], addresses: u64) -> u16 {
+    let sum: u64 =
+        words.iter().map(|&w| u64::from(w)).sum::<u64>() + (addresses >> 32) + (addresses & 0xffff_ffff);
+    !short(sum)
+}
+
+/// The sum of up to five words of 32 bits, folded without a branch.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "it fits in the end")]
+const fn short(sum: u64) -> u16 {
+    // Below 5 * 2^32; then below 2^32 + 5; then below 2^17; then it fits.
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
 fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
     bytes.chunks(2).map(|w| match *w {
         [high, low] => u64::from(u16::from_be_bytes([high, low])),
@@ -113,6 +146,24 @@ mod tests {
         fn a_header_sums_up_the_same_in_wider_words(words in proptest::collection::vec(any::<u32>(), 5..16)) {
             let header: Vec<u8> = words.iter().flat_map(|w| w.to_be_bytes()).collect();
             prop_assert_eq!(of_header(&header), of(&header));
+        }
+
+        #[test]
+        fn a_difference_of_numbers_is_one_of_bytes(old: u64, new: u64) {
+            for (old, new) in [(old, new), (old, old), (0, new), (old, 0), (u64::MAX, new), (u64::MAX, 0), (0, 0)] {
+                let bytes = Delta::between(&old.to_be_bytes(), &new.to_be_bytes());
+                prop_assert_eq!(Delta::between_numbers(old, new), bytes);
+            }
+        }
+
+        #[test]
+        fn a_header_is_right_if_it_sums_up_to_nothing(mut header: [u8; 20], flipped in 0usize..20, bit in 0u8..9) {
+            header[10..12].fill(0);
+            let sum = of(&header);
+            header[10..12].copy_from_slice(&sum.to_be_bytes());
+            prop_assert!(is_right(&header));
+            header[flipped] ^= 1u8.checked_shl(bit.into()).unwrap_or(0);
+            prop_assert_eq!(is_right(&header), of(&header) == 0);
         }
 
         /// The oracle is the checksum computed anew over the whole text.

@@ -165,15 +165,16 @@ pub(super) fn set_ports(frame: &mut [u8], parsed: &Parsed, tuple: &FlowKey, delt
     }
     match parsed.key.protocol() {
         6 => update(transport, TCP_CHECKSUM, |c| delta.apply(c)),
-        132 => update_sctp(transport, parsed, tuple),
+        132 => update_sctp(transport, parsed, tuple.ports()),
         _ => update(transport, UDP_CHECKSUM, |c| delta.apply_udp(c)),
     }
 }
 
-/// Mends the checksum of an SCTP packet whose ports are now those of `tuple`: CRC32c, and no addresses in it.
+/// Mends the checksum of an SCTP packet whose ports are now `new`: CRC32c, and no addresses in it.
 #[cold]
-fn update_sctp(transport: &mut [u8], parsed: &Parsed, tuple: &FlowKey) {
-    let (old, new) = (parsed.key.ports(), tuple.ports());
+#[inline(never)]
+fn update_sctp(transport: &mut [u8], parsed: &Parsed, new: u32) {
+    let old = parsed.key.ports();
     if old == new {
         return;
     }

@@ -50,10 +50,10 @@ const GRE_CHECKSUM_LEN: usize = 4;
 /// The most bytes that any tunnel puts in front of a packet: GUE over IPv6.
 pub const MAX_OVERHEAD: usize = IPV6_LEN + UDP_LEN + GUE_LEN;
 
-const IPIP: u8 = 4;
+pub(super) const IPIP: u8 = 4;
 const IPV6: u8 = 41;
-const UDP: u8 = 17;
-const GRE: u8 = 47;
+pub(super) const UDP: u8 = 17;
+pub(super) const GRE: u8 = 47;
 
 const DONT_FRAGMENT: u16 = 0x4000;
 /// Congestion experienced, in the two low bits of the traffic class (RFC 3168).
@@ -222,13 +222,14 @@ impl Inner {
 
 /// The outer traffic class: DSCP as it is; a congestion already told is told by the inner packet (RFC 3168, 9.1.1, the
 /// full-functionality option).
-const fn tunnelled(traffic_class: u8) -> u8 {
+pub(super) const fn tunnelled(traffic_class: u8) -> u8 {
     if traffic_class & ECN == ECN_CE { traffic_class & !ECN | ECN_ECT_0 } else { traffic_class }
 }
 
 /// As `udp_flow_src_port` spreads flows.
 #[allow(clippy::cast_possible_truncation, reason = "below the width of the range")]
-fn source_port(flow_hash: u32) -> u16 {
+#[inline]
+pub(super) fn source_port(flow_hash: u32) -> u16 {
     let (least, most) = SOURCE_PORTS;
     let hash = flow_hash ^ flow_hash << 16;
     least + ((u64::from(hash) * u64::from(most - least)) >> 32) as u16

@@ -104,7 +104,13 @@ impl FlowKey {
     /// True for IPv4.
     #[inline]
     pub const fn is_v4(&self) -> bool {
-        self.words[1] & 0xff == V4
+        Self::is_of_v4(self.words[1])
+    }
+
+    /// True if a key with this second word is one of IPv4, and so has none but its first two.
+    #[inline]
+    pub const fn is_of_v4(second: u64) -> bool {
+        second & 0xff == V4
     }
 
     /// The transport protocol's IANA number.
@@ -152,12 +158,10 @@ impl FlowKey {
     /// those of `other`: the first is both of them.
     pub fn difference(&self, other: &FlowKey) -> (Delta, Delta) {
         let addresses = match (self.is_v4(), other.is_v4()) {
-            (true, true) => {
-                Delta::between(&self.v4_addresses().to_be_bytes(), &other.v4_addresses().to_be_bytes())
-            }
+            (true, true) => Delta::between_numbers(self.v4_addresses(), other.v4_addresses()),
             _ => Delta::between(&self.addresses(), &other.addresses()),
         };
-        let ports = Delta::between(&self.ports().to_be_bytes(), &other.ports().to_be_bytes());
+        let ports = Delta::between_numbers(self.ports().into(), other.ports().into());
         (addresses.and(ports), addresses)
     }
 
@@ -206,6 +210,7 @@ impl FlowKey {
     }
 
     /// The key of a packet the other way.
+    #[inline]
     pub fn reversed(&self) -> Self {
         let [a, meta, b, c, d] = self.words;
         let meta = u64::from(self.ports().rotate_left(16)) << 32 | meta & 0xffff_ffff;

@@ -8,7 +8,7 @@ use etherparse::{
 };
 
 use super::flow::FlowKey;
-use super::{checksum, ipv6, room, sctp};
+use super::{checksum, ipv6, plain, room, sctp};
 
 /// Why a frame is not a packet the director can look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl TcpFlags {
 }
 
 /// A packet understood as far as forwarding needs it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parsed {
     /// Protocol, addresses and ports as the packet carries them; for AH and ESP those of ISAKMP, which goes before.
     pub key: FlowKey,
@@ -122,23 +122,30 @@ impl Ipv4<'_> {
 /// The reason why the director cannot look the packet up; the frame may still be a good one.
 #[inline]
 pub fn parse(frame: &[u8]) -> Result<Parsed, Reject> {
-    match parse_from(frame, 0) {
-        Err(Reject::NotIp) => parse_behind_room(frame),
-        other => other,
-    }
+    parse_plain(frame).map_or_else(|| parse_other(frame), Ok)
 }
 
-/// Reads the headers of a frame with room in front of it.
-#[cold]
+/// Reads the headers of `frame` if its packet is like nearly all of them: see `plain`. `None` says nothing about it.
+#[inline(always)]
+pub fn parse_plain(frame: &[u8]) -> Option<Parsed> {
+    plain::parse(frame, 0)
+}
+
+/// Reads the headers of any frame; by itself, so that what nearly all packets run through stays short.
+///
+/// # Errors
+/// As those of [`parse`].
 #[inline(never)]
-fn parse_behind_room(frame: &[u8]) -> Result<Parsed, Reject> {
-    let room = room::of(frame).ok_or(Reject::NotIp)?;
-    parse_from(frame, usize::from(room)).map(|parsed| Parsed { room, ..parsed })
+pub fn parse_other(frame: &[u8]) -> Result<Parsed, Reject> {
+    let Some(room) = room::of(frame) else { return parse_from(frame, 0) };
+    let start = usize::from(room);
+    plain::parse(frame, start)
+        .map_or_else(|| parse_from(frame, start), Ok)
+        .map(|parsed| Parsed { room, ..parsed })
 }
 
 /// Reads the headers of the frame that begins at `start`.
-#[inline(always)]
-fn parse_from(frame: &[u8], start: usize) -> Result<Parsed, Reject> {
+pub(super) fn parse_from(frame: &[u8], start: usize) -> Result<Parsed, Reject> {
     let (kind, l3, vlan) = link(frame, start)?;
     if kind == EtherType::IPV6 {
         return ipv6::parse(frame, l3, vlan);

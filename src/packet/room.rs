@@ -23,10 +23,17 @@ pub(super) fn of(frame: &[u8]) -> Option<u16> {
 
 /// Takes the room in front of a frame of `len` bytes away, if it is still there, and leaves the MAC addresses at the
 /// front. Returns the frame's new length.
+#[inline]
+pub fn close(frame: &mut [u8], len: usize) -> usize {
+    match of(frame) {
+        Some(room) => close_up(frame, len, room.into()),
+        None => len,
+    }
+}
+
 #[cold]
 #[inline(never)]
-pub fn close(frame: &mut [u8], len: usize) -> usize {
-    let Some(room) = of(frame).map(usize::from) else { return len };
+fn close_up(frame: &mut [u8], len: usize, room: usize) -> usize {
     if len < room + 12 || frame.len() < len {
         return len;
     }

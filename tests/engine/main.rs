@@ -39,5 +39,6 @@ mod told_across;
 mod tunnel_errors;
 mod tunnel_errors6;
 mod tunnels;
+mod tunnels_alike;
 mod up;
 mod vlans;

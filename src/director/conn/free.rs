@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::memory::prefetch;
 use super::quiesce::Quiesce;
 use super::slot::{Slot, SlotId};
 
@@ -121,8 +122,10 @@ impl Reserve {
             return None;
         }
         self.first = slot.next.load(Ordering::Relaxed);
-        if self.first == NONE {
-            self.last = NONE;
+        match slots.get(self.first as usize) {
+            // For who takes it: what was freed long ago is in no cache.
+            Some(next) => prefetch::<3, _>(next),
+            None => self.last = NONE,
         }
         self.len -= 1;
         Some(id)

@@ -133,8 +133,9 @@ impl Bucket {
         }
     }
 
+    /// For who holds the lock: nobody else changes what is beside it, and who waits for it only sets it again.
     fn unlock(&self) {
-        self.head.fetch_and(!LOCK, Ordering::Release);
+        self.head.store(self.head.load(Ordering::Relaxed) & !LOCK, Ordering::Release);
     }
 
     #[inline]

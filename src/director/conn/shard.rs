@@ -196,6 +196,11 @@ impl Shard {
 
     /// The next connection whose timer is up at `tick`, no longer armed; see [`Wheel::due`].
     pub fn due(&mut self, table: &Table, tick: u32, steps: &mut u32) -> Option<SlotId> {
-        self.wheel.due(&table.slots[..], tick, steps)
+        let id = self.wheel.due(&table.slots[..], tick, steps);
+        // While this one is dealt with the next one's memory comes.
+        if let Some(next) = id.and_then(|_| self.wheel.first()) {
+            table.prefetch_whole(next);
+        }
+        id
     }
 }

@@ -105,7 +105,11 @@ impl Slot {
     #[inline]
     pub fn key(&self, direction: Direction) -> FlowKey {
         let key = &self.side(direction).key;
-        FlowKey::from_words(std::array::from_fn(|i| key[i].load(Relaxed)))
+        let meta = key[1].load(Relaxed);
+        // The others are zero for IPv4: every packet asks.
+        let last = if FlowKey::is_of_v4(meta) { [0; 3] } else { [2, 3, 4].map(|i| key[i].load(Relaxed)) };
+        let [c, d, e] = last;
+        FlowKey::from_words([key[0].load(Relaxed), meta, c, d, e])
     }
 
     /// True if packets with `key` arrive in this direction of this connection.
@@ -161,6 +165,17 @@ impl Slot {
         (bits != 0).then(|| IpAddr::V6(bits.into()).to_canonical())
     }
 
+    /// The source and destination of IPv4 packets that an IPv4 client's are wrapped into, as they follow each other in the
+    /// header, read as one big-endian number.
+    #[inline]
+    pub fn outer_v4(&self) -> Option<u64> {
+        const MAPPED: u64 = 0xffff;
+        let [high, low] = [&self.server.recipe, &self.server.way].map(|half| half.load(Relaxed));
+        let [addresses, meta, ..] = &self.server.key;
+        let is_v4 = FlowKey::is_of_v4(meta.load(Relaxed)) && high == 0 && low >> 32 == MAPPED;
+        is_v4.then(|| low << 32 | addresses.load(Relaxed) >> 32)
+    }
+
     /// What happens to packets of this direction, and what is kept [`aside`](Self::aside): one word.
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "30 bits")]
@@ -176,6 +191,9 @@ impl Slot {
 
     /// Notes what is kept aside, below 2^30: in the recipes' words, so that who asks for a recipe need not ask again.
     pub(in crate::director) fn set_aside(&self, aside: u32) {
+        if aside == 0 {
+            return;
+        }
         for side in [&self.client, &self.server] {
             side.recipe.fetch_or(u64::from(aside) << Recipe::BITS, Relaxed);
         }

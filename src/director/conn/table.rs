@@ -182,6 +182,17 @@ impl Table {
         prefetch::<2, _>(self.slot(id));
     }
 
+    /// Asks for the memory that entering a key takes.
+    pub fn prefetch_key(&self, key: &FlowKey) {
+        self.prefetch_bucket(self.hash(key));
+    }
+
+    /// Asks for all of a slot's memory.
+    #[inline]
+    pub(super) fn prefetch_whole(&self, id: SlotId) {
+        prefetch::<3, _>(self.slot(id));
+    }
+
     /// The connection that has this key.
     #[inline]
     pub fn find(&self, hash: u64, key: &FlowKey) -> Option<Found> {
@@ -283,9 +294,11 @@ impl Table {
 
     /// Takes whatever keys of a slot are in the index out of it.
     pub(super) fn remove_keys(&self, id: SlotId) {
-        for direction in [Direction::In, Direction::Out] {
-            let key = self.slot(id).key(direction);
-            self.index.remove(self.hash(&key), id, direction == Direction::Out);
+        let hashes =
+            [Direction::In, Direction::Out].map(|direction| self.hash(&self.slot(id).key(direction)));
+        hashes.iter().for_each(|&hash| self.prefetch_bucket(hash));
+        for (hash, reply) in hashes.into_iter().zip([false, true]) {
+            self.index.remove(hash, id, reply);
         }
     }
 }

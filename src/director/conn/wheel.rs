@@ -94,6 +94,11 @@ impl Wheel {
         links.armed(id).store(NONE, Relaxed);
     }
 
+    /// An entry of the first tick not wholly handled, if there is one.
+    pub fn first(&self) -> Option<SlotId> {
+        Some(self.heads[(self.now % SPAN) as usize]).filter(|&id| id != NONE)
+    }
+
     /// The next entry that is due at `tick`, disarmed; `None` when there is no more. Looks at no more than
     /// `steps` empty ticks, so that a worker that slept long does not stall: call again.
     pub fn due(&mut self, links: &(impl Links + ?Sized), tick: u32, steps: &mut u32) -> Option<SlotId> {

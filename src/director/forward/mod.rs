@@ -94,7 +94,7 @@ pub fn may_go(parsed: &Parsed, hop: &Hop) -> Result<(), DropReason> {
 
 /// Applies a recipe to a packet and addresses the frame to its next hop. `opposite` is the connection's key in
 /// the other direction.
-#[inline]
+#[inline(always)]
 pub fn apply(
     frame: &mut [u8],
     parsed: &Parsed,
