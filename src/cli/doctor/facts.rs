@@ -199,7 +199,7 @@ fn deepest_idle() -> Option<IdleState> {
 fn governor() -> Option<String> {
     let of = |cpu: PathBuf| fs::read_to_string(cpu.join("cpufreq/scaling_governor")).ok();
     let names: Vec<String> = processors().filter_map(of).map(|name| name.trim().to_owned()).collect();
-    names.iter().find(|name| *name != "performance").or(names.first()).cloned()
+    names.iter().find(|name| *name != "performance").or_else(|| names.first()).cloned()
 }
 
 /// A sysctl's number. `/proc/sys/net` is that of the reading thread's network namespace.
