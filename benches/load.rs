@@ -159,7 +159,7 @@ async fn paced(arguments: &Arguments, request: &[u8], span: Span) -> (Tally, Opt
         .map(|server| (server, Tally::default(), None))
         .collect();
     let mut buffer = vec![0; BUFFER_BYTES];
-    let step = Duration::from_secs(1) / arguments.rate / asked.len() as u32;
+    let step = Duration::from_secs(1) / arguments.rate / if arguments.beside.is_some() { 2 } else { 1 };
     let mut next = Instant::now();
     while next < span.end {
         for (server, tally, kept) in &mut asked {
