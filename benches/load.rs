@@ -35,9 +35,12 @@ struct Arguments {
     /// Seconds before that, which do not count.
     #[arg(long, default_value_t = 0.5)]
     warm_up: f64,
-    /// Requests per second of a paced run.
+    /// Requests per second of a paced run, to each server.
     #[arg(long, default_value_t = 100)]
     rate: u32,
+    /// Another server that a paced run asks in turn with the first: what slows the machine slows both.
+    #[arg(long)]
+    beside: Option<SocketAddrV4>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -97,8 +100,11 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         sleep_until(span.end.into()).await;
         anyhow::Ok(busy_ticks()? - before)
     });
+    let mut beside = None;
     let tallies = if arguments.kind.is_paced() {
-        vec![paced(arguments, &request, span).await]
+        let (tally, other) = paced(arguments, &request, span).await;
+        beside = other;
+        vec![tally]
     } else {
         let clients = (0..arguments.connections).map(|_| {
             let (kind, server, request) = (arguments.kind, arguments.server, request.clone());
@@ -111,7 +117,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         tallies
     };
     let busy_s = watch.await?? as f64 / ticks_per_second()?;
-    report(tallies, arguments.seconds, busy_s);
+    report(tallies, beside, arguments.seconds, busy_s);
     Ok(())
 }
 
@@ -139,37 +145,52 @@ async fn busy(kind: Kind, server: SocketAddrV4, request: &[u8], span: Span) -> T
     let (mut tally, mut kept) = (Tally::default(), None);
     let mut buffer = vec![0; BUFFER_BYTES];
     while Instant::now() < span.end {
-        let asked = Instant::now();
-        match timeout(PATIENCE, exchange(&mut kept, kind, server, request, &mut buffer)).await {
-            Ok(Ok(bytes)) => tally.note(asked, bytes, span),
-            Ok(Err(error)) => tally.fail(&format!("{error:#}"), &mut kept),
-            Err(_) => tally.fail("no answer in time", &mut kept),
-        }
+        tally.ask(&mut kept, kind, server, request, &mut buffer, span).await;
     }
     tally
 }
 
-/// One client that asks at a steady rate; when an answer is late, so are the next questions.
-async fn paced(arguments: &Arguments, request: &[u8], span: Span) -> Tally {
-    let (mut tally, mut kept) = (Tally::default(), None);
+/// One client that asks at a steady rate; when an answer is late, so are the next questions. What it counted of the
+/// server, and of the one beside it.
+async fn paced(arguments: &Arguments, request: &[u8], span: Span) -> (Tally, Option<Tally>) {
+    let mut asked: Vec<_> = [arguments.server]
+        .into_iter()
+        .chain(arguments.beside)
+        .map(|server| (server, Tally::default(), None))
+        .collect();
     let mut buffer = vec![0; BUFFER_BYTES];
-    let step = Duration::from_secs(1) / arguments.rate;
+    let step = Duration::from_secs(1) / arguments.rate / if arguments.beside.is_some() { 2 } else { 1 };
     let mut next = Instant::now();
     while next < span.end {
-        sleep_until(next.into()).await;
-        let asked = Instant::now();
-        let exchange = exchange(&mut kept, arguments.kind, arguments.server, request, &mut buffer);
-        match timeout(PATIENCE, exchange).await {
-            Ok(Ok(bytes)) => tally.note(asked, bytes, span),
-            Ok(Err(error)) => tally.fail(&format!("{error:#}"), &mut kept),
-            Err(_) => tally.fail("no answer in time", &mut kept),
+        for (server, tally, kept) in &mut asked {
+            sleep_until(next.into()).await;
+            tally.ask(kept, arguments.kind, *server, request, &mut buffer, span).await;
+            next = (next + step).max(Instant::now());
         }
-        next = (next + step).max(Instant::now());
     }
-    tally
+    let mut tallies = asked.into_iter().map(|(_, tally, _)| tally);
+    (tallies.next().unwrap_or_default(), tallies.next())
 }
 
 impl Tally {
+    /// One exchange, counted.
+    async fn ask(
+        &mut self,
+        kept: &mut Option<TcpStream>,
+        kind: Kind,
+        server: SocketAddrV4,
+        request: &[u8],
+        buffer: &mut [u8],
+        span: Span,
+    ) {
+        let asked = Instant::now();
+        match timeout(PATIENCE, exchange(kept, kind, server, request, buffer)).await {
+            Ok(Ok(bytes)) => self.note(asked, bytes, span),
+            Ok(Err(error)) => self.fail(&format!("{error:#}"), kept),
+            Err(_) => self.fail("no answer in time", kept),
+        }
+    }
+
     fn note(&mut self, asked: Instant, bytes: u64, span: Span) {
         let now = Instant::now();
         if now >= span.start && now < span.end {
@@ -278,7 +299,7 @@ async fn write(stream: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-fn report(tallies: Vec<Tally>, seconds: f64, busy_s: f64) {
+fn report(tallies: Vec<Tally>, beside: Option<Tally>, seconds: f64, busy_s: f64) {
     let mut all = Tally::default();
     for tally in tallies {
         all.requests += tally.requests;
@@ -287,18 +308,23 @@ fn report(tallies: Vec<Tally>, seconds: f64, busy_s: f64) {
         all.first_error = all.first_error.or(tally.first_error);
         all.latencies_ns.extend(tally.latencies_ns);
     }
-    all.latencies_ns.sort_unstable();
-    let said = serde_json::json!({
-        "requests": all.requests,
-        "bytes": all.bytes,
-        "errors": all.errors,
-        "first_error": all.first_error,
-        "seconds": seconds,
-        "busy_s": busy_s,
-        "p50_us": percentile_us(&all.latencies_ns, 50),
-        "p99_us": percentile_us(&all.latencies_ns, 99),
-    });
+    let mut said = told(all);
+    said["seconds"] = seconds.into();
+    said["busy_s"] = busy_s.into();
+    said["beside"] = beside.map(told).into();
     println!("{said}");
+}
+
+fn told(mut tally: Tally) -> serde_json::Value {
+    tally.latencies_ns.sort_unstable();
+    serde_json::json!({
+        "requests": tally.requests,
+        "bytes": tally.bytes,
+        "errors": tally.errors,
+        "first_error": tally.first_error,
+        "p50_us": percentile_us(&tally.latencies_ns, 50),
+        "p99_us": percentile_us(&tally.latencies_ns, 99),
+    })
 }
 
 /// The smallest latency that so many percent do not exceed, of a sorted list.

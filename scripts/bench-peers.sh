@@ -44,11 +44,15 @@ build_lab() {
     lab_cable client cl0 director in0
     lab_cable server srv0 director in1
     lab_cable server back client back
+    # As a NIC's: and without it a veth takes no frames that the director's driver redirects to it.
+    on client ethtool -K cl0 gro on >/dev/null
+    on server ethtool -K srv0 gro on >/dev/null
     address client cl0 10.80.0.1/24
     address client back $back.1/24
     address director in0 10.80.0.254/24 10.80.0.100/32 10.80.0.101/32
     address director in1 10.81.0.254/24
-    address server srv0 10.81.0.2/24
+    # The second is that of direct routing: what comes from a NAT server of xvs, xvs takes.
+    address server srv0 10.81.0.2/24 10.81.0.3/24
     address server back $back.2/24
     address server lo 10.80.0.101/32
     set_sysctl director ipv4/ip_forward=1 ipv4/conf/all/send_redirects=0

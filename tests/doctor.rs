@@ -155,7 +155,7 @@ fn in_a_thread_that_only_changed_its_namespace_the_answers_are_right_too() {
     lab.near("ip link add lo0 type bridge; ip addr add 192.0.2.1/32 dev v0");
     let vips = ["192.0.2.1", "192.0.2.2"].map(|vip| vip.parse().unwrap());
     let findings = inside(&lab.namespaces.name("near"), || {
-        doctor(&["v1".to_owned(), "lo0".to_owned()], &vips, 4096).unwrap()
+        doctor(&["v1".to_owned(), "lo0".to_owned()], &vips, 4096, false).unwrap()
     });
     let found = |subject: &str, check: &str| {
         let fits = findings.iter().filter(|f| f.subject == subject && f.check == check);

@@ -58,3 +58,8 @@ def added_ratio(ours, theirs, base):
 def added(ours, base):
     """What ours adds to the base, by round."""
     return spread(ours[n] - base[n] for n in sorted(ours.keys() & base.keys()))
+
+
+def spread_of(ours):
+    """The spread of a figure that needs no other, by round."""
+    return spread(ours.values())

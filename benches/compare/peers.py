@@ -12,14 +12,16 @@ from . import figures, machine, peers_ways, results, table
 
 ROOT = str(Path(__file__).resolve().parents[2])
 # Name: what a unit is, how many times as long as the others it is measured (for a percentile of few requests), and the
-# words for benches/load.rs.
+# words for benches/load.rs; none where nothing is asked.
 KINDS = {
     "connect": ("new connection", 1, ["connect", "--connections", "64"]),
     "keepalive": ("request", 1, ["keepalive", "--connections", "64"]),
-    "paced": ("request", 3, ["paced", "--rate", "100"]),
-    "paced-connect": ("new connection", 3, ["paced-connect", "--rate", "100"]),
+    "paced": ("request", 3, ["paced"]),
+    "paced-connect": ("new connection", 3, ["paced-connect"]),
     "bulk": ("MiB", 1, ["bulk", "--connections", "4", "--path", "/bulk"]),
+    "idle": ("second", 1, None),
 }
+PACED = ("paced", "paced-connect")
 WARM_UP_S = 0.5
 # Starting and ending a way, seconds; what each measurement takes beside its own; the look at the machine.
 WAY_S, BESIDE_S, LOOK_S = 2, 0.6, 1
@@ -33,6 +35,7 @@ def options(arguments):
     parser.add_argument("--seconds", type=float, help="of each measurement")
     parser.add_argument("--ways", type=lambda text: text.split(","), help="default: all")
     parser.add_argument("--kinds", type=lambda text: text.split(","), help=f"of {', '.join(KINDS)}; default: all")
+    parser.add_argument("--rate", type=int, default=100, help="requests a second of the paced kinds; default: 100")
     parser.add_argument("--xvs", default=f"{ROOT}/target/release/xvs", help="the binary; default: the tree's own")
     parser.add_argument("--allow-load", action="store_true", help="measure although others use this machine")
     parser.add_argument("--report", metavar="FILE", help="print the tables of an earlier run, and run nothing")
@@ -48,17 +51,25 @@ def options(arguments):
 
 
 def choose(asked, all_ways):
-    """The ways to measure: direct routing is what the others are compared with, so it is always one."""
-    unknown = set(asked or []) - set(all_ways)
+    """The ways to measure: direct routing is what the others are compared with, so it is always one. Those of xvs may
+    have a setting, which are not measured if nobody asks."""
+    settings = [f"{way}-{setting}" for way in all_ways if way.startswith("xvs") for setting in peers_ways.SETTINGS]
+    unknown = set(asked or []) - set(all_ways) - set(settings)
     if unknown:
-        raise ValueError(f"no such way: {', '.join(sorted(unknown))}; they are {', '.join(all_ways)}")
-    return [way for way in all_ways if not asked or way in asked or way == "direct"]
+        raise ValueError(f"no such way: {', '.join(sorted(unknown))}; they are {', '.join(all_ways)}, and those of xvs "
+                         f"with a setting, -{' or -'.join(peers_ways.SETTINGS)}")
+    return [way for way in all_ways if not asked or way in asked or way == "direct"] + \
+        [way for way in settings if way in (asked or [])]
 
 
-def measure(lab, way, kind, seconds, core):
-    """One run of the client."""
+def measure(lab, way, kind, chosen, core):
+    """One run of the client; the paced kinds ask the server directly in turn with the way."""
     _, times, words = KINDS[kind]
-    seconds *= times
+    seconds = chosen.seconds * times
+    if words is None:
+        return rest(way, seconds)
+    if kind in PACED:
+        words = [*words, "--rate", str(chosen.rate), "--beside", f"{peers_ways.DIRECT}:{peers_ways.PORT}"]
     command = ["ip", "netns", "exec", f"{lab}-client", "taskset", "-c", str(core), f"{ROOT}/target/release/examples/load",
                *words, f"{way.address}:{peers_ways.PORT}", "--seconds", str(seconds), "--warm-up", str(WARM_UP_S)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
@@ -68,6 +79,15 @@ def measure(lab, way, kind, seconds, core):
     if said["requests"] == 0:
         raise RuntimeError(f"{way.name}, {kind}: no request was answered: {said['first_error']}")
     return said
+
+
+def rest(way, seconds):
+    """What the way's processes do while nothing is asked, as if each second were a request."""
+    time.sleep(WARM_UP_S)
+    before, start = way.run_ns(), time.monotonic()
+    time.sleep(seconds)
+    return {"requests": time.monotonic() - start, "bytes": 0, "errors": 0, "first_error": None, "seconds": seconds,
+            "busy_s": (way.run_ns() - before) / 1e9, "p50_us": None, "p99_us": None, "beside": None}
 
 
 def run(chosen):
@@ -94,11 +114,10 @@ def run(chosen):
             for name in ways[number % len(ways):] + ways[:number % len(ways)]:
                 with peers_ways.Way(name, peers_ways.address(name), director, director_cores, directory) as way:
                     for kind in kinds:
-                        one = measure(lab, way, kind, chosen.seconds, client_core)
+                        one = measure(lab, way, kind, chosen, client_core)
                         one = {"kind": "measurement", "round": number, "way": name, "load": kind, **one}
                         file.write(one)
-                        print(f"round {number} {name} {kind}: {units(one) / one['seconds']:,.0f}/s, p50 "
-                              f"{one['p50_us']:,.0f} us, p99 {one['p99_us']:,.0f} us, {one['errors']} errors", flush=True)
+                        print(f"round {number} {name} {kind}: {in_short(one)}", flush=True)
     seconds = file.close(watch=watch.report())
     report(*results.load(file.path))
     print(f"\nraw figures: {os.path.relpath(file.path, ROOT)}; took {seconds / 60:.1f} minutes")
@@ -125,37 +144,71 @@ def report(head, measurements):
         print(f"\n{kind}: a unit is one {KINDS[kind][0]}")
         print(table.table(*load_table(head["ways"], [one for one in measurements if one["load"] == kind])))
     print("""
-Ratios are medians of the rounds' ratios, with the least and the greatest of them. `CPU us` is processor time of the whole
-machine per unit, `added` what is above direct routing's in the same round; `of nft's` and `of HAProxy's` say which part
-of what those add, less is better; rounds in which those added nothing do not count. Latency: medians of the rounds' percentiles; `added p99` is above direct routing.""")
+All are medians of the rounds; in brackets the least and the greatest. `to direct` is a ratio to direct routing in the same
+round, `over direct` a difference in microseconds. `in turn` is one too: to direct requests that took turns with them through
+the same director, so that what slows the machine for a while slows both. `CPU us` is processor time of the whole machine
+per unit, `added` what is above direct routing's; `of nft's` and `of HAProxy's` say which part of what those add, less is
+better; rounds in which those added nothing do not count. `idle`: what the way's own processes use when nothing is asked.""")
+
+
+def in_short(one):
+    """One measurement in a line."""
+    if one["p99_us"] is None:
+        return f"{cpu_us(one) / 1e4:.2f} % of a core"
+    beside = one["beside"]
+    return (f"{rate(one):,.0f}/s, p50 {one['p50_us']:,.0f} us, p99 {one['p99_us']:,.0f} us, {one['errors']} errors"
+            + (f"; directly, in turn with it, p50 {beside['p50_us']:,.0f} us, p99 {beside['p99_us']:,.0f} us" if beside else ""))
+
+
+def rate(one):
+    return units(one) / one["seconds"]
+
+
+def cpu_us(one):
+    return 1e6 * one["busy_s"] / units(one)
+
+
+def over(percentile):
+    """How far a percentile is above that of direct routing in turn with it."""
+    return lambda one: one["beside"] and one[percentile] - one["beside"][percentile]
 
 
 def load_table(ways, measured):
-    """Header and rows of one kind of load."""
+    """Header and rows of one kind of load: of the columns, those that say something about it."""
     def of(way, figure):
         return results.by_round(measured, figure, way=way)
 
-    def rate(one):
-        return units(one) / one["seconds"]
+    def latency(percentile):
+        return lambda one: one[percentile]
 
-    def cpu_us(one):
-        return 1e6 * one["busy_s"] / units(one)
-    base, base_cpu, base_p99 = of("direct", rate), of("direct", cpu_us), of("direct", lambda one: one["p99_us"])
-    rows = []
-    for way in ways:
-        rates, cpu, p99 = of(way, rate), of(way, cpu_us), of(way, lambda one: one["p99_us"])
-        beyond = way != "direct"
-        rows.append([
-            way, table.middle(rates), table.or_why(figures.ratio, rates, base),
-            table.middle(of(way, lambda one: one["p50_us"])), table.middle(p99),
-            table.or_why(figures.added, p99, base_p99, form="{:.0f}") if beyond else "",
-            table.middle(cpu, "{:,.1f}"), table.or_why(figures.added, cpu, base_cpu, form="{:.1f}") if beyond else "",
-            *(table.or_why(figures.added_ratio, cpu, of(peer, cpu_us), base_cpu) if way.startswith("xvs") else ""
-              for peer in ("nft", "haproxy")),
-            str(sum(one["errors"] for one in measured if one["way"] == way)),
-        ])
-    return ["way", "/s", "/s: over direct", "p50 us", "p99 us", "added p99 us", "CPU us", "added CPU us", "of nft's",
-            "of HAProxy's", "errors"], rows
+    def alone(figure, form):
+        return lambda way: table.middle(of(way, figure), form)
+
+    def to_direct(tell, figure, form="{:.2f}"):
+        return lambda way: table.or_why(tell, of(way, figure), of("direct", figure), form=form) if way != "direct" else ""
+
+    def in_turn(percentile):
+        return lambda way: table.or_why(figures.spread_of, of(way, over(percentile)), form="{:.0f}")
+
+    def part_of(peer):
+        return lambda way: (table.or_why(figures.added_ratio, of(way, cpu_us), of(peer, cpu_us), of("direct", cpu_us))
+                            if way.startswith("xvs") else "")
+    load = measured[0]["load"] if measured else None
+    columns = {"way": lambda way: way}
+    if load == "idle":
+        columns["% of a core"] = alone(lambda one: cpu_us(one) / 1e4, "{:.2f}")
+    elif load in PACED:
+        columns |= {"p50 us": alone(latency("p50_us"), "{:,.0f}"), "p99 us": alone(latency("p99_us"), "{:,.0f}"),
+                    "p50 over direct": to_direct(figures.added, latency("p50_us"), "{:.0f}"),
+                    "p99 over direct": to_direct(figures.added, latency("p99_us"), "{:.0f}"),
+                    "p50 in turn": in_turn("p50_us"), "p99 in turn": in_turn("p99_us")}
+    else:
+        columns |= {"/s": alone(rate, "{:,.0f}"), "/s: to direct": to_direct(figures.ratio, rate),
+                    "p50 us": alone(latency("p50_us"), "{:,.0f}"), "p99 us": alone(latency("p99_us"), "{:,.0f}"),
+                    "CPU us": alone(cpu_us, "{:,.1f}"), "added CPU us": to_direct(figures.added, cpu_us, "{:.1f}"),
+                    "of nft's": part_of("nft"), "of HAProxy's": part_of("haproxy")}
+    columns["errors"] = lambda way: sum(one["errors"] for one in measured if one["way"] == way)
+    return list(columns), [[tell(way) for tell in columns.values()] for way in ways]
 
 
 def main():

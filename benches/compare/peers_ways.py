@@ -10,7 +10,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from . import machine, proc
+
 VIP, VIP_DR, RIP, PORT = "10.80.0.100", "10.80.0.101", "10.81.0.2", 80
+# The server's address that no way but direct routing leads to: what comes from a NAT server of xvs, xvs takes.
+DIRECT = "10.81.0.3"
 READY_S = 20
 
 NFT = f"""table ip xvsbench {{
@@ -50,10 +54,14 @@ stream {{
 }}
 """
 
+# Of how xvs idles, other than the default: the settings that README.md tells of.
+SETTINGS = {"power": "idle_spin_us = 0", "latency": "busy_poll = true"}
+
 XVS = """[director]
 interfaces = ["in0", "in1"]
 cores = {cores}
 {offload}
+{setting}
 [api]
 socket = "{dir}/xvs.sock"
 
@@ -91,6 +99,11 @@ class Way:
             self._process = None
         if self.name == "nft":
             subprocess.run([*self._director, "nft", "delete", "table", "ip", "xvsbench"], check=True)
+
+    def run_ns(self):
+        """Nanoseconds that the way's own processes have run."""
+        pids = machine.below(machine.processes(), self._process.pid) if self._process else []
+        return proc.run_ns(tid for pid in pids for tid in proc.threads(pid))
 
     def _run(self, *command):
         self._log = Path(self._dir, f"{self.name}.log")
@@ -133,14 +146,17 @@ class Way:
         self._run("nginx", "-e", f"{self._dir}/stream.log", "-p", self._dir, "-c", self._file("stream.conf", text))
         self._ready(self._is_listening)
 
-    def _start_xvs(self, mode, offload=None):
+    def _start_xvs(self, mode, *words):
         binary = os.environ["XVS"]
-        self._run(binary, "run", "--config", self._file("xvs.toml", xvs_config(mode, offload, self._cores, self._dir)))
+        self._run(binary, "run", "--config", self._file("xvs.toml", xvs_config(mode, words, self._cores, self._dir)))
         self._ready(lambda: " ready" in self._log.read_text())
 
 
-def xvs_config(mode, offload, cores, directory):
-    return XVS.format(cores=list(cores), offload=f'offload = "{offload}"' if offload else "", dir=directory,
+def xvs_config(mode, words, cores, directory):
+    """`words` may be `on` or `off`, for the offload, and one of SETTINGS."""
+    offload = next((f'offload = "{word}"' for word in words if word not in SETTINGS), "")
+    setting = next((SETTINGS[word] for word in words if word in SETTINGS), "")
+    return XVS.format(cores=list(cores), offload=offload, setting=setting, dir=directory,
                       vip=VIP_DR if mode == "dr" else VIP, port=PORT, mode=mode, rip=RIP)
 
 
@@ -148,7 +164,7 @@ def names(binary):
     """All ways; xvs with and without offload if this binary knows it."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "xvs.toml")
-        file.write_text(xvs_config("nat", "off", [0], directory))
+        file.write_text(xvs_config("nat", ["off"], [0], directory))
         known = subprocess.run([binary, "check", "--config", str(file)], capture_output=True).returncode == 0
     if not known:
         print("this xvs knows no `offload`: it is measured as it is", flush=True)
@@ -159,5 +175,5 @@ def names(binary):
 def address(name):
     """What the client asks to go this way."""
     if name == "direct":
-        return RIP
+        return DIRECT
     return VIP_DR if name.startswith("xvs-dr") else VIP

@@ -138,12 +138,31 @@ class Scripts(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "no such way: squid"):
             peers.choose(["squid"], ["direct", "nft"])
 
+    def test_a_setting_is_measured_only_if_asked_for(self):
+        ways = ["direct", "xvs-nat-on"]
+        self.assertEqual(peers.choose(None, ways), ways)
+        self.assertEqual(peers.choose(["xvs-nat-on-power"], ways), ["direct", "xvs-nat-on-power"])
+        with self.assertRaisesRegex(ValueError, "no such way: direct-power.*-power or -latency"):
+            peers.choose(["direct-power"], ways)
+        config = peers_ways.xvs_config("nat", ["on", "power"], [0], "/x")
+        self.assertIn('offload = "on"\nidle_spin_us = 0\n', config)
+
+    def test_the_table_of_paced_requests_tells_what_is_over_direct_ones(self):
+        def one(way, number, p99, beside):
+            return {"load": "paced", "round": number, "way": way, "requests": 9, "bytes": 9, "seconds": 1, "errors": 1,
+                    "busy_s": 1, "p50_us": p99 / 2, "p99_us": p99, "beside": {"p50_us": beside / 2, "p99_us": beside}}
+        measured = [one(way, n, p99 + n, 100) for n in (1, 2, 3) for way, p99 in (("direct", 100), ("xvs-nat-off", 150))]
+        header, rows = peers.load_table(["direct", "xvs-nat-off"], measured)
+        self.assertEqual(dict(zip(header, rows[1])), {
+            "way": "xvs-nat-off", "p50 us": "76", "p99 us": "152", "p50 over direct": "25 (25 to 25)",
+            "p99 over direct": "50 (50 to 50)", "p50 in turn": "26 (26 to 26)", "p99 in turn": "52 (51 to 53)", "errors": 3})
+
     def test_direct_routing_is_always_measured(self):
         self.assertEqual(peers.choose(["nft"], ["direct", "nft", "haproxy"]), ["direct", "nft"])
 
     def test_where_a_way_leads(self):
         self.assertEqual([peers_ways.address(way) for way in ("direct", "nft", "xvs-nat-on", "xvs-dr-off")],
-                         [peers_ways.RIP, peers_ways.VIP, peers_ways.VIP, peers_ways.VIP_DR])
+                         [peers_ways.DIRECT, peers_ways.VIP, peers_ways.VIP, peers_ways.VIP_DR])
 
 
 class Pktgen(unittest.TestCase):

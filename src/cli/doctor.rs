@@ -16,6 +16,7 @@ pub mod findings;
 mod host;
 mod interface;
 mod offload;
+mod power;
 mod report;
 
 pub use findings::{Finding, Severity};
@@ -26,8 +27,8 @@ pub struct DoctorArgs {
     /// Interfaces that the director uses, as `ip link` lists them
     #[arg(required = true, value_name = "INTERFACE")]
     pub interfaces: Vec<String>,
-    /// Also check that the services' addresses in this configuration are on this host, and that frames fit its
-    /// `frame_bytes`
+    /// Also check that the services' addresses in this configuration are on this host, that frames fit its
+    /// `frame_bytes`, and what its `busy_poll` needs
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -38,29 +39,36 @@ pub struct DoctorArgs {
 /// When the examination itself is impossible: no netlink, no output, a configuration that is not usable.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut vips = Vec::new();
-    let mut frame_bytes = SocketOptions::default().chunk_len;
+    let SocketOptions { chunk_len: mut frame_bytes, mut busy_poll, .. } = SocketOptions::default();
     if let Some(file) = &args.config {
         let (config, _) = Config::load(file)?;
         frame_bytes = config.director.frame_bytes;
+        busy_poll = config.director.busy_poll;
         vips = config.wanted.pools.iter().filter_map(|pool| pool.service.key.vip()).collect();
         vips.sort_unstable();
         vips.dedup();
     }
-    let findings = doctor(&args.interfaces, &vips, frame_bytes)?;
+    let findings = doctor(&args.interfaces, &vips, frame_bytes, busy_poll)?;
     report::print(&findings).context("cannot print the findings")?;
     let failed = findings.iter().any(|finding| finding.severity == Severity::Fail);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Examines the interfaces of the calling thread's network namespace, for chunks of `frame_bytes` each.
+/// Examines the interfaces of the calling thread's network namespace, for chunks of `frame_bytes` each and
+/// workers that poll all the time or not.
 ///
 /// # Errors
 /// When the examination itself is impossible.
-pub fn doctor(interfaces: &[String], vips: &[IpAddr], frame_bytes: u32) -> anyhow::Result<Vec<Finding>> {
+pub fn doctor(
+    interfaces: &[String],
+    vips: &[IpAddr],
+    frame_bytes: u32,
+    busy_poll: bool,
+) -> anyhow::Result<Vec<Finding>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start a tokio runtime")?;
     let facts = runtime.block_on(facts::gather(interfaces)).context("cannot examine the interfaces")?;
-    Ok(findings::judge(&facts, vips, frame_bytes))
+    Ok(findings::judge(&facts, vips, frame_bytes, busy_poll))
 }

@@ -91,7 +91,7 @@ async fn direct(path: &Path, config: &Config) -> anyhow::Result<ExitCode> {
     let mut ask = listen(SignalKind::user_defined1())?;
     let mut reload = listen(SignalKind::hangup())?;
 
-    point_to_doctor(config).await;
+    point_to_doctor(path, config).await;
     let mut running = Running::start(path, config).await?;
     tracing::info!(
         interfaces = config.director.interfaces.join(" "),
@@ -131,10 +131,11 @@ async fn direct(path: &Path, config: &Config) -> anyhow::Result<ExitCode> {
 
 /// Says so if `xvs doctor` has something to say about these interfaces: offloads, for one, let everything look right
 /// and let nothing through.
-async fn point_to_doctor(config: &Config) {
+async fn point_to_doctor(path: &Path, config: &Config) {
     let interfaces = &config.director.interfaces;
     if let Ok(facts) = doctor::facts::gather(interfaces).await {
-        let findings = doctor::findings::judge(&facts, &[], config.director.frame_bytes);
+        let findings =
+            doctor::findings::judge(&facts, &[], config.director.frame_bytes, config.director.busy_poll);
         let troubles = findings.iter().filter(|finding| match finding.severity {
             doctor::Severity::Ok => false,
             // That it cannot be seen is no trouble.
@@ -144,7 +145,8 @@ async fn point_to_doctor(config: &Config) {
         let cures = troubles.count();
         if cures > 0 {
             tracing::warn!(
-                "{cures} findings about these interfaces: see `xvs doctor {}`",
+                "{cures} findings about these interfaces: see `xvs doctor --config {} {}`",
+                path.display(),
                 interfaces.join(" ")
             );
         }

@@ -1,11 +1,13 @@
 //! The loop itself.
 //!
 //! A turn: for each interface receive a batch, let the engine judge it, hand on every frame; then flush,
-//! reap and refill every interface, and let the engine expire what is due. Without work, spin; then sleep.
+//! reap and refill every interface, and let the engine expire what is due. Without work, spin; then sleep: see
+//! [`idle`](super::idle).
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
@@ -25,7 +27,7 @@ use crate::xdp::umem::Umem;
 
 use super::clock::{Clock, time_of};
 use super::counters::{LoopTally, PortTally, WorkerCounters};
-use super::idle::{Idle, RETRY_MS, SLEEP_MAX_MS};
+use super::idle::{Idle, Next, RETRY_MS, SLEEP_MAX_MS};
 use super::processor::Processor;
 use super::report::WorkerReport;
 use super::spawn::WorkerSetup;
@@ -103,8 +105,10 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
         while !self.stop.load(Ordering::Relaxed) {
             let now = self.clock.read();
             let work = self.turn(now)?;
-            if self.idle.may_sleep(work, now) {
-                self.sleep();
+            match self.idle.after(work, now) {
+                Next::Turn => {}
+                Next::Yield => thread::yield_now(),
+                Next::Sleep => self.sleep(),
             }
         }
         Ok(())

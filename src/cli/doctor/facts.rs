@@ -1,8 +1,10 @@
-//! Gathers what the doctor judges. Reads only: netlink, ethtool, `/proc`, and one AF_XDP socket that is
+//! Gathers what the doctor judges. Reads only: netlink, ethtool, `/proc`, `/sys`, and one AF_XDP socket that is
 //! closed at once.
 
 use std::fs;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use socket2::{Domain, Socket, Type};
@@ -39,8 +41,21 @@ pub struct HostFacts {
     pub rp_filter_all: Option<u8>,
     /// Whether the host has TAP devices, as far as `/dev/net/tun` tells.
     pub tun: Option<bool>,
+    /// The deepest idle state that a processor of it may enter.
+    pub deepest_idle: Option<IdleState>,
+    /// The frequency governor of its processors, one that is not `performance` if there is one.
+    pub governor: Option<String>,
     /// All addresses of the host.
     pub addresses: Vec<IpAddr>,
+}
+
+/// An idle state of a processor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdleState {
+    /// Its name, as the processor's maker has it.
+    pub name: String,
+    /// What it takes to wake from it, in microseconds.
+    pub exit_us: u32,
 }
 
 /// What is known of an interface.
@@ -62,6 +77,8 @@ pub struct InterfaceFacts {
     pub xdp: Option<XdpFeatures>,
     /// `net.ipv4.conf.INTERFACE.rp_filter`, 0 to 2.
     pub rp_filter: Option<u8>,
+    /// After how many empty polls interrupts are on again; 0: always on.
+    pub napi_defer_hard_irqs: Option<u32>,
     /// For a veth: the other end, if it is in this namespace.
     pub peer: Option<Peer>,
     /// VLAN and macvlan devices above it whose MAC is not its own.
@@ -118,6 +135,7 @@ async fn interface(name: &str, links: &[Link]) -> InterfaceFacts {
         tells_rss: rss::of(name).await.ok().flatten().is_some(),
         xdp: xdp_features::of(link.ifindex).await.ok().flatten(),
         rp_filter: sysctl(&format!("net/ipv4/conf/{name}/rp_filter")),
+        napi_defer_hard_irqs: number(format!("/sys/class/net/{name}/napi_defer_hard_irqs")),
         link: Some(link),
         peer,
     }
@@ -132,6 +150,8 @@ fn host(addresses: Vec<IpAddr>) -> HostFacts {
         ip_forward: sysctl::<u8>("net/ipv4/ip_forward").map(|value| value != 0),
         rp_filter_all: sysctl("net/ipv4/conf/all/rp_filter"),
         tun: fs::exists(TUN_FILE).ok(),
+        deepest_idle: deepest_idle(),
+        governor: governor(),
         addresses,
     }
 }
@@ -149,7 +169,45 @@ fn effective_capabilities() -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
+/// The directories of all processors.
+fn processors() -> impl Iterator<Item = PathBuf> {
+    let is_one = |name: &str| name.strip_prefix("cpu").is_some_and(|number| number.parse::<u32>().is_ok());
+    let entries = fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
+    entries.filter(move |entry| entry.file_name().to_str().is_some_and(is_one)).map(|entry| entry.path())
+}
+
+/// Of the idle states that are not disabled, and not ruled out by a limit of the processor's, the slowest to wake from.
+fn deepest_idle() -> Option<IdleState> {
+    let of = |cpu: PathBuf| {
+        // 0 is no limit; a processor that tolerates none says `n/a`, and a kernel without limits has no file.
+        let limit = fs::read_to_string(cpu.join("power/pm_qos_resume_latency_us")).unwrap_or_default();
+        let limit = match limit.trim() {
+            "" | "0" => u32::MAX,
+            said => said.parse().unwrap_or(0),
+        };
+        let states = fs::read_dir(cpu.join("cpuidle")).into_iter().flatten().flatten();
+        states.filter_map(move |state| {
+            let path = state.path();
+            let exit_us = number(path.join("latency")).filter(|exit_us| *exit_us <= limit)?;
+            let name = fs::read_to_string(path.join("name")).ok()?.trim().to_owned();
+            (number(path.join("disable")) == Some(0)).then_some(IdleState { name, exit_us })
+        })
+    };
+    processors().flat_map(of).max_by_key(|state| state.exit_us)
+}
+
+fn governor() -> Option<String> {
+    let of = |cpu: PathBuf| fs::read_to_string(cpu.join("cpufreq/scaling_governor")).ok();
+    let names: Vec<String> = processors().filter_map(of).map(|name| name.trim().to_owned()).collect();
+    names.iter().find(|name| *name != "performance").or_else(|| names.first()).cloned()
+}
+
 /// A sysctl's number. `/proc/sys/net` is that of the reading thread's network namespace.
-fn sysctl<T: std::str::FromStr>(path: &str) -> Option<T> {
-    fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim().parse().ok()
+fn sysctl<T: FromStr>(path: &str) -> Option<T> {
+    number(format!("/proc/sys/{path}"))
+}
+
+/// The number in a file of one line.
+fn number<T: FromStr>(path: impl AsRef<Path>) -> Option<T> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }

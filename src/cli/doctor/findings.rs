@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::facts::Facts;
-use super::{host, interface};
+use super::{host, interface, power};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,14 +59,16 @@ impl Finding {
 }
 
 /// All findings: each interface's in the order given, those between interfaces, the host's.
-/// `chunk_len` is the configuration's `frame_bytes`.
-pub fn judge(facts: &Facts, vips: &[IpAddr], chunk_len: u32) -> Vec<Finding> {
+/// `chunk_len` is the configuration's `frame_bytes`, `busy_poll` its key of that name.
+pub fn judge(facts: &Facts, vips: &[IpAddr], chunk_len: u32, busy_poll: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     for one in &facts.interfaces {
         findings.extend(interface::judge(one, facts.host.rp_filter_all, chunk_len));
+        findings.extend(busy_poll.then(|| power::interrupts(one)).flatten());
     }
     findings.extend(interface::queues_agree(&facts.interfaces));
     findings.extend(host::judge(&facts.host));
+    findings.extend(power::judge(&facts.host));
     let first = facts.interfaces.first().map_or("eth0", |interface| &interface.name);
     findings.extend(vips.iter().map(|vip| host::vip(*vip, &facts.host.addresses, first)));
     findings
