@@ -116,6 +116,10 @@ impl Story {
             self.spent_ms += 300 * clients.unwrap_or(1);
         }
         self.spent_ms += guess.map_or(CLIENT_MS, |(_, ms)| *ms);
+        // Nobody listens there, and what is refused is in CLOSE.
+        if guess.is_none() && line.ends_with(":8888") {
+            self.short_lived();
+        }
         self.lines.push(line);
     }
 
