@@ -7,6 +7,7 @@ use xvs::director::engine::Verdict;
 
 use crate::segments::{C, HEADER, R, Segment, VIP, error, mend, told};
 use crate::table::*;
+use crate::told_across::FOUR_TO_SIX;
 
 const FIRST: u32 = 100;
 const S_FIRST: u32 = 5000;
@@ -117,8 +118,7 @@ fn find_option(header: &[u8]) -> Option<&[u8]> {
 }
 
 /// What a server makes of a segment that arrives.
-fn check_at_server(frame: &[u8], how: &str, is_fragment: bool) {
-    let tcp = &frame[34..14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]))];
+fn check_at_server(tcp: &[u8], how: &str, is_fragment: bool) {
     let flags = tcp[13];
     assert!(usize::from(tcp[12] >> 4) * 4 <= tcp.len(), "all options are here, in fragments too");
     let (header, text) = tcp.split_at(usize::from(tcp[12] >> 4) * 4);
@@ -198,13 +198,55 @@ proptest! {
                             prop_assert_eq!(error(&sent[..14 + len]), is_right, "as right or wrong as it was");
                         }
                         if to == INSIDE && !has_header {
-                            check_at_server(sent, how, is_fragment);
+                            check_at_server(&sent[34..14 + len], how, is_fragment);
                         }
                     }
                 }
                 Verdict::Drop(DropReason::FragmentDuplicate | DropReason::FragmentOverlap) | Verdict::Keep => {}
                 Verdict::Drop(_) => prop_assert!(after == frame && made.is_empty(), "dropped is unchanged"),
                 Verdict::Answer(..) => prop_assert!(made.is_empty()),
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    /// Nor to a server of the other IP version, whose packets are other ones.
+    #[test]
+    fn nor_does_a_client_say_so_across(
+        how in prop_oneof![Just("proxy"), Just("toa")],
+        all in proptest::collection::vec(hostile(), 1..24),
+    ) {
+        let way = FOUR_TO_SIX;
+        let mut t = way.table(how);
+        let syn = Segment::new("S", FIRST - 1, 0, b"").frame(C, VIP);
+        let answer = Segment::new("SA", S_FIRST - 1, FIRST, b"").with(&[2, 4, 5, 0xa0]).frame(way.server, way.local);
+        t.batch(0, &[syn], OUTSIDE);
+        t.batch(0, &[answer], INSIDE);
+        for hostile in all {
+            let mut frame = Hostile { is_client: true, ..hostile }.frame();
+            frame.truncate(frame.len().min(1514));
+            let (verdict, after) = t.batch(frame.len() % 2, std::slice::from_ref(&frame), OUTSIDE).remove(0);
+            let made = std::mem::take(&mut t.made);
+            let Verdict::Transmit(INSIDE) = verdict else { continue };
+            let is_right = error(&frame[..14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]))]);
+            for sent in [&after].into_iter().chain(made.iter().map(|(_, frame)| frame)) {
+                let end = 54 + usize::from(u16::from_be_bytes([sent[18], sent[19]]));
+                prop_assert!(end <= 14 + MTU && sent.len() >= end && sent[14] >> 4 == 6);
+                let is_fragment = sent[20] == 44;
+                if is_fragment && u16::from_be_bytes([sent[56], sent[57]]) >= 8 {
+                    // It was split again: no link of IPv6 need carry more than 1280 bytes.
+                    continue;
+                }
+                let tcp = &sent[if is_fragment { 62 } else { 54 }..end];
+                if !is_fragment {
+                    let len = u16::try_from(tcp.len()).unwrap().to_be_bytes();
+                    let pseudo = [&sent[22..54], &[0, 6], &len, tcp].concat();
+                    let wrong = u32::from(xvs::packet::checksum::of(&pseudo)) % 0xffff;
+                    prop_assert_eq!(wrong, is_right, "as right or wrong as it was");
+                }
+                check_at_server(tcp, how, is_fragment);
             }
         }
     }
