@@ -10,12 +10,16 @@ use xvs::packet::parse::{Reject, parse};
 use xvs::xdp::steer::{Outcome, Rules};
 
 use crate::endpoint;
-use crate::frames::MAC_TO;
+use crate::frames::{AH, DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, MAC_TO, NETWORK, ROUTING};
 
 /// What the frame is; nothing if the director cannot read it, and then the program may not know that yet.
 pub fn judged(rules: &Rules, frame: &[u8]) -> Option<Outcome> {
     let outcome = match parse(frame) {
         Ok(parsed) => whole(rules, &parsed.key),
+        // Headers that only stand in front of a Fragment header (RFC 8200, 4.1): the kernel's, like all fragments after it.
+        Err(Reject::Fragment) if matches!(fragmented(frame), Some(HOP_BY_HOP | ROUTING)) => {
+            Outcome::PassNotOurs
+        }
         Err(Reject::Fragment) => of_fragment(rules, &fragment::read(frame).ok()?.parsed.key),
         Err(Reject::Icmp) => match whole(rules, &icmp::read(frame).ok()?.parsed.key) {
             ours if ours.is_redirected() => Outcome::IcmpError,
@@ -24,6 +28,26 @@ pub fn judged(rules: &Rules, frame: &[u8]) -> Option<Outcome> {
         Err(_) => return None,
     };
     Some(if outcome.is_redirected() && frame[..6] != MAC_TO { Outcome::PassOtherMac } else { outcome })
+}
+
+/// What a fragment of IPv6 says that its datagram goes on with.
+fn fragmented(frame: &[u8]) -> Option<u8> {
+    let ip = if frame[12..14] == [0x81, 0] { NETWORK + 4 } else { NETWORK };
+    if frame[ip] >> 4 != 6 {
+        return None;
+    }
+    let (mut number, mut at) = (frame[ip + 6], ip + 40);
+    loop {
+        let &[next, len, high, low] = frame.get(at..at + 4)?.first_chunk()?;
+        at += match number {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => 8 + 8 * usize::from(len),
+            AH => 8 + 4 * usize::from(len),
+            FRAGMENT if (high, low & 0xf9) == (0, 0) => 8,
+            FRAGMENT => return Some(next),
+            _ => return None,
+        };
+        number = next;
+    }
 }
 
 fn whole(rules: &Rules, key: &FlowKey) -> Outcome {

@@ -331,6 +331,11 @@ fn ipv6_samples(client: IpAddr, vip: IpAddr) -> Vec<Sample> {
         ..Ipv6Header::default()
     };
     vec![
+        (
+            "a fragment of hop-by-hop options",
+            fragment(client, vip, HOP_BY_HOP, 0, true),
+            Outcome::PassNotOurs,
+        ),
         ("hop-by-hop options", behind(&[(HOP_BY_HOP, options)]), Outcome::Service),
         ("destination options", behind(&[(DESTINATION_OPTIONS, long_options)]), Outcome::Service),
         ("a routing header at its end", behind(&[(ROUTING, at_its_end)]), Outcome::Service),
