@@ -133,9 +133,8 @@ impl Bucket {
         }
     }
 
-    /// For who holds the lock: nobody else changes what is beside it, and who waits for it only sets it again.
     fn unlock(&self) {
-        self.head.store(self.head.load(Ordering::Relaxed) & !LOCK, Ordering::Release);
+        self.head.fetch_and(!LOCK, Ordering::Release);
     }
 
     #[inline]
