@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::decapsulator::{Decapsulator, GUE_PORT};
-use crate::netns::{Namespaces, inside, run};
+use crate::netns::{Namespaces, inside, run, succeed};
 use crate::real_server::Server;
 use crate::script::Tunnel;
 use crate::server::Named;
@@ -285,6 +285,13 @@ impl Lab {
             self.namespaces.ip(name, &lines);
         } else if !self.ends.contains_key(name) {
             self.ends.insert(name, Decapsulator::start(&self.netns(name), OWN[1]));
+        }
+    }
+
+    /// Lets the other ends of the director's interfaces take redirected frames.
+    pub fn take_redirected(&self) {
+        for (who, device) in [("cl", "cl0"), ("sw", "p-lb")] {
+            succeed(self.command(who, "ethtool").args(["-K", device, "gro", "on"]));
         }
     }
 

@@ -129,6 +129,7 @@ fn every_value_arrives_in_its_own_field() {
         zero_copy = "require"
         offload = "on"
         offload_flows = 2_048
+        offload_after = 0
         cores = [3, 2]
         busy_poll = true
         connections = 1_025
@@ -211,6 +212,7 @@ fn every_value_arrives_in_its_own_field() {
             zero_copy: ZeroCopy::Require,
             offload: Offload::On,
             offload_flows: 2_048,
+            offload_after: 0,
             cores: Some(vec![3, 2]),
             busy_poll: true,
             idle_spin_us: 50,
