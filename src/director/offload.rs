@@ -56,9 +56,9 @@ pub struct Flow {
 pub enum Leaves {
     /// Nothing (DR).
     AsItCame,
-    /// It carries these addresses and ports (NAT).
+    /// It carries these addresses and ports, of its own IP version (NAT, FULLNAT); an SCTP packet the ports it came with.
     With(FlowKey),
-    /// It is wrapped into this one, from one IPv4 address to another, without a checksum of the tunnel's (TUN).
+    /// It is wrapped into this one, without a checksum of the tunnel's (TUN).
     /// Identifications are the carrier's choice.
     In(Outer),
 }
@@ -260,7 +260,8 @@ fn is_steady(protocol: u8, status: Status) -> bool {
         && match Protocol::from_number(protocol) {
             Some(Protocol::Tcp) => status.state == State::Established,
             Some(Protocol::Udp) => true,
-            Some(Protocol::Sctp) | None => false,
+            Some(Protocol::Sctp) => status.state == State::SctpEstablished,
+            None => false,
         }
 }
 
@@ -300,10 +301,8 @@ impl<H: NextHops> Work<'_, H> {
         let key = slot.key(Direction::In);
         let (recipe, aside) = slot.recipe_and_aside(Direction::In);
         let server = ServerId(slot.server_id());
-        let may = aside == 0
-            && key.is_v4()
-            && is_steady(key.protocol(), slot.status())
-            && self.services.is_available(server);
+        let may =
+            aside == 0 && is_steady(key.protocol(), slot.status()) && self.services.is_available(server);
         if !may {
             return None;
         }
@@ -312,6 +311,13 @@ impl<H: NextHops> Work<'_, H> {
             return None;
         }
         let with = |direction: Direction| Leaves::With(slot.key(direction.opposite()).reversed());
+        // A CRC is no sum: what other ports make of it depends on the packet.
+        if key.protocol() == Protocol::Sctp as u8
+            && recipe.rewrite == Rewrite::Tuple
+            && slot.key(Direction::Out).reversed().ports() != key.ports()
+        {
+            return None;
+        }
         let leaves = match recipe.rewrite {
             Rewrite::None => Leaves::AsItCame,
             Rewrite::Tuple => with(Direction::In),
@@ -348,7 +354,7 @@ impl<H: NextHops> Work<'_, H> {
             // The carrier knows the next hop's only.
             return None;
         }
-        (is_plain && source.is_ipv4() && destination.is_ipv4()).then_some(Outer {
+        (is_plain && source.is_ipv4() == destination.is_ipv4()).then_some(Outer {
             tunnel,
             source,
             destination,
@@ -410,7 +416,9 @@ mod tests {
         let status = |state| Status { state, inactive: false, no_output: false, removed: false };
         let steady: Vec<_> = State::ALL.into_iter().filter(|&state| is_steady(6, status(state))).collect();
         assert_eq!(steady, [State::Established]);
-        assert!(is_steady(17, status(State::None)) && !is_steady(132, status(State::SctpEstablished)));
+        assert!(is_steady(17, status(State::None)));
+        let steady: Vec<_> = State::ALL.into_iter().filter(|&state| is_steady(132, status(state))).collect();
+        assert_eq!(steady, [State::SctpEstablished]);
         assert!(!is_steady(17, Status { removed: true, ..status(State::None) }));
     }
 }

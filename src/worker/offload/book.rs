@@ -3,8 +3,6 @@
 //! A place is free again [`REST_NS`] after its flow has ended, so that no packet that was in the program at that moment is
 //! missed or counted for another connection. Nobody waits for that: the flow itself ends at once.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use super::tally;
 use crate::director::Director;
 use crate::director::conn::{Direction, SlotId};
@@ -196,33 +194,18 @@ pub fn flow_of(flow: &Flow) -> (ProgramKey, Edit) {
     (key, edit)
 }
 
-/// The director offers none but IPv4 in IPv4.
 fn wrapped(outer: &Outer) -> Edited {
-    let address = |ip| match ip {
-        IpAddr::V4(ip) => ip,
-        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
-    };
     let (tunnel, destination_port) = match outer.tunnel {
         Tunnel::Ipip => (Kind::Ipip, 0),
         Tunnel::Gre { .. } => (Kind::Gre, 0),
         Tunnel::Gue { port, .. } => (Kind::Gue, port),
     };
-    let tuple = Tuple {
-        source: address(outer.source),
-        destination: address(outer.destination),
-        source_port: outer.source_port(),
-        destination_port,
-    };
+    let Outer { source, destination, .. } = *outer;
+    let tuple = Tuple { source, destination, source_port: outer.source_port(), destination_port };
     Edited::In(Wrap { tunnel, copies_df: outer.copies_df }, tuple)
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "halves of the number")]
 fn tuple(key: &FlowKey) -> Tuple {
-    let (addresses, ports) = (key.v4_addresses(), key.ports());
-    Tuple {
-        source: Ipv4Addr::from_bits((addresses >> 32) as u32),
-        destination: Ipv4Addr::from_bits(addresses as u32),
-        source_port: (ports >> 16) as u16,
-        destination_port: ports as u16,
-    }
+    let (from, to) = (key.source(), key.destination());
+    Tuple { source: from.ip(), destination: to.ip(), source_port: from.port(), destination_port: to.port() }
 }

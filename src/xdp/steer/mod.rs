@@ -7,6 +7,7 @@
 mod attach;
 mod error;
 mod key_set;
+mod leave;
 pub mod offload;
 mod outcome;
 mod ranges;
@@ -103,6 +104,7 @@ impl Steering {
             loader.override_global("offloads", &1_u32, true);
             for (map, entries) in [
                 ("flows", flows),
+                ("flows6", flows),
                 ("tallies", flows),
                 ("hops", offload::MAX_HOPS),
                 ("stations", offload::MAX_STATIONS),
@@ -128,7 +130,10 @@ impl Steering {
             offload,
             ebpf,
         };
-        steering.program()?.load().map_err(|error| SteerError::from_load(EbpfError::ProgramError(error)))?;
+        for program in [Self::program, Self::quiet] {
+            let loaded = program(&mut steering)?.load();
+            loaded.map_err(|error| SteerError::from_load(EbpfError::ProgramError(error)))?;
+        }
         Ok(steering)
     }
 
@@ -214,10 +219,16 @@ impl Steering {
     }
 
     fn program(&mut self) -> Result<&mut Xdp, SteerError> {
-        self.ebpf
-            .program_mut("steer")
-            .and_then(|program| program.try_into().ok())
-            .ok_or(SteerError::Incomplete { part: "steer" })
+        self.part("steer")
+    }
+
+    fn quiet(&mut self) -> Result<&mut Xdp, SteerError> {
+        self.part("quiet")
+    }
+
+    fn part(&mut self, part: &'static str) -> Result<&mut Xdp, SteerError> {
+        let program = self.ebpf.program_mut(part).and_then(|program| program.try_into().ok());
+        program.ok_or(SteerError::Incomplete { part })
     }
 }
 

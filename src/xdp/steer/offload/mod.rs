@@ -11,10 +11,10 @@
 mod tallies;
 mod ways;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::{Ebpf, Pod};
 
 pub use tallies::{Tallies, Tally, monotonic_ns};
 pub(super) use ways::MAX_STATIONS;
@@ -27,13 +27,13 @@ pub const FLOWS_MIN: u32 = 1;
 /// The most: 16 million flows, whose tallies take a gibibyte.
 pub const FLOWS_MAX: u32 = 1 << 24;
 
-/// What the packets of a flow carry, or are to carry: addresses and ports.
+/// What the packets of a flow carry, or are to carry: addresses of one IP version, and ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tuple {
     /// Source address.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Destination address.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// Source port, in host order.
     pub source_port: u16,
     /// Destination port, in host order.
@@ -43,7 +43,7 @@ pub struct Tuple {
 /// What a packet has to have to be of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
-    /// IP protocol number: 6 (TCP) or 17 (UDP).
+    /// IP protocol number: 6 (TCP), 17 (UDP) or 132 (SCTP).
     pub protocol: u8,
     /// Addresses and ports.
     pub tuple: Tuple,
@@ -54,18 +54,18 @@ pub struct FlowKey {
 pub enum Leaves {
     /// Nothing.
     AsItCame,
-    /// It carries this.
+    /// It carries this, of its own IP version; and an SCTP packet the ports that it came with.
     With(Tuple),
     /// It is wrapped into a packet that carries this.
     In(Wrap, Tuple),
 }
 
-/// What is between the two IPv4 headers of a wrapped packet.
+/// What is between the two IP headers of a wrapped packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wrap {
     /// Of which kind.
     pub tunnel: Tunnel,
-    /// Whether the outer packet has the inner one's DF; it has none otherwise.
+    /// Whether the outer packet has the inner one's DF, both being IPv4; it has none otherwise.
     pub copies_df: bool,
 }
 
@@ -102,20 +102,41 @@ pub struct Place {
     pub serial: u32,
 }
 
-/// Beside the kind of a tunnel.
+/// Beside the kind of a tunnel: DF is copied, the outer packet is IPv6.
 const COPIES_DF: u16 = 0x100;
+const OUTER_V6: u16 = 0x200;
 
 type KeyBytes = [u8; 16];
-type ValueBytes = [u8; 32];
+type KeyBytes6 = [u8; 40];
+type ValueBytes = [u8; 56];
 
 impl Tuple {
-    fn bytes(&self) -> [u8; 12] {
-        let mut bytes = [0; 12];
-        bytes[..4].copy_from_slice(&self.source.octets());
-        bytes[4..8].copy_from_slice(&self.destination.octets());
-        bytes[8..10].copy_from_slice(&self.source_port.to_be_bytes());
-        bytes[10..].copy_from_slice(&self.destination_port.to_be_bytes());
+    const fn is_v4(&self) -> bool {
+        self.source.is_ipv4()
+    }
+
+    /// Both addresses as they follow each other in a packet; those of IPv4 with zeroes behind.
+    fn addresses(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        match (self.source, self.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                bytes[..4].copy_from_slice(&source.octets());
+                bytes[4..8].copy_from_slice(&destination.octets());
+            }
+            (source, destination) => {
+                let octets = |address| match address {
+                    IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                    IpAddr::V6(address) => address.octets(),
+                };
+                bytes[..16].copy_from_slice(&octets(source));
+                bytes[16..].copy_from_slice(&octets(destination));
+            }
+        }
         bytes
+    }
+
+    fn ports(&self) -> [u8; 4] {
+        (u32::from(self.source_port) << 16 | u32::from(self.destination_port)).to_be_bytes()
     }
 }
 
@@ -123,29 +144,42 @@ impl FlowKey {
     /// `struct flow_key` of the program.
     fn bytes(&self) -> KeyBytes {
         let mut bytes = [0; 16];
-        bytes[..12].copy_from_slice(&self.tuple.bytes());
+        bytes[..8].copy_from_slice(&self.tuple.addresses()[..8]);
+        bytes[8..12].copy_from_slice(&self.tuple.ports());
         bytes[12] = self.protocol;
+        bytes
+    }
+
+    /// `struct flow_key6` of the program.
+    fn bytes6(&self) -> KeyBytes6 {
+        let mut bytes = [0; 40];
+        bytes[..32].copy_from_slice(&self.tuple.addresses());
+        bytes[32..36].copy_from_slice(&self.tuple.ports());
+        bytes[36] = self.protocol;
         bytes
     }
 }
 
 /// `struct flow` of the program.
 fn value(edit: &Edit, place: Place) -> ValueBytes {
-    let mut bytes = [0; 32];
+    let mut bytes = [0; 56];
     let (kind, tuple, l4) = match edit.leaves {
         Leaves::AsItCame => (0, None, edit.l4),
         Leaves::With(tuple) => (1, Some(tuple), edit.l4),
         Leaves::In(wrap, tuple) => {
-            (2, Some(tuple), wrap.tunnel as u16 | if wrap.copies_df { COPIES_DF } else { 0 })
+            let df = if wrap.copies_df { COPIES_DF } else { 0 };
+            let version = if tuple.is_v4() { 0 } else { OUTER_V6 };
+            (2, Some(tuple), wrap.tunnel as u16 | df | version)
         }
     };
     let numbers = [place.tally, place.serial, edit.hop, kind];
     for (to, number) in bytes.chunks_exact_mut(4).zip(numbers) {
         to.copy_from_slice(&number.to_ne_bytes());
     }
-    bytes[16..28].copy_from_slice(&tuple.map_or([0; 12], |tuple| tuple.bytes()));
-    bytes[28..30].copy_from_slice(&edit.l3.to_ne_bytes());
-    bytes[30..].copy_from_slice(&l4.to_ne_bytes());
+    bytes[16..20].copy_from_slice(&tuple.map_or([0; 4], |tuple| tuple.ports()));
+    bytes[20..22].copy_from_slice(&edit.l3.to_ne_bytes());
+    bytes[22..24].copy_from_slice(&l4.to_ne_bytes());
+    bytes[24..].copy_from_slice(&tuple.map_or([0; 32], |tuple| tuple.addresses()));
     bytes
 }
 
@@ -154,13 +188,16 @@ fn place_of(value: &ValueBytes) -> Place {
     Place { tally: u32::from_ne_bytes([a, b, c, d]), serial: u32::from_ne_bytes([e, f, g, h]) }
 }
 
-/// The map of flows. Whoever has it is the only one that writes it.
+/// The maps of flows. Whoever has them is the only one that writes them.
 #[derive(Debug)]
-pub struct Flows(HashMap<MapData, KeyBytes, ValueBytes>);
+pub struct Flows {
+    v4: HashMap<MapData, KeyBytes, ValueBytes>,
+    v6: HashMap<MapData, KeyBytes6, ValueBytes>,
+}
 
 impl Flows {
     pub(super) fn of(ebpf: &mut Ebpf) -> Result<Self, SteerError> {
-        Ok(Self(take(ebpf, "flows")?))
+        Ok(Self { v4: take(ebpf, "flows")?, v6: take(ebpf, "flows6")? })
     }
 
     /// Has packets with `key` edited from now on, as long as the tally at `place` agrees. What was done to them before
@@ -169,7 +206,12 @@ impl Flows {
     /// # Errors
     /// When the map is full, or the kernel is out of memory.
     pub fn set(&mut self, key: &FlowKey, edit: &Edit, place: Place) -> Result<(), SteerError> {
-        self.0.insert(key.bytes(), value(edit, place), 0).map_err(|source| write_error("flows", source))
+        let value = value(edit, place);
+        if key.tuple.is_v4() {
+            self.v4.insert(key.bytes(), value, 0).map_err(|source| write_error("flows", source))
+        } else {
+            self.v6.insert(key.bytes6(), value, 0).map_err(|source| write_error("flows6", source))
+        }
     }
 
     /// Removes what is there for `key` if it is of `place`: another one may have taken its place. Two system calls.
@@ -177,18 +219,24 @@ impl Flows {
     /// # Errors
     /// If the kernel refuses to be asked, which it has no reason to.
     pub fn remove(&mut self, key: &FlowKey, place: Place) -> Result<(), SteerError> {
-        let key = key.bytes();
-        let removed = match self.0.get(&key, 0) {
-            Ok(value) if place_of(&value) == place => self.0.remove(&key),
-            Ok(_) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(error),
-        };
-        removed.map_err(|source| write_error("flows", source))
+        if key.tuple.is_v4() {
+            remove(&mut self.v4, &key.bytes(), place).map_err(|source| write_error("flows", source))
+        } else {
+            remove(&mut self.v6, &key.bytes6(), place).map_err(|source| write_error("flows6", source))
+        }
     }
 
     /// How many there are: for tests, since it asks for each of them.
     pub fn count(&self) -> usize {
-        self.0.keys().count()
+        self.v4.keys().count() + self.v6.keys().count()
+    }
+}
+
+fn remove<K: Pod>(map: &mut HashMap<MapData, K, ValueBytes>, key: &K, place: Place) -> Result<(), MapError> {
+    match map.get(key, 0) {
+        Ok(value) if place_of(&value) == place => map.remove(key),
+        Ok(_) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -226,6 +274,7 @@ mod tests {
         assert!(source.contains(&format!("#define MAX_HOPS {MAX_HOPS}\n")));
         assert_eq!(MAX_STATIONS, 2 * MAX_HOPS);
         assert!(source.contains(&format!("#define COPIES_DF {COPIES_DF:#x}\n")));
+        assert!(source.contains(&format!("#define OUTER_V6 {OUTER_V6:#x}\n")));
         assert!(source.contains("#define MAX_STATIONS (2 * MAX_HOPS)\n"));
     }
 
