@@ -94,6 +94,17 @@ pub(super) fn walk(bytes: &[u8], next: u8, over: Over) -> Result<Chain, Reject> 
     Err(Reject::Extension)
 }
 
+/// Whether there is an AH among the extension headers of a packet, which have been walked over as far as `end`.
+pub(super) fn has_authentication(packet: &[u8], end: usize) -> bool {
+    let (mut number, mut at) = (packet.get(NEXT_HEADER).copied(), HEADER_LEN);
+    while at < end && number != Some(AH) {
+        let Some(&[next, len]) = packet.get(at..at + 2) else { return false };
+        at += if number == Some(FRAGMENT) { FRAGMENT_LEN } else { (usize::from(len) + 1) * 8 };
+        number = Some(next);
+    }
+    at < end
+}
+
 /// The IPv6 packet in a frame, whole.
 pub(super) struct Ipv6<'f> {
     pub(super) header: &'f [u8; HEADER_LEN],

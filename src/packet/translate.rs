@@ -229,7 +229,10 @@ fn reshape(
     (ethertype, header): ([u8; 2], &[u8]),
     leaving: Leaving<'_>,
 ) -> Result<usize, Untranslatable> {
-    if parsed.is_ipsec() {
+    // What an AH says is not true of another packet, and without it nobody would know that it had said so.
+    let packet = room.get(parsed.l3..).unwrap_or_default();
+    let has_ah = !parsed.key.is_v4() && ipv6::has_authentication(packet, parsed.l4 - parsed.l3);
+    if parsed.is_ipsec() || has_ah {
         return Err(Untranslatable::Protocol);
     }
     let (old, len) = (parsed.l4..parsed.l4 + payload_len(parsed), payload_len(parsed));
@@ -416,6 +419,23 @@ mod tests {
         (room[20], room[19]) = (60, room[19] + 8);
         let got = translated(room, false).unwrap();
         assert_eq!((found(&got, 17).3, got.len()), (b"behind options".to_vec(), 14 + 20 + 8 + 14));
+    }
+
+    #[test]
+    fn an_authentication_header_is_not_left_out_wherever_it_is() {
+        let (options, ah) = ([0, 0, 1, 4, 0, 0, 0, 0], [&[0, 4][..], &[7; 22]].concat());
+        let [behind, before] = [[(60, &options[..]), (51, &ah[..])], [(51, &ah[..]), (60, &options[..])]];
+        for chain in [&behind[1..], &behind[..], &before[..]] {
+            let mut room = frame(17, false, false, b"authentic");
+            let mut next = 17;
+            for (number, header) in chain.iter().rev() {
+                room.splice(54..54, header.iter().copied());
+                (room[54], room[19]) = (next, room[19] + u8::try_from(header.len()).unwrap());
+                next = *number;
+            }
+            room[20] = next;
+            assert_eq!(translated(room, false), Err(Untranslatable::Protocol), "{chain:?}");
+        }
     }
 
     #[test]

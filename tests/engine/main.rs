@@ -9,6 +9,8 @@ mod fragments;
 mod fragments6;
 mod ftp;
 mod fullnat;
+mod golden;
+mod golden_grid;
 mod hostile;
 mod icmp;
 mod icmp6;
