@@ -199,14 +199,17 @@ impl Lab {
             from.0,
             &[format!("link add {} {here} type veth peer name {} netns {peer} {there}", from.1, to.1)],
         );
-        for ((who, device), other) in [(from, to.0), (to, from.0)] {
+        for (who, device) in [from, to] {
             if offloads_off {
                 self.offloads_off(who, device);
             }
+            self.ip(who, &[format!("link set {device} up")]);
+        }
+        // Only a veth that is up notices.
+        for ((who, device), other) in [(from, to.0), (to, from.0)] {
             if offloads() && other == "director" {
                 self.take_redirected_at(who, device);
             }
-            self.ip(who, &[format!("link set {device} up")]);
         }
     }
 
