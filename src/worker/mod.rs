@@ -8,6 +8,7 @@ pub mod cores;
 pub mod counters;
 mod hops;
 pub mod idle;
+pub mod memory;
 pub mod offload;
 pub mod processor;
 pub mod report;

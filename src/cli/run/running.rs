@@ -10,6 +10,7 @@ use crate::control::config;
 use crate::control::plane::ControlPlane;
 use crate::director::Director;
 use crate::worker::counters::PortTally;
+use crate::worker::memory::Preparing;
 use crate::worker::offload::Carrying;
 use crate::worker::{Worker, WorkerReport};
 
@@ -22,6 +23,7 @@ pub(super) struct Running {
     /// Why the receive queues are not those of the start, if they are not.
     pub(super) changed_queues: Option<String>,
     pub(super) workers: Vec<Worker>,
+    pub(super) preparing: Preparing,
     /// What offloads connections, if anything does, and what the operator wants of it.
     pub(super) carrying: Option<Carrying>,
     pub(super) offload: config::Offload,
@@ -131,6 +133,7 @@ impl Running {
         let failures =
             self.changed_queues.into_iter().chain(mirror).chain(reports.iter().filter_map(failure)).collect();
         drop(self.plane);
+        drop(self.preparing);
         if let Some(Machine { steering, mirror, up, .. }) = self.machine.into_inner() {
             drop(steering);
             if let Some(up) = up {

@@ -23,6 +23,7 @@ use crate::director::services::Services;
 use crate::director::{Director, Size};
 use crate::net::mirror::MirrorOptions;
 use crate::net::{Mirror, Route};
+use crate::worker::memory::Preparing;
 use crate::worker::{Clock, Worker, WorkerOptions, WorkerSetup, cores, spawn};
 use crate::xdp::options::{SocketOptions, ZeroCopy};
 use crate::xdp::socket::PortSocket;
@@ -113,6 +114,9 @@ impl Running {
         let carrying = offloads.map(|(offload, offered)| offload.start(offered)).transpose();
         let carrying = carrying.context("cannot start the thread that offloads connections")?;
 
+        let preparing = Preparing::start(director.clone());
+        let preparing = preparing.context("cannot start the thread that makes memory ready")?;
+
         await_servers(&config.wanted.pools, &mirror).await;
         let counters = workers.iter().map(Worker::counters).collect();
         let machine = Shared::new(Machine::new(steering, mirror, up, interfaces, counters, clock));
@@ -121,7 +125,18 @@ impl Running {
         let plane = Arc::new(Mutex::new(plane));
         let api = Serving::start(listener, plane.clone());
         let offload = wanted.offload;
-        Ok(Self { director, plane, api, machine, changed_queues: None, workers, carrying, offload, stop })
+        Ok(Self {
+            director,
+            plane,
+            api,
+            machine,
+            changed_queues: None,
+            workers,
+            preparing,
+            carrying,
+            offload,
+            stop,
+        })
     }
 }
 

@@ -31,6 +31,11 @@ impl Shared {
         self.fresh.load(Ordering::Relaxed)
     }
 
+    #[cfg(test)]
+    pub(super) fn assume_touched(&self, slots: u32) {
+        self.fresh.store(slots, Ordering::Relaxed);
+    }
+
     fn take_fresh(&self, slots: &[Slot]) -> Option<SlotId> {
         let capacity = u32::try_from(slots.len()).unwrap_or(NONE);
         self.fresh.try_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < capacity).then_some(n + 1)).ok()

@@ -165,6 +165,11 @@ impl<B: std::ops::Deref<Target = [Bucket]>> Index<B> {
         Self { buckets }
     }
 
+    /// All of them.
+    pub const fn buckets(&self) -> &B {
+        &self.buckets
+    }
+
     /// The bucket that the low 32 bits of `hash` choose: their share of the whole range, times the buckets.
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "below the number of buckets")]

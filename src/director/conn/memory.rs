@@ -5,8 +5,11 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::ptr::NonNull;
+
+/// The least page there is; advice on larger ones may begin at one of these too, or is refused.
+const PAGE: usize = 4096;
 
 /// Types for which all-zero bytes are a valid value.
 ///
@@ -61,6 +64,35 @@ impl<T: Zeroed> Pages<T> {
         let _unsupported_is_fine = unsafe { libc::madvise(start, bytes, advice) };
         let start = NonNull::new(start.cast::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { start, len, owns: PhantomData })
+    }
+
+    /// Lets the kernel give and clear the pages of these elements now, whatever is in them. Others may use them meanwhile.
+    ///
+    /// # Errors
+    /// The kernel's: EINVAL before Linux 5.14, or there is no memory.
+    pub(super) fn touch(&self, elements: Range<usize>) -> io::Result<()> {
+        let start = std::ptr::from_ref(self.get(elements.start).ok_or(io::ErrorKind::InvalidInput)?);
+        let bytes = self.get(elements).map_or(0, size_of_val);
+        // What is advised on begins with a page; the mapping does too, so this stays inside.
+        let before = start.addr() % PAGE;
+        let page = start.wrapping_byte_sub(before).cast_mut().cast();
+        // SAFETY: the pages of elements of this mapping; populating them changes nothing that can be read there.
+        match unsafe { libc::madvise(page, before + bytes, libc::MADV_POPULATE_WRITE) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Bytes that are in memory.
+    #[cfg(test)]
+    pub(super) fn resident_bytes(&self) -> usize {
+        let mut pages = vec![0_u8; (self.len * size_of::<T>()).div_ceil(PAGE)];
+        // SAFETY: the mapping, and a byte for each of its pages.
+        let status = unsafe {
+            libc::mincore(self.start.as_ptr().cast(), self.len * size_of::<T>(), pages.as_mut_ptr())
+        };
+        assert_eq!(status, 0, "{}", io::Error::last_os_error());
+        pages.iter().filter(|page| **page & 1 == 1).count() * PAGE
     }
 }
 

@@ -6,6 +6,7 @@
 //! | file | owns |
 //! | --- | --- |
 //! | `memory` | zeroed pages touched only as used, prefetch; the one file here with `unsafe` |
+//! | `ahead` | what of them is to be used soon, so that no packet waits for it |
 //! | `quiesce` | when a removed slot may be used again: after every worker passed a batch boundary |
 //! | `hash` | the hash of a key, under a secret |
 //! | `index` | cache-line buckets of tags and slot numbers |
@@ -19,6 +20,7 @@
 //! | `table` | all connections: slots, index, free slots |
 //! | `shard` | one worker's part of it: its free slots and its timers |
 
+mod ahead;
 mod free;
 mod hash;
 mod index;

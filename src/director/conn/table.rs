@@ -10,6 +10,7 @@ use crate::director::forward::hops::Origin;
 use crate::director::forward::recipe::{Recipe, Way};
 use crate::packet::flow::FlowKey;
 
+use super::ahead::Ready;
 use super::free::Shared;
 use super::hash::FlowHasher;
 use super::index::{Bucket, Entry, FILL_PERCENT, Index, NotInserted, PLACES};
@@ -31,6 +32,7 @@ pub struct Table {
     hasher: FlowHasher,
     pub(super) workers: usize,
     pub(super) live: AtomicU64,
+    pub(super) ready: Ready,
     /// The listing thread's number in `quiesce`, held while it looks.
     reader: Mutex<usize>,
 }
@@ -114,8 +116,8 @@ impl From<NotInserted> for Refused {
 impl Table {
     /// A table for `capacity` connections and `workers` workers, keyed with a random `secret`.
     ///
-    /// Reserves about 229 bytes of address space a connection; memory is taken as it fills, unless
-    /// `huge_pages` trades that for speed.
+    /// Reserves about 229 bytes of address space a connection; memory is taken as it fills, or shortly
+    /// before: see [`make_ready`](Self::make_ready). `huge_pages` trades that for speed.
     ///
     /// # Errors
     /// The kernel's, when it cannot reserve the address space.
@@ -131,6 +133,7 @@ impl Table {
             hasher: FlowHasher::new(secret),
             workers,
             live: AtomicU64::new(0),
+            ready: Ready::default(),
             reader: Mutex::new(workers),
         })
     }
