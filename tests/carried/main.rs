@@ -5,8 +5,10 @@
 #[path = "../engine/main.rs"]
 mod engine;
 
+use std::slice::from_ref;
+
 use engine::{client_address, golden, table};
-use table::{INSIDE, OUTSIDE, Table, service, tcp, udp};
+use table::{INSIDE, OUTSIDE, Table, persistent, service, tcp, udp};
 use xvs::director::service::{Method, Protocol, Tunnel};
 
 /// Else nothing here says anything.
@@ -30,7 +32,7 @@ fn what_is_established_is_sent_on_by_the_program_too() {
                     t.batch(0, &[tcp(server, CLIENT, "SA")], INSIDE);
                 }
             }
-            t.batch(0, &[inward.clone()], OUTSIDE);
+            t.batch(0, from_ref(&inward), OUTSIDE);
             assert_eq!(t.carried(), 0, "{method:?} {protocol:?}: offered by now");
             t.batch(0, &[inward], OUTSIDE);
             assert_eq!(t.carried(), 1, "{method:?} {protocol:?}: inward");
@@ -40,4 +42,21 @@ fn what_is_established_is_sent_on_by_the_program_too() {
             }
         }
     }
+}
+
+/// The reply changes the template, so the engine has to see it.
+#[test]
+fn a_template_is_told_of_the_first_reply() {
+    let (client, vip, server) = ("192.0.2.7:4000", "10.0.0.100:53", "10.1.0.11:53");
+    let pool = service(Protocol::Udp, vip, Method::Nat, &[(server, 1)]);
+    let mut t = Table::new(&[persistent(pool, 300)]);
+    let [inward, outward] = [udp(client, vip, b"asks"), udp(server, client, b"answers")];
+    for _ in 0..4 {
+        t.batch(0, from_ref(&inward), OUTSIDE);
+    }
+    t.batch(0, from_ref(&outward), INSIDE);
+    assert_eq!(t.carried(), 0, "none was answered before");
+    t.batch(0, from_ref(&inward), OUTSIDE);
+    t.batch(0, from_ref(&outward), INSIDE);
+    assert_eq!(t.carried(), 1);
 }

@@ -2,14 +2,14 @@
 #![allow(missing_docs)]
 
 mod answers;
-pub mod client_address;
+pub(crate) mod client_address;
 mod defence;
 mod forged;
 mod fragments;
 mod fragments6;
 mod ftp;
 mod fullnat;
-pub mod golden;
+pub(crate) mod golden;
 mod golden_grid;
 mod hostile;
 mod icmp;
@@ -29,7 +29,7 @@ mod sctp;
 mod sip;
 mod streams;
 mod switches;
-pub mod table;
+pub(crate) mod table;
 mod timers;
 mod tunnel_errors;
 mod tunnels;
