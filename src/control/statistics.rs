@@ -454,7 +454,7 @@ mod tests {
             let queue =
                 QueueView { queue: 1, rx_packets: total, tx_bytes: 64 * total, ..QueueView::default() };
             let interface =
-                InterfaceView { name: "eth0".into(), xdp: "native".into(), rss: false, queues: vec![queue] };
+                InterfaceView { name: "eth0".into(), queues: vec![queue], ..InterfaceView::default() };
             statistics.look_at_machine(&[Traffic::default(), worker], &[interface]);
         }
         let rates: Vec<_> = statistics.worker_rates().iter().map(|t| t.in_packets).collect();

@@ -219,10 +219,39 @@ pub struct CountersView {
     pub worker_rates: Vec<TrafficView>,
     /// Outcomes of the steering program, by name.
     pub steering: Vec<(String, u64)>,
+    /// Connections whose packets go on without coming up; none with `offload = "off"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offload: Option<OffloadView>,
+}
+
+/// Connections whose packets the steering program forwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OffloadView {
+    /// Connections that there are places for.
+    pub places: u64,
+    /// Connections that have one.
+    pub carried: u64,
+    /// How often there was no place for a connection.
+    pub refused: u64,
+    /// Connections that gave way to others.
+    pub gave_way: u64,
+    /// Why packets of such connections came up all the same.
+    pub came_up: Vec<CameUpView>,
+}
+
+/// How many packets of offloaded connections came up for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CameUpView {
+    /// The reason's name.
+    pub reason: String,
+    /// What it means.
+    pub help: String,
+    /// How many.
+    pub packets: u64,
 }
 
 /// One interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InterfaceView {
     /// Its name.
     pub name: String,
@@ -231,6 +260,16 @@ pub struct InterfaceView {
     /// Whether it tells how it distributes packets, so that FULLNAT has replies come to the queue of their connection.
     #[serde(default)]
     pub rss: bool,
+    /// Whether packets of offloaded connections leave by it: `yes`; `no`, its driver takes no redirected frames at present;
+    /// `unknown`, the kernel is too old to tell; `off`.
+    #[serde(default)]
+    pub offload: String,
+    /// Packets of offloaded connections that left by it; up to a second old.
+    #[serde(default)]
+    pub offloaded_packets: u64,
+    /// Their bytes of IP, as they came.
+    #[serde(default)]
+    pub offloaded_bytes: u64,
     /// Its receive queues, each served by the worker of its number.
     pub queues: Vec<QueueView>,
 }

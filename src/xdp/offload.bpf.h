@@ -131,7 +131,7 @@ struct sctp {
 #define SCTP_HEARTBEAT 4
 #define SCTP_HEARTBEAT_ACK 5
 
-/* Why a packet of a flow comes up, in the order of `CameUp` in src/xdp/steer/offload/came_up.rs. */
+/* Why a packet of a flow comes up, in the order of `Why` in src/xdp/steer/offload/came_up.rs. */
 enum why {
 	WHY_ENDED,    /* user space has taken the flow back */
 	WHY_CHANGED,  /* services or routes are not those that the flow was made by */

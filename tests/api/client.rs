@@ -54,9 +54,11 @@ fn what_is_asked_is_done_and_what_is_there_is_shown() {
     assert_eq!(client.timeouts().unwrap(), timeouts);
     client.zero().unwrap();
     assert_eq!(client.info().unwrap().services, 1);
-    assert_eq!(client.counters().unwrap().strays, 2);
+    let counters = client.counters().unwrap();
+    assert_eq!((counters.strays, counters.offload.unwrap().came_up[0].packets), (2, 1));
     assert_eq!(client.drops().unwrap()[0].count, 9);
-    assert!(client.interfaces().unwrap()[0].queues[0].zero_copy);
+    let interface = client.interfaces().unwrap().remove(0);
+    assert!(interface.queues[0].zero_copy && interface.offload == "yes" && interface.offloaded_packets == 11);
     assert_eq!(client.tunables().unwrap()[0].most, 1);
     assert!(client.marks().unwrap().is_empty());
     assert!(client.reload(true).unwrap()[0].contains("dry run: true"));

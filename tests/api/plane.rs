@@ -6,8 +6,8 @@ use std::sync::Arc;
 use xvs::control::api::Plane;
 use xvs::control::command::{Code, Command, Forward, Refusal, ServerSpec, ServiceSpec, TimeoutsSpec};
 use xvs::control::view::{
-    CountersView, DriftView, DropView, InfoView, InterfaceView, QueueView, ServerView, ServiceView,
-    TimeoutsView, TrafficView, TunableView,
+    CameUpView, CountersView, DriftView, DropView, InfoView, InterfaceView, OffloadView, QueueView,
+    ServerView, ServiceView, TimeoutsView, TrafficView, TunableView,
 };
 use xvs::director::conn::state::{State, Status};
 use xvs::director::conn::{NewConnection, Replies, Shard};
@@ -271,6 +271,13 @@ impl Plane for FakePlane {
             workers: vec![TrafficView::default()],
             worker_rates: vec![TrafficView::default()],
             steering: vec![("ours".into(), 7), ("passed".into(), 8)],
+            offload: Some(OffloadView {
+                places: 10,
+                carried: 4,
+                refused: 3,
+                gave_way: 2,
+                came_up: vec![CameUpView { reason: "ttl".into(), help: "It ends.".into(), packets: 1 }],
+            }),
         }
     }
 
@@ -280,7 +287,8 @@ impl Plane for FakePlane {
 
     fn interfaces(&self) -> Vec<InterfaceView> {
         let queues = vec![QueueView { zero_copy: true, ..QueueView::default() }];
-        vec![InterfaceView { name: "eth0".into(), xdp: "native".into(), rss: false, queues }]
+        let (name, xdp, offload) = ("eth0".into(), "native".into(), "yes".into());
+        vec![InterfaceView { name, xdp, offload, offloaded_packets: 11, queues, ..InterfaceView::default() }]
     }
 
     fn tunables(&self) -> Vec<TunableView> {

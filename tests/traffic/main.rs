@@ -31,6 +31,8 @@ mod nat64;
 mod netns;
 mod next_hops;
 mod offload;
+mod offload_full;
+mod offload_six;
 mod passes;
 mod path_mtu;
 #[path = "../common/process.rs"]

@@ -18,8 +18,8 @@ use crate::xvs::{Xvs, config, ipvsadm, say, stats, until};
 const FILE_LEN: usize = 1 << 20;
 const TRANSFER_LIMIT: Duration = Duration::from_secs(30);
 /// The VIP for NAT, which no server holds, and the one for DR and TUN, which every server does.
-const NAT_VIP: Ipv6Addr = near(0x100);
-const SHARED_VIP: Ipv6Addr = near(0x101);
+pub const NAT_VIP: Ipv6Addr = near(0x100);
+pub const SHARED_VIP: Ipv6Addr = near(0x101);
 /// The director's address towards the servers.
 const DIRECTOR: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 
@@ -32,16 +32,16 @@ const fn inside(last: u16) -> Ipv6Addr {
 }
 
 /// Clients: two of one /64 behind the link, and one of another.
-const CLIENTS: [Ipv6Addr; 3] =
+pub const CLIENTS: [Ipv6Addr; 3] =
     [near(0x1001), Ipv6Addr::new(0xfd00, 7, 0, 0, 0, 0, 0, 1), Ipv6Addr::new(0xfd00, 7, 0, 0, 0, 0, 0, 2)];
 
 /// A server's address, by its place.
-fn rip(place: u16) -> Ipv6Addr {
+pub fn rip(place: u16) -> Ipv6Addr {
     inside(0x11 + place)
 }
 
 /// The lab with IPv6, and servers that listen there.
-fn lab() -> (Lab, Vec<Server>) {
+pub fn lab() -> (Lab, Vec<Server>) {
     let lab = Lab::new();
     let names = SERVERS.map(|(name, _)| name);
     let hosts = [("clients", &["cl0", "switch"][..]), ("director", &["lb0", "lb1"])];
@@ -87,7 +87,7 @@ fn lab() -> (Lab, Vec<Server>) {
 }
 
 /// Services of TCP and UDP at a VIP over all servers, whose addresses at a port these are.
-fn services(vip: Ipv6Addr, forward: &str, tcp_port: u16, server: impl Fn(u16) -> IpAddr) -> String {
+pub fn services(vip: Ipv6Addr, forward: &str, tcp_port: u16, server: impl Fn(u16) -> IpAddr) -> String {
     let one = |protocol, vip_port, port| {
         let mut text = format!(
             "[[service]]\nprotocol = \"{protocol}\"\naddress = \"[{vip}]:{vip_port}\"\nscheduler = \"rr\"\nforward = \"{forward}\"\n"

@@ -9,11 +9,13 @@ use super::pass::Up;
 use super::report::Interface;
 use super::rules;
 use crate::control::plane::{Host, Steered};
-use crate::control::view::{InterfaceView, QueueRatesView, QueueView};
+use crate::control::view::{CameUpView, InterfaceView, OffloadView, QueueRatesView, QueueView};
 use crate::director::time::Time;
 use crate::net::{Mirror, Snapshot};
 use crate::worker::Clock;
 use crate::worker::counters::{PortTally, WorkerCounters};
+use crate::worker::offload::{Figures, Offload};
+use crate::xdp::steer::offload::Why;
 use crate::xdp::steer::{Outcome, Rules, SteerError, Steering};
 
 /// What the director runs on.
@@ -23,6 +25,8 @@ pub(super) struct Machine {
     pub(super) mirror: Mirror,
     /// The device by which packets go back up to the kernel.
     pub(super) up: Option<Up>,
+    /// What has connections carried by the steering program, if anything has.
+    offload: Option<Offload>,
     pub(super) interfaces: Vec<Interface>,
     /// Counters of each worker, in order of queue.
     pub(super) counters: Vec<Arc<WorkerCounters>>,
@@ -40,6 +44,7 @@ impl Machine {
         steering: Steering,
         mirror: Mirror,
         up: Option<Up>,
+        offload: Option<Offload>,
         interfaces: Vec<Interface>,
         counters: Vec<Arc<WorkerCounters>>,
         clock: Clock,
@@ -50,6 +55,7 @@ impl Machine {
             steering,
             mirror,
             up,
+            offload,
             interfaces,
             counters,
             clock,
@@ -196,6 +202,7 @@ impl Host for Shared {
         let machine = self.lock();
         let tallies = machine.tallies();
         let snapshot = machine.mirror.snapshots().load_full();
+        let left = machine.offload.as_ref().map_or_else(Vec::new, |offload| offload.figures().left);
         let queue = |(queue, ports): (usize, &Vec<PortTally>), port: usize, interface: &Interface| {
             let t = ports.get(port).copied().unwrap_or_default();
             QueueView {
@@ -211,16 +218,34 @@ impl Host for Shared {
                 rates: QueueRatesView::default(),
             }
         };
-        let view = |(port, interface): (usize, &Interface)| InterfaceView {
-            name: interface.name.clone(),
-            xdp: interface.xdp.clone(),
-            rss: u16::try_from(port).is_ok_and(|port| snapshot.rss(port).is_some()),
-            queues: tallies.iter().enumerate().map(|q| queue(q, port, interface)).collect(),
+        let view = |(port, interface): (usize, &Interface)| {
+            let (offloaded_packets, offloaded_bytes) = left.get(port).copied().unwrap_or_default();
+            InterfaceView {
+                name: interface.name.clone(),
+                xdp: interface.xdp.clone(),
+                rss: u16::try_from(port).is_ok_and(|port| snapshot.rss(port).is_some()),
+                offload: interface.offload.name().to_owned(),
+                offloaded_packets,
+                offloaded_bytes,
+                queues: tallies.iter().enumerate().map(|q| queue(q, port, interface)).collect(),
+            }
         };
         machine.interfaces.iter().enumerate().map(view).collect()
     }
 
     fn steering(&self) -> Vec<(String, u64)> {
         self.lock().outcomes().into_iter().map(|(outcome, count)| (outcome.to_string(), count)).collect()
+    }
+
+    fn offload(&self) -> Option<OffloadView> {
+        let offload = self.lock().offload.clone()?;
+        let Figures { places, carried, refused, gave_way, .. } = offload.figures();
+        let view = |(why, packets): (Why, u64)| CameUpView {
+            reason: why.name().to_owned(),
+            help: why.help().to_owned(),
+            packets,
+        };
+        let came_up = offload.came_up().into_iter().map(view).collect();
+        Some(OffloadView { places, carried, refused, gave_way, came_up })
     }
 }

@@ -33,6 +33,37 @@ impl Takes {
     }
 }
 
+/// Whether packets of offloaded connections leave by an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carries {
+    Off,
+    Yes,
+    /// The driver takes no redirected frames at present.
+    No,
+    /// The kernel does not tell whether it does.
+    Unknown,
+}
+
+impl Carries {
+    const fn of(takes: Takes, wanted: config::Offload) -> Self {
+        match takes {
+            _ if takes.may(wanted) => Self::Yes,
+            Takes::Unknown => Self::Unknown,
+            Takes::No | Takes::Yes => Self::No,
+        }
+    }
+
+    /// As listings say it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// How many flows the steering program is to have room for, if any.
 pub(super) fn flows(wanted: &Wanted) -> Option<u32> {
     (wanted.offload != config::Offload::Off).then_some(wanted.offload_flows)
@@ -45,7 +76,7 @@ pub(super) fn flows(wanted: &Wanted) -> Option<u32> {
 /// With `offload = "on"`, an interface that cannot be redirected to.
 pub(super) async fn prepare(
     wanted: &Wanted,
-    interfaces: &[Interface],
+    interfaces: &mut [Interface],
     steering: &mut Steering,
     director: &Arc<Director>,
     mirror: &Mirror,
@@ -71,6 +102,9 @@ pub(super) async fn prepare(
         _ if !cannot.is_empty() => tracing::info!("offload: not to {names}: {cure}"),
         _ => {}
     }
+    for (interface, (_, takes)) in interfaces.iter_mut().zip(&found) {
+        interface.offload = Carries::of(*takes, wanted.offload);
+    }
     let exits: Vec<_> = found
         .iter()
         .map(|(interface, takes)| Exit { interface: *interface, may_leave: takes.may(wanted.offload) })
@@ -92,12 +126,17 @@ pub(super) async fn prepare(
 }
 
 /// Notices interfaces that can be redirected to no more, or again.
-pub(super) async fn look_again(wanted: config::Offload, interfaces: &[Interface], offload: &Offload) -> bool {
+pub(super) async fn look_again(
+    wanted: config::Offload,
+    interfaces: &mut [Interface],
+    offload: &Offload,
+) -> bool {
     // An interface that is gone ends its worker; anything else is asked again.
     let Ok(found) = look(interfaces).await else { return false };
     let mut has_changed = false;
     for ((port, interface), (_, takes)) in (0..).zip(interfaces).zip(found) {
         let may = takes.may(wanted);
+        interface.offload = Carries::of(takes, wanted);
         if offload.set_exit(port, may) {
             has_changed = true;
             let name = &interface.name;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::offload::Carries;
 use crate::worker::counters::PortTally;
 use crate::xdp::steer::Outcome;
 
@@ -10,6 +11,7 @@ use crate::xdp::steer::Outcome;
 pub(super) struct Interface {
     pub(super) name: String,
     pub(super) xdp: String,
+    pub(super) offload: Carries,
     /// By queue.
     pub(super) zero_copy: Vec<bool>,
 }

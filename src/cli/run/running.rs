@@ -75,8 +75,9 @@ impl Running {
     /// Notices interfaces that offloaded packets can be redirected to no more, or again.
     pub(super) async fn look_at_exits(&mut self) {
         let Some(carrying) = &self.carrying else { return };
-        let interfaces = self.machine.lock().interfaces.clone();
-        if offload::look_again(self.offload, &interfaces, carrying.offload()).await {
+        let mut interfaces = self.machine.lock().interfaces.clone();
+        if offload::look_again(self.offload, &mut interfaces, carrying.offload()).await {
+            self.machine.lock().interfaces = interfaces;
             carrying.offload().follow_exits();
         }
     }

@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 
 use super::api::{self, Serving};
 use super::machine::{Machine, Shared};
+use super::offload::Carries;
 use super::report::Interface;
 use super::running::Running;
 use super::{holder, host, offload, pass};
@@ -76,7 +77,7 @@ impl Running {
         let stop = Arc::new(AtomicBool::new(false));
         let clock = Clock::new();
         let offloads =
-            offload::prepare(wanted, &interfaces, &mut steering, &director, &mirror, clock).await?;
+            offload::prepare(wanted, &mut interfaces, &mut steering, &director, &mirror, clock).await?;
         let sockets = open_sockets(queues, config, &mut steering)?;
         for (_, ports) in &sockets {
             for (interface, socket) in interfaces.iter_mut().zip(ports) {
@@ -119,7 +120,9 @@ impl Running {
 
         await_servers(&config.wanted.pools, &mirror).await;
         let counters = workers.iter().map(Worker::counters).collect();
-        let machine = Shared::new(Machine::new(steering, mirror, up, interfaces, counters, clock));
+        let offload = carrying.as_ref().map(|carrying| carrying.offload().clone());
+        let machine = Machine::new(steering, mirror, up, offload, interfaces, counters, clock);
+        let machine = Shared::new(machine);
         let mut plane = ControlPlane::new(director.clone(), Box::new(machine.clone()));
         plane.begin(path, config)?;
         let plane = Arc::new(Mutex::new(plane));
@@ -170,7 +173,12 @@ fn attach(steering: &mut Steering, config: &Config) -> anyhow::Result<Vec<Interf
                 "generic"
             }
         };
-        interfaces.push(Interface { name: name.clone(), xdp: xdp.to_owned(), zero_copy: Vec::new() });
+        interfaces.push(Interface {
+            name: name.clone(),
+            xdp: xdp.to_owned(),
+            offload: Carries::Off,
+            zero_copy: Vec::new(),
+        });
     }
     Ok(interfaces)
 }

@@ -3,7 +3,7 @@
 use super::table::Table;
 use crate::cli::client::json as as_json;
 use crate::control::client::Client;
-use crate::control::view::TrafficView;
+use crate::control::view::{OffloadView, TrafficView};
 
 pub(super) fn info(client: &mut Client, json: bool) -> anyhow::Result<String> {
     let info = client.info()?;
@@ -59,7 +59,28 @@ pub(super) fn counters(client: &mut Client, json: bool) -> anyhow::Result<String
     }
     text.push('\n');
     text.push_str(&table.finish("the steering program has seen no frames yet"));
+    if let Some(offload) = &counters.offload {
+        text.push('\n');
+        text.push_str(&offloaded(offload));
+    }
     Ok(text)
+}
+
+/// How many connections are offloaded, and why their packets came up all the same.
+fn offloaded(offload: &OffloadView) -> String {
+    let OffloadView { places, carried, refused, gave_way, came_up } = offload;
+    let mut text = format!("{carried} connections are offloaded; there are places for {places}\n");
+    if *refused > 0 {
+        text.push_str(&format!(
+            "{refused} times there was none, and {gave_way} slow connections gave way: more `offload_flows`?\n"
+        ));
+    }
+    let mut table = Table::new(&[">PACKETS", "CAME UP ALL THE SAME", "~MEANING"]);
+    for row in came_up.iter().filter(|row| row.packets > 0) {
+        table.row([row.packets.to_string(), row.reason.clone(), row.help.clone()]);
+    }
+    text.push_str(&table.finish("none of their packets came up"));
+    text
 }
 
 pub(super) fn drops(client: &mut Client, all: bool, json: bool) -> anyhow::Result<String> {
@@ -88,6 +109,7 @@ pub(super) fn interfaces(client: &mut Client, json: bool) -> anyhow::Result<Stri
         "XDP",
         "COPY",
         "RSS",
+        "OFFLOAD",
         ">RECEIVED",
         ">/S",
         ">SENT",
@@ -95,6 +117,7 @@ pub(super) fn interfaces(client: &mut Client, json: bool) -> anyhow::Result<Stri
         ">NOT-SENT-ON",
         ">RING-FULL",
         ">KERNEL-DROPPED",
+        ">OFFLOADED",
     ]);
     for interface in &interfaces {
         for q in &interface.queues {
@@ -104,6 +127,7 @@ pub(super) fn interfaces(client: &mut Client, json: bool) -> anyhow::Result<Stri
                 interface.xdp.clone(),
                 if q.zero_copy { "zero".to_owned() } else { "copy".to_owned() },
                 if interface.rss { "known".to_owned() } else { "-".to_owned() },
+                interface.offload.clone(),
                 q.rx_packets.to_string(),
                 q.rates.rx_packets.to_string(),
                 q.tx_packets.to_string(),
@@ -111,10 +135,25 @@ pub(super) fn interfaces(client: &mut Client, json: bool) -> anyhow::Result<Stri
                 q.recycled.to_string(),
                 q.transmit_full.to_string(),
                 q.kernel_dropped.to_string(),
+                // Of all queues, once.
+                if q.queue == 0 { interface.offloaded_packets.to_string() } else { "-".to_owned() },
             ]);
         }
     }
-    Ok(table.finish("no interfaces"))
+    let mut text = table.finish("no interfaces");
+    for interface in &interfaces {
+        let why = match &*interface.offload {
+            "no" => {
+                "its driver takes no redirected frames at present; a veth does once its other end has GRO"
+            }
+            "unknown" => {
+                "this kernel does not tell whether its driver takes redirected frames (Linux 6.3 does)"
+            }
+            _ => continue,
+        };
+        text.push_str(&format!("no offload to {}: {why}\n", interface.name));
+    }
+    Ok(text)
 }
 
 pub(super) fn tunables(client: &mut Client, json: bool) -> anyhow::Result<String> {

@@ -49,7 +49,7 @@ pub struct Director {
     pub zero_copy: ZeroCopy,
     /// Whether established connections are forwarded by the steering program.
     pub offload: Offload,
-    /// How many flows of connections it may have, two each with NAT and one else, 1_024..=16_777_216.
+    /// How many flows of connections it may have, two each, 1_024..=16_777_216.
     pub offload_flows: u32,
     /// How many packets the client has sent at least, and one more, when a connection goes there, 0..=8.
     pub offload_after: u32,

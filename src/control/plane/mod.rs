@@ -37,7 +37,7 @@ use std::sync::Arc;
 pub use self::ftp::FtpData;
 use super::command::{Command, Refusal};
 use super::statistics::Statistics;
-use super::view::InterfaceView;
+use super::view::{InterfaceView, OffloadView};
 use crate::director::Director;
 use crate::director::draft::Draft;
 use crate::director::local::Ports;
@@ -92,6 +92,9 @@ pub trait Host: fmt::Debug + Send {
 
     /// Frames by outcome of the steering program.
     fn steering(&self) -> Vec<(String, u64)>;
+
+    /// What the steering program carries by itself, if it is to.
+    fn offload(&self) -> Option<OffloadView>;
 }
 
 /// The one owner of what the director is to do.

@@ -99,6 +99,7 @@ impl ControlPlane {
             workers: self.by_worker().into_iter().map(TrafficView::from).collect(),
             worker_rates: self.statistics.worker_rates(),
             steering: self.host.steering(),
+            offload: self.host.offload(),
         }
     }
 

@@ -40,6 +40,9 @@ impl Host for FakeHost {
     fn steering(&self) -> Vec<(String, u64)> {
         Vec::new()
     }
+    fn offload(&self) -> Option<OffloadView> {
+        None
+    }
 }
 
 struct Bench {

@@ -3,7 +3,8 @@
 //! A place is free again [`REST_NS`] after its flow has ended, so that no packet that was in the program at that moment is
 //! missed or counted for another connection. Nobody waits for that: the flow itself ends at once.
 
-use super::tally;
+use super::ways::Network;
+use super::{paces, tally};
 use crate::director::Director;
 use crate::director::conn::{Direction, SlotId};
 use crate::director::offload::{Flow, Leaves, Offer};
@@ -28,8 +29,27 @@ struct Entry {
     begun_ns: u64,
     ended_ns: Option<u64>,
     keys: [Option<ProgramKey>; 2],
+    /// Where its packets go.
+    hops: [u32; 2],
     /// Packets and bytes that are the server's already.
     counted: [(u64, u64); 2],
+    /// Packets at the last look at how busy it is, if there was one.
+    looked_at: Option<u64>,
+}
+
+/// What there is to carry, and what was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Connections that there are places for.
+    pub places: u64,
+    /// Connections that have one.
+    pub carried: u64,
+    /// Offers that there was no place for. A connection is offered again at its next tick with a packet.
+    pub refused: u64,
+    /// Connections that gave way to others.
+    pub gave_way: u64,
+    /// Packets and bytes that left, by the port id of the interface.
+    pub left: Vec<(u64, u64)>,
 }
 
 /// See the file.
@@ -39,6 +59,9 @@ pub(super) struct Book {
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
     most: usize,
+    /// Offers since room was made last that there was no place for.
+    refused: usize,
+    figures: Figures,
     has_complained: bool,
 }
 
@@ -49,15 +72,35 @@ pub(super) fn seen_ns(tallies: &Tallies, place: u32) -> Option<u64> {
 }
 
 impl Book {
-    /// Empty, with half as many places as there are tallies.
-    pub(super) fn new(flows: Flows, tallies: usize) -> Self {
-        Self { flows, entries: Vec::new(), free: Vec::new(), most: tallies / 2, has_complained: false }
+    /// Empty, with half as many places as there are tallies, for flows that leave by so many interfaces.
+    pub(super) fn new(flows: Flows, tallies: usize, exits: usize) -> Self {
+        let most = tallies / 2;
+        let places = u64::try_from(most).unwrap_or(u64::MAX);
+        let figures = Figures { places, left: vec![(0, 0); exits], ..Figures::default() };
+        Self {
+            flows,
+            entries: Vec::new(),
+            free: Vec::new(),
+            most,
+            refused: 0,
+            figures,
+            has_complained: false,
+        }
+    }
+
+    /// See [`Figures`].
+    pub(super) fn figures(&self) -> Figures {
+        let is_carried = |entry: &&Option<Entry>| entry.as_ref().is_some_and(|e| e.ended_ns.is_none());
+        let carried = self.entries.iter().filter(is_carried).count();
+        Figures { carried: u64::try_from(carried).unwrap_or(u64::MAX), ..self.figures.clone() }
     }
 
     /// Has a connection carried, if there is room and it is still offered.
     pub(super) fn take(&mut self, offer: &Offer, director: &Director, tallies: &Tallies, now_ns: u64) {
         let carried = director.table.slot(offer.slot).carried();
         let Some(place) = self.place() else {
+            self.refused += 1;
+            self.figures.refused += 1;
             carried.give_back(offer.serial, None);
             return;
         };
@@ -75,7 +118,9 @@ impl Book {
             begun_ns: now_ns,
             ended_ns: None,
             keys: [None; 2],
+            hops: flows.map(|flow| flow.map_or(0, |flow| flow.hop.0)),
             counted: [(0, 0); 2],
+            looked_at: None,
         };
         // From here on whoever withdraws it ends the tallies.
         if !carried.take(offer.serial, place) {
@@ -115,10 +160,15 @@ impl Book {
     }
 
     /// Counts what was carried since the last time, notes when it was, ends what is idle, and forgets what has ended.
-    pub(super) fn settle(&mut self, director: &Director, tallies: &Tallies, now_ns: u64) {
+    pub(super) fn settle(&mut self, director: &Director, tallies: &Tallies, network: &Network, now_ns: u64) {
         for place in 0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX) {
             let Some(entry) = &mut self.entries[place as usize] else { continue };
-            entry.count(director, tallies, place);
+            for (hop, (packets, bytes)) in entry.hops.into_iter().zip(entry.count(director, tallies, place)) {
+                let port = network.port_of(hop).map(usize::from);
+                if let Some(left) = port.and_then(|port| self.figures.left.get_mut(port)) {
+                    *left = (left.0 + packets, left.1 + bytes);
+                }
+            }
             let slot = director.table.slot(entry.slot);
             let seen_ns = seen_ns(tallies, place);
             if slot.carried().is(entry.serial, place) {
@@ -136,6 +186,30 @@ impl Book {
             let ended_ns = *entry.ended_ns.get_or_insert(now_ns);
             if now_ns.saturating_sub(ended_ns) >= REST_NS {
                 self.forget(place);
+            }
+        }
+    }
+
+    /// Has slow connections give way if there was no place for others; they merely come up. After settling, once a second.
+    pub(super) fn make_room(&mut self, director: &Director, tallies: &Tallies) {
+        let refused = std::mem::take(&mut self.refused);
+        let mut paces = Vec::new();
+        for (place, entry) in (0..).zip(&mut self.entries) {
+            let Some(entry) = entry.as_mut().filter(|entry| entry.ended_ns.is_none()) else { continue };
+            let packets = entry.counted[0].0.wrapping_add(entry.counted[1].0);
+            if let Some(before) = entry.looked_at.replace(packets)
+                && refused > 0
+            {
+                paces.push((packets.wrapping_sub(before), place));
+            }
+        }
+        for place in paces::slowest(paces, refused.min(paces::tried(self.most))) {
+            if let Some(entry) = &self.entries[place as usize]
+                && director.table.slot(entry.slot).carried().give_back(entry.serial, Some(place))
+            {
+                end(tallies, place);
+                director.offload().came_back(director.table.slot(entry.slot), place);
+                self.figures.gave_way += 1;
             }
         }
     }
@@ -164,13 +238,18 @@ fn end(tallies: &Tallies, place: u32) {
 }
 
 impl Entry {
-    fn count(&mut self, director: &Director, tallies: &Tallies, place: u32) {
+    /// Counts for the server what is new, and gives it back: in and out.
+    fn count(&mut self, director: &Director, tallies: &Tallies, place: u32) -> [(u64, u64); 2] {
         let stats = director.carried_stats();
-        for (direction, counted) in [Direction::In, Direction::Out].into_iter().zip(&mut self.counted) {
+        let mut new = [(0, 0); 2];
+        for ((direction, counted), new) in
+            [Direction::In, Direction::Out].into_iter().zip(&mut self.counted).zip(&mut new)
+        {
             let Some(tally) = tallies.get(tally(place, direction)) else { continue };
             let now = tally.counted();
             let (packets, bytes) = (now.0.wrapping_sub(counted.0), now.1.wrapping_sub(counted.1));
             *counted = now;
+            *new = (packets, bytes);
             if packets == 0 && bytes == 0 {
                 continue;
             }
@@ -179,6 +258,7 @@ impl Entry {
                 Direction::Out => stats.packets_out(self.server, packets, bytes),
             }
         }
+        new
     }
 }
 

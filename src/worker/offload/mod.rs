@@ -9,8 +9,16 @@
 //! ```
 //!
 //! The packet path waits for nothing here: a full channel means that the connection is offered again at a later tick.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | here | the thread, and what the director asks of it |
+//! | `book` | what is carried, place by place |
+//! | `paces` | which connections give way when others want their places |
+//! | `ways` | the network as the program is told it |
 
 mod book;
+mod paces;
 mod ways;
 
 use std::io;
@@ -21,7 +29,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use self::book::Book;
-pub use self::book::flow_of;
+pub use self::book::{Figures, flow_of};
 pub use self::ways::Exit;
 use self::ways::Network;
 use super::clock::{Clock, time_of};
@@ -30,13 +38,16 @@ use crate::director::conn::Direction;
 use crate::director::offload::{Carrier, Offer};
 use crate::net::Snapshot;
 use crate::xdp::steer::SteerError;
-use crate::xdp::steer::offload::{Offload as Maps, Tallies, monotonic_ns};
+use crate::xdp::steer::offload::{CameUp, Offload as Maps, Tallies, Why, monotonic_ns};
 
 /// Offers that may wait; more are made again later. 700 kB.
 const OFFERS: usize = 4096;
 /// Offers taken before others may have the book.
 const TAKEN_AT_ONCE: usize = 64;
-/// How often the thread settles, and looks for flows that have ended or are idle.
+/// The thread's precedence, the highest that is not real-time: workers may be given one too, may share its core, and never
+/// wait for work under load. It has little to do, and spares them more.
+const NICE: i32 = -20;
+/// How often the thread settles, and looks for flows that have ended, are idle, or have to give way.
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
 
 /// What carries connections.
@@ -47,6 +58,7 @@ pub struct Offload(Arc<Shared>);
 struct Shared {
     director: Weak<Director>,
     tallies: Tallies,
+    came_up: CameUp,
     book: Mutex<Book>,
     network: Mutex<Network>,
     offers: Sender<Offer>,
@@ -101,12 +113,13 @@ impl Offload {
         exits: &[Exit],
         clock: Clock,
     ) -> Result<(Self, Receiver<Offer>), SteerError> {
-        let Maps { flows, tallies, ways } = maps;
+        let Maps { flows, tallies, ways, came_up } = maps;
         let (offers, offered) = bounded(OFFERS);
         let offload = Self(Arc::new(Shared {
             director: Arc::downgrade(director),
-            book: Mutex::new(Book::new(flows, tallies.len())),
+            book: Mutex::new(Book::new(flows, tallies.len(), exits.len())),
             tallies,
+            came_up,
             network: Mutex::new(Network::new(ways, exits)?),
             offers,
             clock: TickClock::new(clock),
@@ -123,7 +136,15 @@ impl Offload {
     pub fn start(self, offered: Receiver<Offer>) -> io::Result<Carrying> {
         let offload = self.clone();
         let (stop, stopped) = bounded(0);
-        let work = move || self.work(&offered, &stopped);
+        let work = move || {
+            // Of this thread alone.
+            if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+                tracing::info!(
+                    "offload: its thread has no precedence over the workers (CAP_SYS_NICE): {error}"
+                );
+            }
+            self.work(&offered, &stopped);
+        };
         let thread = thread::Builder::new().name("xvs-offload".into()).spawn(work)?;
         Ok(Carrying { offload, stop, thread })
     }
@@ -151,6 +172,16 @@ impl Offload {
         lock(&self.0.network).set_exit(port, may_leave)
     }
 
+    /// What there was to carry, settled at most a second ago.
+    pub fn figures(&self) -> Figures {
+        lock(&self.0.book).figures()
+    }
+
+    /// Why packets of carried connections came up all the same; nothing if the kernel does not tell.
+    pub fn came_up(&self) -> Vec<(Why, u64)> {
+        self.0.came_up.counts().map(Vec::from).unwrap_or_default()
+    }
+
     /// Lets every packet come up from now on.
     pub fn let_go(&self) {
         if let Err(error) = lock(&self.0.network).let_go() {
@@ -172,9 +203,15 @@ impl Offload {
             }
             if Instant::now() >= settle {
                 self.settle();
+                self.make_room();
                 settle = Instant::now() + SETTLE_EVERY;
             }
         }
+    }
+
+    fn make_room(&self) {
+        let Some(director) = self.0.director.upgrade() else { return };
+        lock(&self.0.book).make_room(&director, &self.0.tallies);
     }
 
     fn take(&self, first: Offer, others: &Receiver<Offer>) {
@@ -219,7 +256,9 @@ impl Carrier for Offload {
 
     fn settle(&self) {
         let Some(director) = self.0.director.upgrade() else { return };
-        lock(&self.0.book).settle(&director, &self.0.tallies, monotonic_ns());
+        let network = lock(&self.0.network);
+        let mut book = lock(&self.0.book);
+        book.settle(&director, &self.0.tallies, &network, monotonic_ns());
     }
 }
 

@@ -56,6 +56,12 @@ impl Network {
         ways.set_hops(hops).and_then(|()| ways.set_routes(snapshot.generation()))
     }
 
+    /// The port id of the interface that this next hop is behind.
+    pub(super) fn port_of(&self, hop: u32) -> Option<u16> {
+        let hop = self.latest.as_ref()?.hops().get(hop as usize)?.as_ref();
+        hop.map(|hop| hop.port)
+    }
+
     pub(super) fn let_go(&mut self) -> Result<(), SteerError> {
         self.may_leave.fill(false);
         self.ways.set_hops([])

@@ -80,8 +80,8 @@ impl Steering {
     }
 
     /// As [`load`](Self::load), with room for so many offloaded flows,
-    /// [`FLOWS_MIN`](offload::FLOWS_MIN) to [`FLOWS_MAX`](offload::FLOWS_MAX), if for any: 64 bytes each, and some 100
-    /// more while it is there.
+    /// [`FLOWS_MIN`](offload::FLOWS_MIN) to [`FLOWS_MAX`](offload::FLOWS_MAX), if for any: some 100 bytes each, and up
+    /// to 200 more while it is there.
     ///
     /// # Errors
     /// As for [`load`](Self::load).

@@ -3,6 +3,7 @@
 
 use xvs::director::conn::state::State;
 use xvs::director::service::{Method, Protocol};
+use xvs::xdp::steer::offload::Why;
 
 use super::kinds::{Flow, KINDS};
 use super::{IP, Rig, in_a_namespace, mend_ip};
@@ -12,8 +13,18 @@ use crate::tagged;
 const NAT: &str = KINDS[0].vip;
 const NAT_SERVER: &str = KINDS[0].server;
 
-/// Frames that are almost `plain`, each with what is wrong with it, or rather not for the program to handle.
-fn up(flow: &Flow, plain: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+/// The reasons of what came up between two looks.
+fn since(before: &[(Why, u64)], after: &[(Why, u64)]) -> Vec<Why> {
+    let more = |(before, after): (&(Why, u64), &(Why, u64))| {
+        let count = usize::try_from(after.1 - before.1).unwrap();
+        std::iter::repeat_n(after.0, count)
+    };
+    before.iter().zip(after).flat_map(more).collect()
+}
+
+/// Frames that are almost `plain`, each with what is wrong with it, or rather not for the program to handle; and with the
+/// reason that is counted, if it can be told whose it is.
+fn up(flow: &Flow, plain: &[u8]) -> Vec<(&'static str, Option<Why>, Vec<u8>)> {
     let kind = flow.kind;
     let l4 = kind.l4();
     let edited = |edit: &dyn Fn(&mut Vec<u8>)| {
@@ -23,9 +34,9 @@ fn up(flow: &Flow, plain: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         frame
     };
     let mut up = vec![
-        ("truncated", plain[..plain.len() - 1].to_vec()),
-        ("other MAC", edited(&|f| f[5] ^= 1)),
-        ("VLAN", tagged(plain, 0x8100)),
+        ("truncated", Some(Why::Header), plain[..plain.len() - 1].to_vec()),
+        ("other MAC", Some(Why::OtherMac), edited(&|f| f[5] ^= 1)),
+        ("VLAN", Some(Why::Vlan), tagged(plain, 0x8100)),
     ];
     let too_long = 1501 - if kind.is_v4() { 0 } else { 40 };
     let set_len = move |f: &mut Vec<u8>, at: usize, len: usize| {
@@ -33,15 +44,16 @@ fn up(flow: &Flow, plain: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     };
     if kind.is_v4() {
         up.extend([
-            ("TTL of 1", edited(&|f| f[IP + 8] = 1)),
-            ("TTL of 0", edited(&|f| f[IP + 8] = 0)),
-            ("first fragment", edited(&|f| f[IP + 6] = 0x20)),
-            ("later fragment", edited(&|f| f[IP + 7] = 1)),
-            ("other protocol", edited(&|f| f[IP + 9] = if kind.is_tcp() { 17 } else { 6 })),
-            ("version", edited(&|f| f[IP] = 0x65)),
-            ("header length", edited(&|f| f[IP] = 0x44)),
+            ("TTL of 1", Some(Why::Ttl), edited(&|f| f[IP + 8] = 1)),
+            ("TTL of 0", Some(Why::Ttl), edited(&|f| f[IP + 8] = 0)),
+            ("first fragment", Some(Why::Fragment), edited(&|f| f[IP + 6] = 0x20)),
+            ("later fragment", None, edited(&|f| f[IP + 7] = 1)),
+            ("other protocol", None, edited(&|f| f[IP + 9] = if kind.is_tcp() { 17 } else { 6 })),
+            ("version", None, edited(&|f| f[IP] = 0x65)),
+            ("header length", None, edited(&|f| f[IP] = 0x44)),
             (
                 "IP options",
+                Some(Why::Options),
                 edited(&|f| {
                     f[IP] = 0x46;
                     f.splice(l4..l4, [1, 1, 1, 0]);
@@ -52,7 +64,7 @@ fn up(flow: &Flow, plain: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ]);
         let mut wrong_sum = plain.to_vec();
         wrong_sum[IP + 10] ^= 1;
-        up.push(("IP checksum", wrong_sum));
+        up.push(("IP checksum", Some(Why::Header), wrong_sum));
     } else {
         let extended = |number: u8, third: [u8; 2]| {
             edited(&|f| {
@@ -63,20 +75,21 @@ fn up(flow: &Flow, plain: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
             })
         };
         up.extend([
-            ("hop limit of 1", edited(&|f| f[IP + 7] = 1)),
-            ("hop limit of 0", edited(&|f| f[IP + 7] = 0)),
-            ("hop-by-hop options", extended(0, [1, 4])),
-            ("destination options", extended(60, [1, 4])),
-            ("routing header", extended(43, [0, 0])),
-            ("whole datagram in a fragment", extended(44, [0, 0])),
-            ("first fragment", extended(44, [0, 1])),
-            ("later fragment", extended(44, [0, 8])),
-            ("other protocol", edited(&|f| f[IP + 6] = if kind.is_tcp() { 17 } else { 6 })),
-            ("version", edited(&|f| f[IP] = 0x45)),
+            ("hop limit of 1", Some(Why::Ttl), edited(&|f| f[IP + 7] = 1)),
+            ("hop limit of 0", Some(Why::Ttl), edited(&|f| f[IP + 7] = 0)),
+            ("hop-by-hop options", Some(Why::Options), extended(0, [1, 4])),
+            ("destination options", Some(Why::Options), extended(60, [1, 4])),
+            ("routing header", None, extended(43, [0, 0])),
+            ("whole datagram in a fragment", Some(Why::Fragment), extended(44, [0, 0])),
+            ("first fragment", Some(Why::Fragment), extended(44, [0, 1])),
+            ("later fragment", None, extended(44, [0, 8])),
+            ("other protocol", None, edited(&|f| f[IP + 6] = if kind.is_tcp() { 17 } else { 6 })),
+            ("version", None, edited(&|f| f[IP] = 0x45)),
         ]);
     }
     up.push((
         "too long",
+        Some(Why::TooLong),
         edited(&|f| {
             f.resize(IP + 1501, 0);
             set_len(f, if kind.is_v4() { IP + 2 } else { IP + 4 }, too_long);
@@ -90,18 +103,18 @@ fn up(flow: &Flow, plain: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
             for (name, flags) in
                 [("SYN", 0x12), ("FIN", 0x11), ("RST", 0x14), ("no ACK", 0x08), ("all of them", 0xff)]
             {
-                up.push((name, edited(&|f| f[l4 + 13] = flags)));
+                up.push((name, Some(Why::State), edited(&|f| f[l4 + 13] = flags)));
             }
-            up.push(("data offset too small", edited(&|f| f[l4 + 12] = 0x40)));
-            up.push(("data offset too large", edited(&|f| f[l4 + 12] = 0xf0)));
+            up.push(("data offset too small", Some(Why::Header), edited(&|f| f[l4 + 12] = 0x40)));
+            up.push(("data offset too large", Some(Why::Header), edited(&|f| f[l4 + 12] = 0xf0)));
         }
         Protocol::Udp => {
-            up.push(("UDP length too small", edited(&|f| f[l4 + 5] = 7)));
-            up.push(("UDP length too large", edited(&|f| f[l4 + 4] = 1)));
+            up.push(("UDP length too small", Some(Why::Header), edited(&|f| f[l4 + 5] = 7)));
+            up.push(("UDP length too large", Some(Why::Header), edited(&|f| f[l4 + 4] = 1)));
         }
         Protocol::Sctp => {
             for chunk in [1, 2, 6, 7, 8, 9, 10, 11, 12, 14, 192] {
-                up.push(("SCTP chunk", edited(&|f| f[l4 + 12] = chunk)));
+                up.push(("SCTP chunk", Some(Why::State), edited(&|f| f[l4 + 12] = chunk)));
             }
         }
     }
@@ -115,8 +128,10 @@ fn what_may_change_a_connection_or_needs_an_answer_comes_up() {
         for number in 0..KINDS.len() {
             let flow = rig.opened(number);
             let plain = flow.inward();
-            for (name, frame) in up(&flow, &plain) {
+            for (name, why, frame) in up(&flow, &plain) {
+                let before = rig.came_up();
                 assert_eq!(rig.carry(&frame), None, "{name} of {flow:?}");
+                assert_eq!(since(&before, &rig.came_up()), Vec::from_iter(why), "{name} of {flow:?}");
             }
             assert!(rig.carry(&plain).is_some(), "the plain one goes on");
             assert!(rig.carry(&[&plain[..], &[0; 9]].concat()).is_some(), "so it does with padding");
@@ -137,6 +152,11 @@ fn whatever_changes_brings_the_flow_up_at_once() {
         let flow = rig.opened(0);
         let [inward, outward] = [flow.inward(), flow.outward().unwrap()];
         let goes = |rig: &mut Rig| [rig.carry(&inward).is_some(), rig.carry(&outward).is_some()];
+        let why = |rig: &mut Rig| {
+            let before = rig.came_up();
+            goes(rig);
+            since(&before, &rig.came_up())
+        };
         assert_eq!(goes(&mut rig), [true; 2]);
 
         // A weight concerns new connections only; a server that goes concerns its own.
@@ -144,6 +164,7 @@ fn whatever_changes_brings_the_flow_up_at_once() {
         assert_eq!(goes(&mut rig), [true; 2], "another weight");
         rig.table.take_out("tcp:10.0.0.101:80", "10.1.0.12:80");
         assert_eq!(goes(&mut rig), [false; 2], "a server was removed");
+        assert_eq!(why(&mut rig), [Why::Changed; 2]);
         for _ in 0..3 {
             rig.tick();
             rig.engine(&inward);
@@ -159,6 +180,7 @@ fn whatever_changes_brings_the_flow_up_at_once() {
         rig.table.hops.macs.remove(&11);
         rig.tell_network();
         assert_eq!(goes(&mut rig), [false, true], "nobody knows the server's MAC address");
+        assert_eq!(why(&mut rig), [Why::NoHop]);
         rig.table.hops.macs.insert(11, [2, 0, 0, 0, 0xc, 11]);
         rig.tell_network();
         assert_eq!(goes(&mut rig), [true; 2]);
@@ -175,6 +197,7 @@ fn whatever_changes_brings_the_flow_up_at_once() {
 
         rig.engine(&tcp(&flow.client, NAT, "FA"));
         assert_eq!(goes(&mut rig), [false; 2], "the client closes");
+        assert_eq!(why(&mut rig), [Why::Ended; 2]);
         assert_eq!(rig.table.states()[0].1, State::CloseWait);
     });
 }

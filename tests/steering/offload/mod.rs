@@ -17,7 +17,7 @@ use xvs::director::service::{Method, Protocol};
 use xvs::director::stats::Traffic;
 use xvs::director::{Director, time::Time};
 use xvs::worker::offload::flow_of;
-use xvs::xdp::steer::offload::{NextHop, Offload, Place};
+use xvs::xdp::steer::offload::{NextHop, Offload, Place, Why};
 use xvs::xdp::steer::{Outcome, Steering, Verdict};
 
 use crate::LOOPBACK;
@@ -145,6 +145,11 @@ impl Rig {
     fn carried(&self) -> u64 {
         let counters = self.steering.counters().unwrap();
         counters.iter().find(|(outcome, _)| *outcome == Outcome::Offloaded).unwrap().1
+    }
+
+    /// How many packets of carried connections came up, by reason.
+    fn came_up(&self) -> Vec<(Why, u64)> {
+        self.hand.lock().0.came_up.counts().unwrap().into()
     }
 
     /// What the engine does to a frame.

@@ -3,11 +3,13 @@
 //! | file | owns |
 //! | --- | --- |
 //! | here | flows: what is done to the packets of which key |
+//! | `came_up` | why packets of flows came up all the same |
 //! | `tallies` | what was counted, and whether a flow still holds: memory shared with the program |
 //! | `ways` | next hops, interfaces to leave by, and the numbers that all flows depend on |
 //!
 //! Must not know whose flows they are, nor when one may be offloaded: it is told keys, edits and places.
 
+mod came_up;
 mod tallies;
 mod ways;
 
@@ -16,6 +18,7 @@ use std::net::IpAddr;
 use aya::maps::{HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
 
+pub use came_up::{CameUp, Why};
 pub use tallies::{Tallies, Tally, monotonic_ns};
 pub(super) use ways::MAX_STATIONS;
 pub use ways::{MAX_HOPS, NextHop, Ways};
@@ -249,6 +252,8 @@ pub struct Offload {
     pub tallies: Tallies,
     /// Where they go.
     pub ways: Ways,
+    /// Why packets came up all the same.
+    pub came_up: CameUp,
 }
 
 impl Offload {
@@ -260,6 +265,7 @@ impl Offload {
             flows: Flows::of(ebpf)?,
             tallies: Tallies::new(tallies, flows).map_err(SteerError::Tallies)?,
             ways: Ways::of(ebpf)?,
+            came_up: CameUp::of(ebpf)?,
         })
     }
 }

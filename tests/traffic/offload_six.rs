@@ -1,0 +1,81 @@
+//! Offload over IPv6, and the thread that sees to it.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::client::{self, connect, patiently, within};
+use crate::lab::alone;
+use crate::six::{CLIENTS, NAT_VIP, SHARED_VIP, lab, rip, services};
+use crate::xvs::{Xvs, say, stats, until};
+
+const LEN: usize = 1 << 20;
+
+fn frames(report: &str, outcome: &str) -> u64 {
+    let line = report.lines().find_map(|line| line.trim().strip_suffix(&format!(" {outcome}")));
+    line.map_or(0, |count| count.trim().parse().expect("a number"))
+}
+
+/// Asks for a while, and for a file then, on one connection; what was counted in and out, and the frames that came up and
+/// that did not.
+fn a_file(vip: Ipv6Addr, forward: &str, port: u16) -> ([u64; 2], [u64; 2]) {
+    let _alone = alone();
+    let (lab, _servers) = lab();
+    lab.take_redirected();
+    let file: Vec<u8> = (0..LEN).map(|_| fastrand::u8(..)).collect();
+    std::fs::write(lab.dir().join("file"), &file).expect("file written");
+    let config = services(vip, forward, port, |place| rip(place).into());
+    let config = config.replace("offload = \"auto\"", "offload = \"on\"");
+    let xvs = Xvs::start(&lab, &config);
+    client::run(&lab, async || {
+        let mut wire = connect(CLIENTS[0], SocketAddr::from((vip, 80))).await.expect("connected");
+        for _ in 0..40 {
+            patiently(wire.ask("name")).await.expect("name");
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        let connections = say(&lab, &["show", "connections"]);
+        assert!(connections.contains("offloaded"), "{connections}");
+        wire.write(b"send file\n").await.expect("asked");
+        assert!(within(Duration::from_secs(60), wire.bytes(LEN)).await.expect("the file") == file);
+    });
+    until("it is closed", || !say(&lab, &["show", "connections"]).contains("ESTABLISHED"));
+    let counters = say(&lab, &["show", "counters"]);
+    assert!(counters.contains("SYN, FIN, RST"), "its FINs came up, and that is told: {counters}");
+    let report = xvs.stop();
+    let [_, counted_in, counted_out, ..] = stats(&report, "TCP", SocketAddr::from((vip, 80)));
+    let up = frames(&report, "service") + frames(&report, "nat_return");
+    ([counted_in, counted_out], [up, frames(&report, "offloaded")])
+}
+
+#[test]
+fn nat_of_ipv6_is_offloaded_both_ways_and_counted_to_the_last_packet() {
+    let ([counted_in, counted_out], [up, carried]) = a_file(NAT_VIP, "nat", 8080);
+    assert_eq!(counted_in + counted_out, up + carried);
+    assert!(carried > 2 * up, "{carried} and {up}");
+}
+
+#[test]
+fn dr_of_ipv6_is_offloaded_and_counted_to_the_last_packet() {
+    let ([counted_in, counted_out], [up, carried]) = a_file(SHARED_VIP, "dr", 80);
+    assert_eq!([counted_in, counted_out], [up + carried, 0]);
+    assert!(carried > 2 * up, "{carried} and {up}");
+}
+
+#[test]
+fn its_thread_has_precedence_over_workers() {
+    let _alone = alone();
+    let (lab, _servers) = lab();
+    lab.take_redirected();
+    let xvs = Xvs::start(&lab, &services(NAT_VIP, "nat", 8080, |place| rip(place).into()));
+    let niceness = |thread: &str| -> i32 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", xvs.pid())).expect("threads");
+        let stat = tasks
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok())
+            .find(|stat| stat.contains(&format!("({thread})")))
+            .unwrap_or_else(|| panic!("no thread {thread}"));
+        // The 19th field of proc(5); the first two are the number and the name.
+        stat.rsplit_once(") ").expect("a name").1.split(' ').nth(16).expect("nice").parse().expect("a number")
+    };
+    until("the thread has begun", || niceness("xvs-offload") == -20);
+    assert_eq!(niceness("xvs-0"), 0);
+    xvs.stop();
+}
