@@ -12,6 +12,7 @@ use super::conn::state::State;
 use super::conn::{Direction, Shard, Slot, SlotId, Table};
 use super::drops::DropReason;
 use super::engine::Engine;
+use super::offload::Offload;
 use super::persistence::service_of;
 use super::service::Protocol;
 use super::services::Services;
@@ -85,7 +86,7 @@ impl Shedder {
     }
 
     /// True if the kernel would end it.
-    fn drops(&mut self, slot: &Slot, services: &Services, tick: u32) -> bool {
+    fn drops(&mut self, slot: &Slot, services: &Services, tick: u32, offload: &Offload) -> bool {
         let (key, status) = (slot.key(Direction::In), slot.status());
         // One that others follow is kept (`n_control`).
         if status.removed || slot.followers() > 0 {
@@ -99,21 +100,21 @@ impl Shedder {
         }
         match (Protocol::from_number(key.protocol()), status.state) {
             (Some(Protocol::Tcp), State::SynRecv | State::SynAck) => true,
-            (Some(Protocol::Tcp), State::Established) => self.drops_used(slot, tick),
+            (Some(Protocol::Tcp), State::Established) => self.drops_used(slot, tick, offload),
             (Some(Protocol::Sctp), State::SctpInit1 | State::SctpInit) => true,
-            (Some(Protocol::Sctp), State::SctpEstablished) => self.drops_used(slot, tick),
+            (Some(Protocol::Sctp), State::SctpEstablished) => self.drops_used(slot, tick, offload),
             (Some(Protocol::Tcp | Protocol::Sctp), _) => false,
-            _ => self.drops_used(slot, tick),
+            _ => self.drops_used(slot, tick, offload),
         }
     }
 
     /// Of those in use only who are silent for long, and had few packets: one of as many as it had
     /// (`todrop_entry`).
-    fn drops_used(&mut self, slot: &Slot, tick: u32) -> bool {
+    fn drops_used(&mut self, slot: &Slot, tick: u32, offload: &Offload) -> bool {
         if tick.saturating_sub(slot.last_seen(tick)) < SILENT_TICKS {
             return false;
         }
-        let Some(packets @ 1..) = slot.few_packets() else { return false };
+        let Some(packets @ 1..) = offload.few_packets(slot) else { return false };
         let Some(countdown) = self.countdown.get_mut(packets as usize) else { return false };
         let is_next = *countdown <= 1;
         *countdown = if is_next { packets } else { *countdown - 1 };
@@ -135,7 +136,7 @@ impl Engine {
         for _ in 0..shedder.looks(table, stats.dropped(DropReason::TableFull), tick) {
             let id = shedder.place(used);
             let slot = table.slot(id);
-            if !shard.owns(table, id) || !shedder.drops(slot, self.services.load(), tick) {
+            if !shard.owns(table, id) || !shedder.drops(slot, self.services.load(), tick, &director.offload) {
                 continue;
             }
             let template = slot.template().filter(|&id| table.slot(id).status().state == State::None);

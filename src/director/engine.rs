@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 use crossbeam_channel::Receiver;
 
 use super::conn::tcp::Tables;
-use super::conn::{Direction, Found, Shard, Slot, SlotId, Table};
+use super::conn::{Direction, Found, Seen, Shard, Slot, SlotId, Table};
 use super::defence::Level;
 use super::drop_entry::Shedder;
 use super::drops::DropReason;
@@ -284,9 +284,9 @@ impl<'a, H: NextHops> Work<'a, H> {
         is_counted: bool,
     ) -> Result<PortId, Refusal> {
         let direction = found.direction;
-        let new_tick = self.note(slot, found, parsed, packet, is_counted);
-        let hop = self.next_hop(slot, direction, parsed, packet, new_tick);
-        if new_tick {
+        let seen = self.note(slot, found, parsed, packet, is_counted);
+        let hop = self.next_hop(slot, direction, parsed, packet, seen == Seen::NewTick);
+        if seen != Seen::Again {
             self.offer(slot, found.slot);
         }
         let (recipe, aside) = slot.recipe_and_aside(direction);
@@ -358,7 +358,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         (!slot.status().removed).then_some((slot, found))
     }
 
-    /// Counts the packet and steps the connection's state. True if it is the first packet of its tick.
+    /// Counts the packet and steps the connection's state.
     #[inline(always)]
     fn note(
         &mut self,
@@ -367,7 +367,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         parsed: &Parsed,
         packet: &Packet<'_>,
         is_counted: bool,
-    ) -> bool {
+    ) -> Seen {
         let id = ServerId(slot.server_id());
         match found.direction {
             Direction::In => self.stats.packet_in(id, parsed.ip_len),
@@ -375,7 +375,8 @@ impl<'a, H: NextHops> Work<'a, H> {
             // A removed server's replies are forwarded; the kernel does not count them.
             Direction::Out => {}
         }
-        let new_tick = slot.seen(found.direction, self.tick);
+        let seen = slot.seen(found.direction, self.tick);
+        let new_tick = seen == Seen::NewTick;
         if parsed.key.protocol() == Protocol::Tcp as u8 {
             let old = slot.status();
             if !old.stays_established(found.direction, parsed.flags)
@@ -395,7 +396,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         if (new_tick && !self.renews) || (self.renews && !only_acknowledges) {
             self.renew(slot, found.slot);
         }
-        new_tick
+        seen
     }
 
     /// Where the packet goes, looked up again if the routes have changed since it was last.

@@ -1,7 +1,7 @@
 //! Connections whose packets go on without coming up here: which may, what is told of them, and how they come back.
 //!
 //! ```text
-//! worker, at a connection's first packet of a tick: [`Offer`] ──> carrier: tells the driver's program, counts
+//! worker, at a connection's first packets and the first of a tick: [`Offer`] ──> carrier: tells the driver's program, counts
 //!         <── the packets that the program leaves to it: all that may change the connection
 //! whoever ends a connection, or changes its state: one store, and its packets come up again
 //! timers, listings: ask the carrier what was counted and when the last packet came
@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCs
 
 use super::Director;
 use super::conn::state::{State, Status};
-use super::conn::{Direction, Found, Slot, SlotId};
+use super::conn::{Direction, FEW, Found, Slot, SlotId};
 use super::engine::{Work, hash_of_ports};
 use super::forward::hops::{HopId, NextHops, Route};
 use super::forward::recipe::{Recipe, Rewrite, Way};
@@ -82,7 +82,7 @@ pub struct Offer {
     pub outward: Option<Flow>,
 }
 
-/// Who carries flows. All of it is asked for single packets at most once a tick of their connection.
+/// Who carries flows. All of it is asked for a connection's first packets, and for others at most once a tick.
 pub trait Carrier: fmt::Debug + Send + Sync {
     /// Takes an offer, or not: true if it will be looked at. Never blocks.
     fn offer(&self, offer: Offer) -> bool;
@@ -92,6 +92,9 @@ pub trait Carrier: fmt::Debug + Send + Sync {
 
     /// The tick of the last packet carried at this place, if there was any. Never blocks.
     fn seen(&self, place: u32) -> Option<u32>;
+
+    /// How many of the client's packets were carried at this place. Never blocks.
+    fn packets(&self, place: u32) -> u64;
 
     /// The numbers of services and routes by which it carries what is at this place.
     fn numbers(&self, place: u32) -> (u32, u32);
@@ -154,17 +157,32 @@ impl Carried {
     }
 }
 
+/// Packets of the client's after which a connection is offered: unless told otherwise, and at most.
+pub const AFTER: u32 = 8;
+
 /// The director's side.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Offload {
     carrier: OnceLock<Box<dyn Carrier>>,
     serials: AtomicU32,
+    after: AtomicU32,
+}
+
+impl Default for Offload {
+    fn default() -> Self {
+        Self { carrier: OnceLock::new(), serials: AtomicU32::new(0), after: AtomicU32::new(AFTER) }
+    }
 }
 
 impl Offload {
     /// Carries by `carrier` from now on; for once, before the workers start.
     pub fn set(&self, carrier: Box<dyn Carrier>) {
         let _only_once = self.carrier.set(carrier);
+    }
+
+    /// Offers connections whose client has sent more than so many packets, 0..=[`AFTER`], from now on.
+    pub fn set_after(&self, packets: u32) {
+        self.after.store(packets, Relaxed);
     }
 
     fn carrier(&self) -> Option<&dyn Carrier> {
@@ -182,8 +200,23 @@ impl Offload {
         }
         if let Some(place) = Carried::place_in(slot.carried.0.swap(0, SeqCst)) {
             carrier.end(place);
-            catch_up(carrier, slot, place);
+            came_back(carrier, slot, place);
         }
+    }
+
+    /// Notes what was carried at this place, of a connection that is carried there no more and was not withdrawn.
+    pub fn came_back(&self, slot: &Slot, place: u32) {
+        if let Some(carrier) = self.carrier() {
+            came_back(carrier, slot, place);
+        }
+    }
+
+    /// Packets of the client's, as long as they are few, those that were carried among them: see [`Slot::few_packets`].
+    pub(super) fn few_packets(&self, slot: &Slot) -> Option<u32> {
+        let few = slot.few_packets()?;
+        let carried =
+            self.carrier().zip(slot.carried.place()).map_or(0, |(carrier, place)| carrier.packets(place));
+        u32::try_from(carried).ok().and_then(|carried| few.checked_add(carried)).filter(|&few| few <= FEW)
     }
 
     /// Notes when the last packet of a connection came, if that was carried.
@@ -210,6 +243,11 @@ impl Offload {
     }
 }
 
+fn came_back(carrier: &dyn Carrier, slot: &Slot, place: u32) {
+    catch_up(carrier, slot, place);
+    slot.add_packets(u32::try_from(carrier.packets(place)).unwrap_or(u32::MAX));
+}
+
 fn catch_up(carrier: &dyn Carrier, slot: &Slot, place: u32) {
     if let Some(tick) = carrier.seen(place) {
         slot.catch_up(tick);
@@ -229,12 +267,15 @@ fn is_steady(protocol: u8, status: Status) -> bool {
 
 impl<H: NextHops> Work<'_, H> {
     /// Offers a connection if there is who carries it, and if nothing in it but addresses, TTL and MAC addresses changes
-    /// from packet to packet. For the first packet of a tick.
+    /// from packet to packet. For the client's first packets, and the first packet of a tick.
     #[cold]
     #[inline(never)]
     pub(super) fn offer(&self, slot: &Slot, id: SlotId) {
         let offload = &self.director.offload;
         let Some(carrier) = offload.carrier() else { return };
+        if slot.few_packets().is_some_and(|packets| packets <= offload.after.load(Relaxed)) {
+            return;
+        }
         let (services, routes) = (self.services.binding, self.hops.generation());
         if let Some(place) = slot.carried.place() {
             if carrier.numbers(place) == (services, routes) {
@@ -260,12 +301,13 @@ impl<H: NextHops> Work<'_, H> {
         let key = slot.key(Direction::In);
         let (recipe, aside) = slot.recipe_and_aside(Direction::In);
         let server = ServerId(slot.server_id());
-        // `drop_entry` asks how many packets there were as long as they are few: those have to be counted here.
-        let may = aside == 0
-            && is_steady(key.protocol(), slot.status())
-            && slot.few_packets().is_none()
-            && self.services.is_available(server);
+        let may =
+            aside == 0 && is_steady(key.protocol(), slot.status()) && self.services.is_available(server);
         if !may {
+            return None;
+        }
+        // A template is told of the first reply, which the workers have to see for that.
+        if recipe.rewrite == Rewrite::Tuple && self.awaits_reply(slot) {
             return None;
         }
         let with = |direction: Direction| Leaves::With(slot.key(direction.opposite()).reversed());
@@ -290,6 +332,14 @@ impl<H: NextHops> Work<'_, H> {
         };
         let (services, routes) = (self.services.binding, self.hops.generation());
         Some(Offer { slot: id, serial: 0, server, services, routes, inward, outward })
+    }
+
+    /// Whether a server's packet would change the template of a connection: see `Slot::assure`.
+    fn awaits_reply(&self, slot: &Slot) -> bool {
+        slot.template().is_some_and(|id| {
+            let template = self.director.table.slot(id);
+            template.is_template() && template.status().state == State::None
+        })
     }
 
     /// What a client's packets are wrapped into, if the carrier can do that: see `Work::wrap`.

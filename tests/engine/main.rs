@@ -2,14 +2,14 @@
 #![allow(missing_docs)]
 
 mod answers;
-mod client_address;
+pub(crate) mod client_address;
 mod defence;
 mod forged;
 mod fragments;
 mod fragments6;
 mod ftp;
 mod fullnat;
-mod golden;
+pub(crate) mod golden;
 mod golden_grid;
 mod hostile;
 mod icmp;
@@ -32,7 +32,7 @@ mod segments;
 mod sip;
 mod streams;
 mod switches;
-mod table;
+pub(crate) mod table;
 mod timers;
 mod toa;
 mod told_across;

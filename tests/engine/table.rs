@@ -1,5 +1,8 @@
 //! A director on a table: real frames in, verdicts and frames out, time set by hand.
 
+#[path = "witness.rs"]
+mod witness;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,6 +23,8 @@ use xvs::director::time::Time;
 use xvs::director::{Director, Size, conn::state::State};
 use xvs::net::rss::Rss;
 use xvs::packet::flow::FlowKey;
+
+use witness::Witness;
 
 /// The interface towards clients, and the one towards servers.
 pub const OUTSIDE: PortId = 0;
@@ -313,6 +318,7 @@ pub struct Table {
     pub now: Time,
     /// Frames out of the outboxes, by interface.
     pub made: Vec<(PortId, Vec<u8>)>,
+    witness: Option<Witness>,
 }
 
 impl Table {
@@ -326,9 +332,16 @@ impl Table {
         let engines = seats.into_iter().map(Engine::new).collect();
         let roster = Roster::default();
         let (hops, now) = (Hops::new(), Time::from_secs(1000));
-        let mut table = Self { director, roster, engines, hops, now, made: Vec::new() };
+        let witness = Witness::of(&director);
+        let mut table = Self { director, roster, engines, hops, now, made: Vec::new(), witness };
         table.change(|draft| draft.replace(services));
         table
+    }
+
+    /// Frames that the steering program has sent on as the engine did.
+    #[allow(dead_code, reason = "for the binary that has witnesses")]
+    pub fn carried(&self) -> usize {
+        self.witness.as_ref().map_or(0, |witness| witness.carried)
     }
 
     /// Changes the services as the control plane would.
@@ -383,6 +396,9 @@ impl Table {
 
     /// One batch for one worker: verdicts with the frames as they were left.
     pub fn batch(&mut self, worker: usize, frames: &[Vec<u8>], port: PortId) -> Vec<(Verdict, Vec<u8>)> {
+        if let Some(witness) = &mut self.witness {
+            witness.before(&self.hops, frames);
+        }
         let mut rooms: Vec<Vec<u8>> = frames.iter().map(|f| [&f[..], &[0xee; 128]].concat()).collect();
         let lens: Vec<usize> = frames.iter().map(Vec::len).collect();
         let mut batch: Batch<'_> =
@@ -399,7 +415,11 @@ impl Table {
             assert!(room[len..].ends_with(&[0xee; 32]), "nothing is written behind the frame");
             room.truncate(len);
         }
-        verdicts.into_iter().zip(rooms).collect()
+        let done: Vec<_> = verdicts.into_iter().zip(rooms).collect();
+        if let Some(witness) = &mut self.witness {
+            witness.after(&done);
+        }
+        done
     }
 
     pub fn one(&mut self, worker: usize, frame: Vec<u8>, port: PortId) -> Result<Sent, DropReason> {

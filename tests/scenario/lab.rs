@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::decapsulator::{Decapsulator, GUE_PORT};
-use crate::netns::{Namespaces, inside, run};
+use crate::netns::{Namespaces, inside, run, succeed};
 use crate::real_server::Server;
 use crate::script::Tunnel;
 use crate::server::Named;
@@ -311,6 +311,13 @@ impl Lab {
         if kind == Tunnel::Gue {
             // A batch has no place for the family.
             run(&format!("ip -n {} -6 fou add port {GUE_PORT} gue", self.netns(name)));
+        }
+    }
+
+    /// Lets the other ends of the director's interfaces take redirected frames.
+    pub fn take_redirected(&self) {
+        for (who, device) in [("cl", "cl0"), ("sw", "p-lb")] {
+            succeed(self.command(who, "ethtool").args(["-K", device, "gro", "on"]));
         }
     }
 

@@ -1,4 +1,5 @@
-//! Scenarios: `ipvsadm` lines and real traffic, played against xvs; the transcript must be the kernel's.
+//! Scenarios: `ipvsadm` lines and real traffic, played against xvs; the transcript must be the kernel's, whether or not the
+//! steering program forwards established connections.
 //!
 //! `tests/scenarios` has the scenarios, `tests/transcripts` what kernel IPVS (Linux 6.12.117, ipvsadm 1.31)
 //! did with each; `scripts/record-transcripts.sh` records them again. Needs root.
@@ -32,7 +33,9 @@ mod xvs;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread::{self, ScopedJoinHandle};
 
 use transcript::Deliberate;
 
@@ -99,6 +102,17 @@ const MOMENTS: &[(&str, usize)] = &[
     // `ipvsadm -Z` takes away what the estimator has seen, and the recording is of one that had not yet looked, which it
     // does every two seconds.
     ("10-listing-save-restore.txt", 3),
+];
+
+/// Scenarios in which much is offloaded, and a part of it in time for the next packets, whatever the machine's load.
+const CARRIED: &[&str] = &[
+    "01-rr-wrr.txt",
+    "02-least-connection.txt",
+    "03-hashing.txt",
+    "05-persistence.txt",
+    "06-tcp-states-nat.txt",
+    "08-server-leaves.txt",
+    "11-howtos.txt",
 ];
 
 /// One test for each scenario.
@@ -171,20 +185,42 @@ scenarios! {
         ipv6_tun_mtu "74-ipv6-tun-mtu.txt",
 }
 
+/// Both ways at once, since most of a scenario is waiting: by the workers alone, and with all offloaded that can be.
 fn play_against_xvs(file: &str) {
+    thread::scope(|scope| {
+        let ways = [false, true].map(|offloads| scope.spawn(move || play(file, offloads)));
+        // Both are played to their end.
+        for played in ways.map(ScopedJoinHandle::join) {
+            played.unwrap_or_else(|panic| resume_unwind(panic));
+        }
+    });
+}
+
+fn play(file: &str, offloads: bool) {
     let script = script::parse(&read("scenarios", file)).unwrap_or_else(|error| panic!("{file}, {error}"));
     let plays = MOMENTS.iter().find(|(name, _)| *name == file).map_or(1, |(_, plays)| *plays);
     for play in 1..=plays {
         let mut lab = lab::Lab::new();
-        let xvs = xvs::Director::start(&lab, Path::new(env!("CARGO_BIN_EXE_xvs")));
+        let xvs = xvs::Director::start(&lab, Path::new(env!("CARGO_BIN_EXE_xvs")), offloads);
         let got = player::play(&mut lab, &xvs, &script, player::PATIENCE);
         let deliberate: Vec<_> = DELIBERATE.iter().filter(|it| it.scenario == file).collect();
         match transcript::compare(&read("transcripts", file), &got, &deliberate) {
-            Ok(()) => return,
+            Ok(()) => {
+                let carried = xvs.carried(&lab);
+                assert!(offloads || carried == 0, "{file}: {carried} frames were offloaded");
+                assert!(
+                    !offloads || carried > 0 || !CARRIED.contains(&file),
+                    "{file}: nothing was offloaded"
+                );
+                return;
+            }
             Err(difference) if play < plays => println!("{file}, played again:\n{difference}"),
             // It still runs: as it is dropped by a panic, it prints its log.
             Err(difference) => {
-                panic!("{file}: the kernel's transcript (-) and that of xvs (+) differ:\n{difference}")
+                let with = if offloads { "with all offloaded that can be" } else { "without offloading" };
+                panic!(
+                    "{file}, {with}: the kernel's transcript (-) and that of xvs (+) differ:\n{difference}"
+                )
             }
         }
     }
@@ -207,6 +243,7 @@ fn every_scenario_has_a_test_and_a_transcript() {
     let tested: BTreeSet<String> = SCENARIOS.iter().map(ToString::to_string).collect();
     assert_eq!(tested, files("scenarios"));
     assert_eq!(tested, files("transcripts"));
+    assert!(CARRIED.iter().all(|file| tested.contains(*file)));
     for it in DELIBERATE {
         assert!(tested.contains(it.scenario) && !it.reason.is_empty(), "{it:?}");
     }
@@ -219,7 +256,7 @@ fn random_scenarios_are_played_without_refusals() {
     for seed in [1, 2] {
         let text = random::scenario(seed);
         let mut lab = lab::Lab::new();
-        let xvs = xvs::Director::start(&lab, Path::new(env!("CARGO_BIN_EXE_xvs")));
+        let xvs = xvs::Director::start(&lab, Path::new(env!("CARGO_BIN_EXE_xvs")), seed == 2);
         let got = player::play(&mut lab, &xvs, &script::parse(&text).expect("understood"), player::PATIENCE);
         let steps = got.strip_prefix("> ").expect("a command first").split("\n> ");
         for step in steps {

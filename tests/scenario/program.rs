@@ -48,6 +48,9 @@ struct Arguments {
     /// The binary of xvs.
     #[arg(long, default_value = "xvs")]
     xvs: PathBuf,
+    /// Have xvs offload whatever can be.
+    #[arg(long)]
+    offload: bool,
     /// How many seconds a client waits for an answer before it counts as none.
     #[arg(long, value_name = "SECONDS", default_value_t = player::PATIENCE.as_secs())]
     patience: u64,
@@ -91,7 +94,7 @@ impl Arguments {
                 let mut lab = lab::Lab::new();
                 let director: Box<dyn director::Director> = match director {
                     Director::Ipvs => Box::new(ipvs::Ipvs::start(&lab)),
-                    Director::Xvs => Box::new(xvs::Director::start(&lab, &self.xvs)),
+                    Director::Xvs => Box::new(xvs::Director::start(&lab, &self.xvs, self.offload)),
                 };
                 let patience = Duration::from_secs(self.patience);
                 player::play(&mut lab, director.as_ref(), &script, patience)

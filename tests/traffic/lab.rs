@@ -56,7 +56,7 @@ pub fn rip(name: &str) -> Ipv4Addr {
     SERVERS.iter().find(|(n, _)| *n == name).expect("a server of the lab").1
 }
 
-/// Whether the tests are to be run with connections offloaded: `XVS_TEST_OFFLOAD=on`.
+/// Whether the tests are to be run with connections offloaded, as early as possible: `XVS_TEST_OFFLOAD=on`.
 pub fn offloads() -> bool {
     std::env::var_os("XVS_TEST_OFFLOAD").is_some_and(|value| value == "on")
 }
@@ -126,9 +126,6 @@ impl Lab {
         self.add_netns("director");
         self.cable(("clients", "cl0"), ("director", "lb0"), offloads_off);
         self.cable(("director", "lb1"), ("clients", "to-lb"), offloads_off);
-        if offloads_off && offloads() {
-            self.take_redirected();
-        }
         let mut lines: Vec<String> =
             (0..usize::from(CLIENTS)).map(|i| format!("address add {}/16 dev cl0", client(i))).collect();
         lines.extend(FAR_CLIENTS.map(|far| format!("address add {far}/32 dev cl0")));
@@ -188,7 +185,8 @@ impl Lab {
         self.namespaces.add_host(who);
     }
 
-    /// Joins two (namespace, device) ends by a veth pair with two receive queues each, and sets both up.
+    /// Joins two (namespace, device) ends by a veth pair with two receive queues each, and sets both up. The director's
+    /// other end takes redirected frames if the tests are run with offloading.
     pub fn cable(&self, from: (&str, &str), to: (&str, &str), offloads_off: bool) {
         // A server sends by one queue: a bridge takes a second one for a queue it was received at and then puts
         // every flow into the first of its own.
@@ -207,6 +205,12 @@ impl Lab {
             }
             self.ip(who, &[format!("link set {device} up")]);
         }
+        // Only a veth that is up notices.
+        for ((who, device), other) in [(from, to.0), (to, from.0)] {
+            if offloads() && other == "director" {
+                self.take_redirected_at(who, device);
+            }
+        }
     }
 
     /// Makes `device` send packets as a wire carries them: whole checksums, nothing beyond the MTU.
@@ -217,8 +221,12 @@ impl Lab {
     /// Lets the other ends of the director's interfaces take redirected frames.
     pub fn take_redirected(&self) {
         for device in ["cl0", "to-lb"] {
-            succeed(self.command("clients", "ethtool").args(["-K", device, "gro", "on"]));
+            self.take_redirected_at("clients", device);
         }
+    }
+
+    fn take_redirected_at(&self, who: &str, device: &str) {
+        succeed(self.command(who, "ethtool").args(["-K", device, "gro", "on"]));
     }
 
     /// Runs `ip` in namespace `who`, once for all `lines`.

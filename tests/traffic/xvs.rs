@@ -13,14 +13,21 @@ pub use crate::process::{PATIENCE, Xvs, ends, wait};
 
 /// A configuration for the lab's director.
 pub fn config(services: &[String]) -> String {
-    let offload = if offloads() { "on" } else { "auto" };
-    offloading(offload, services)
+    if offloads() {
+        director("offload = \"on\"\noffload_after = 0", services)
+    } else {
+        offloading("auto", services)
+    }
 }
 
 /// As [`config`], with this value of `offload`.
 pub fn offloading(offload: &str, services: &[String]) -> String {
+    director(&format!("offload = \"{offload}\""), services)
+}
+
+fn director(keys: &str, services: &[String]) -> String {
     let services = services.join("\n");
-    format!("[director]\ninterfaces = [\"lb0\", \"lb1\"]\noffload = \"{offload}\"\n\n{services}")
+    format!("[director]\ninterfaces = [\"lb0\", \"lb1\"]\n{keys}\n\n{services}")
 }
 
 /// A `[[service]]` with its servers, each an address and a weight, in this order.

@@ -118,6 +118,7 @@ pub(super) async fn prepare(
     if !able.is_empty() {
         tracing::info!("offload: established connections go to {} in the steering program", able.join(" "));
     }
+    director.offload().set_after(wanted.offload_after);
     let (offload, offered) = Offload::new(director, maps, &exits, clock)?;
     let follower = offload.clone();
     mirror.show_to(move |snapshot| follower.follow_network(snapshot));

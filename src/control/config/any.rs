@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{
-    Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, OFFLOAD_FLOWS, Offload, PASS_LIMIT, Pass,
-    XdpMode, ZeroCopy,
+    Api, CONNECTIONS, Config, Director, FRAME_BYTES, IDLE_SPIN_US, OFFLOAD_AFTER, OFFLOAD_FLOWS, Offload,
+    PASS_LIMIT, Pass, XdpMode, ZeroCopy,
 };
 use crate::control::wanted::{TIMEOUT_S, Timeouts, Wanted};
 use crate::director::local::{LOCAL_PORTS, Locals, Ports};
@@ -51,7 +51,7 @@ pub(crate) fn director() -> impl Strategy<Value = Director> {
     let switches = (any::<bool>(), any::<bool>(), any::<bool>());
     let modes = (
         (select(XdpMode::ALL), select(ZeroCopy::ALL), select(Pass::ALL)),
-        (select(Offload::ALL), OFFLOAD_FLOWS),
+        (select(Offload::ALL), OFFLOAD_FLOWS, OFFLOAD_AFTER),
     );
     let sizes = (IDLE_SPIN_US, CONNECTIONS, select(&FRAME_BYTES[..]), 6..16u32, PASS_LIMIT);
     (interfaces, option::of(vec(0..=1023usize, 1..9)), switches, modes, sizes).prop_map(
@@ -59,7 +59,7 @@ pub(crate) fn director() -> impl Strategy<Value = Director> {
             interfaces,
             cores,
             (busy_poll, huge_pages, watch),
-            ((xdp_mode, zero_copy, pass), (offload, offload_flows)),
+            ((xdp_mode, zero_copy, pass), (offload, offload_flows, offload_after)),
             sizes,
         )| Director {
             interfaces: distinct(interfaces),
@@ -68,6 +68,7 @@ pub(crate) fn director() -> impl Strategy<Value = Director> {
             zero_copy,
             offload,
             offload_flows,
+            offload_after,
             cores: cores.map(distinct),
             busy_poll,
             idle_spin_us: sizes.0,

@@ -6,6 +6,7 @@ use super::reader::{Field, Table};
 use super::report::Problems;
 use super::value::{boolean, choice, list, number, power_of_two, text};
 use crate::director::forward::hops::PORTS;
+use crate::director::offload;
 
 /// Most interfaces that packets are taken from.
 pub const MAX_INTERFACES: usize = 16;
@@ -22,6 +23,8 @@ pub const FRAME_BYTES: [u32; 2] = [2048, 4096];
 pub const RING_FRAMES: RangeInclusive<u32> = 64..=32_768;
 /// Limits of `offload_flows`.
 pub const OFFLOAD_FLOWS: RangeInclusive<u32> = 1_024..=16_777_216;
+/// Limits of `offload_after`, in packets: as many as a connection's are counted.
+pub const OFFLOAD_AFTER: RangeInclusive<u32> = 0..=offload::AFTER;
 /// Default of `busy_poll`.
 pub const BUSY_POLL: bool = false;
 /// Default of `huge_pages`.
@@ -48,6 +51,8 @@ pub struct Director {
     pub offload: Offload,
     /// How many flows of connections it may have, two each, 1_024..=16_777_216.
     pub offload_flows: u32,
+    /// How many packets the client has sent at least, and one more, when a connection goes there, 0..=8.
+    pub offload_after: u32,
     /// The core of each worker in order of queue, all different; `None`: derived from the machine.
     pub cores: Option<Vec<usize>>,
     /// Whether idle workers keep spinning for ever.
@@ -79,6 +84,7 @@ impl Director {
             zero_copy: ZeroCopy::Auto,
             offload: Offload::Auto,
             offload_flows: 131_072,
+            offload_after: offload::AFTER,
             cores: None,
             busy_poll: BUSY_POLL,
             idle_spin_us: 50,
@@ -205,6 +211,7 @@ pub(super) fn director(mut table: Table<'_, '_>) -> Option<Director> {
     let zero_copy = table.optional("zero_copy", choice(ZeroCopy::ALL, ZeroCopy::name, &[]));
     let offload = table.optional("offload", choice(Offload::ALL, Offload::name, &[]));
     let offload_flows = table.or("offload_flows", default.offload_flows, number(OFFLOAD_FLOWS, " flows"));
+    let offload_after = table.or("offload_after", default.offload_after, number(OFFLOAD_AFTER, " packets"));
     let core = number(0..=MAX_CORE, ", as `lscpu -e` numbers them");
     let cores = table.optional("cores", list(1..=MAX_CORE + 1, "cores", core));
     let busy_poll = table.or("busy_poll", default.busy_poll, boolean);
@@ -238,6 +245,7 @@ pub(super) fn director(mut table: Table<'_, '_>) -> Option<Director> {
         zero_copy: zero_copy?.map_or(default.zero_copy, |s| s.into_inner()),
         offload: offload?.map_or(default.offload, |s| s.into_inner()),
         offload_flows: offload_flows?,
+        offload_after: offload_after?,
         cores: cores?.map(|s| s.into_inner()),
         busy_poll: busy_poll?,
         idle_spin_us: idle_spin_us?.map_or(default.idle_spin_us, |s| s.into_inner()),

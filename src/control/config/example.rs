@@ -93,7 +93,7 @@ fn every_commented_default_is_the_one_of_the_code() {
         assert_eq!(config, parsed(), "`{key}` is not the default");
         tried += 1;
     }
-    assert_eq!(tried, 57, "keys with a constant default");
+    assert_eq!(tried, 58, "keys with a constant default");
 }
 
 #[test]
@@ -129,6 +129,7 @@ fn every_value_arrives_in_its_own_field() {
         zero_copy = "require"
         offload = "on"
         offload_flows = 2_048
+        offload_after = 0
         cores = [3, 2]
         busy_poll = true
         connections = 1_025
@@ -211,6 +212,7 @@ fn every_value_arrives_in_its_own_field() {
             zero_copy: ZeroCopy::Require,
             offload: Offload::On,
             offload_flows: 2_048,
+            offload_after: 0,
             cores: Some(vec![3, 2]),
             busy_poll: true,
             idle_spin_us: 50,

@@ -51,7 +51,7 @@ use std::path::Path;
 pub use api::{Api, SOCKET, SOCKET_MODE};
 pub use director::{
     BUSY_POLL, CONNECTIONS, Director, FRAME_BYTES, HUGE_PAGES, IDLE_SPIN_US, MAX_CORE, MAX_INTERFACES,
-    OFFLOAD_FLOWS, Offload, PASS_LIMIT, Pass, RING_FRAMES, WATCH, XdpMode, ZeroCopy,
+    OFFLOAD_AFTER, OFFLOAD_FLOWS, Offload, PASS_LIMIT, Pass, RING_FRAMES, WATCH, XdpMode, ZeroCopy,
 };
 pub use report::{ConfigErrors, Problem, Report, Severity, Style, Warnings};
 pub use service::{MAX_SERVERS, MAX_SERVICES, PERSISTENCE_S};

@@ -47,7 +47,7 @@ mod atomic {
 pub(super) use hash::FlowHasher;
 pub use row::Row;
 pub use shard::Shard;
-pub use slot::{Direction, Slot, SlotId};
+pub use slot::{Direction, FEW, Seen, Slot, SlotId};
 pub use table::{Found, NewConnection, Refused, Replies, Table};
 pub use template::{NewTemplate, named};
 pub use wheel::Wheel;

@@ -59,7 +59,18 @@ const COUNT_BITS: u32 = 4;
 /// More packets than are counted.
 const MANY: u32 = (1 << COUNT_BITS) - 1;
 /// As many as are counted.
-const FEW: u32 = 8;
+pub const FEW: u32 = 8;
+
+/// What a packet is among those of its connection: see [`Slot::seen`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// One of many in its tick.
+    Again,
+    /// In the tick of another, and one of the client's first eight.
+    Early,
+    /// The first of its tick.
+    NewTick,
+}
 
 /// A connection.
 #[derive(Debug)]
@@ -247,28 +258,48 @@ impl Slot {
         (count != MANY).then_some(count)
     }
 
-    /// Notes a packet at `tick`. True if the tick is a new one. Nothing is written otherwise, once a connection has
-    /// had its first packets.
+    /// Notes packets of the client's that somebody else has counted.
+    pub(in crate::director) fn add_packets(&self, packets: u32) {
+        let word = self.last_seen.load(Relaxed);
+        let count = match word & MANY {
+            MANY => return,
+            count => count.saturating_add(packets),
+        };
+        let new = word & !MANY | if count > FEW { MANY } else { count };
+        // Of two at once one may not be counted.
+        let _other = self.last_seen.compare_exchange(word, new, Relaxed, Relaxed);
+    }
+
+    /// Notes a packet at `tick`, and says what it is among others. Nothing is written within a tick, once a connection
+    /// has had its first packets.
     #[inline]
-    pub fn seen(&self, direction: Direction, tick: u32) -> bool {
+    pub fn seen(&self, direction: Direction, tick: u32) -> Seen {
         let word = self.last_seen.load(Relaxed);
         let uncounted = match direction {
             Direction::In => 0,
             Direction::Out => MANY,
         };
         // One comparison for both: another tick, and a packet that is still counted.
-        word | uncounted != tick << COUNT_BITS | MANY && self.write_seen(direction, tick, word)
+        if word | uncounted != tick << COUNT_BITS | MANY {
+            self.write_seen(direction, tick, word)
+        } else {
+            Seen::Again
+        }
     }
 
     /// A packet more of the client's if it is one of the first, and the tick. Of two at once one may not be counted.
-    fn write_seen(&self, direction: Direction, tick: u32, word: u32) -> bool {
+    fn write_seen(&self, direction: Direction, tick: u32, word: u32) -> Seen {
         let count = match (direction, word & MANY) {
             (Direction::In, count) if count < FEW => count + 1,
             (Direction::In, _) => MANY,
             (Direction::Out, count) => count,
         };
         self.last_seen.store(tick << COUNT_BITS | count, Relaxed);
-        word & !MANY != tick << COUNT_BITS
+        match (word & !MANY != tick << COUNT_BITS, direction) {
+            (true, _) => Seen::NewTick,
+            (false, Direction::In) if count != MANY => Seen::Early,
+            (false, _) => Seen::Again,
+        }
     }
 
     /// Notes a packet at `tick` that somebody else has seen, if none came since.
@@ -421,8 +452,9 @@ mod tests {
         for start in [0, 7, (1 << 28) - 2, 1 << 28, 3 << 28, u32::MAX - 20] {
             slot.begin(start);
             assert_eq!((slot.last_seen(start), slot.few_packets()), (start, Some(0)));
-            assert!(!slot.seen(In, start), "the tick of its beginning");
-            assert!(slot.seen(In, start + 1) && !slot.seen(Out, start + 1) && !slot.seen(In, start + 1));
+            assert_eq!(slot.seen(In, start), Seen::Early, "the tick of its beginning");
+            assert_eq!(slot.seen(In, start + 1), Seen::NewTick);
+            assert_eq!([Out, In].map(|side| slot.seen(side, start + 1)), [Seen::Again, Seen::Early]);
             assert_eq!((slot.last_seen(start + 9), slot.few_packets()), (start + 1, Some(3)));
             slot.touch(start + 2);
             assert_eq!(
@@ -430,15 +462,30 @@ mod tests {
                 (start + 2, Some(3)),
                 "by who is late"
             );
-            (4..=8).for_each(|_| assert!(!slot.seen(In, start + 2)));
+            (4..=8).for_each(|_| assert_eq!(slot.seen(In, start + 2), Seen::Early));
             assert_eq!(slot.few_packets(), Some(8));
-            assert!(!slot.seen(In, start + 2) && slot.few_packets().is_none());
-            assert!(slot.seen(Out, start + 3) && slot.seen(In, start + 4) && slot.few_packets().is_none());
+            assert_eq!((slot.seen(In, start + 2), slot.few_packets()), (Seen::Again, None));
+            assert_eq!([slot.seen(Out, start + 3), slot.seen(In, start + 4)], [Seen::NewTick; 2]);
+            assert_eq!(slot.few_packets(), None);
             slot.catch_up(start + 3);
             assert_eq!(slot.last_seen(start + 9), start + 4, "no later one");
             slot.catch_up(start + 6);
             assert_eq!((slot.last_seen(start + 9), slot.few_packets()), (start + 6, None));
             assert_eq!(slot.last_seen(start.wrapping_add(1 << 26)), start + 6, "after half a year");
         }
+    }
+
+    #[test]
+    fn packets_that_others_have_counted_are_added_up_to_many() {
+        let slots = Pages::<Slot>::zeroed(1, false).unwrap();
+        let slot = &slots[0];
+        slot.begin(7);
+        for (packets, few) in [(3, Some(3)), (0, Some(3)), (5, Some(8)), (1, None), (1, None)] {
+            slot.add_packets(packets);
+            assert_eq!((slot.few_packets(), slot.last_seen(7)), (few, 7));
+        }
+        slot.begin(7);
+        slot.add_packets(u32::MAX);
+        assert_eq!(slot.few_packets(), None);
     }
 }

@@ -177,6 +177,7 @@ impl Book {
             let is_idle = now_ns.saturating_sub(seen_ns.unwrap_or(entry.begun_ns)) > IDLE_NS;
             if is_idle && slot.carried().give_back(entry.serial, Some(place)) {
                 end(tallies, place);
+                director.offload().came_back(slot, place);
             }
             let serial = tallies.get(tally(place, Direction::In)).map_or(0, |tally| tally.serial());
             if serial == entry.serial {
@@ -207,6 +208,7 @@ impl Book {
                 && director.table.slot(entry.slot).carried().give_back(entry.serial, Some(place))
             {
                 end(tallies, place);
+                director.offload().came_back(director.table.slot(entry.slot), place);
                 self.figures.gave_way += 1;
             }
         }

@@ -240,6 +240,10 @@ impl Carrier for Offload {
         book::seen_ns(&self.0.tallies, place).map(|ns| self.0.clock.tick(ns))
     }
 
+    fn packets(&self, place: u32) -> u64 {
+        self.0.tallies.get(tally(place, Direction::In)).map_or(0, |tally| tally.counted().0)
+    }
+
     fn numbers(&self, place: u32) -> (u32, u32) {
         self.0.tallies.get(tally(place, Direction::In)).map_or((0, 0), |tally| tally.numbers())
     }

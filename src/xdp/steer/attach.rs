@@ -47,8 +47,8 @@ pub(super) struct Attachment {
     interface: u32,
     /// The MAC address that the program knows it by.
     mac: [u8; 6],
-    /// Closing it detaches.
-    _link: FdLink,
+    /// Closing it detaches: see [`leave`](super::leave).
+    pub(super) link: FdLink,
 }
 
 impl Steering {
@@ -79,7 +79,7 @@ impl Steering {
             .map_err(|source| write_error("ports", source))?;
         match link(self.program()?, interface, index, require) {
             Ok((link, mode)) => {
-                self.attachments.insert(port_index, Attachment { interface: index, mac, _link: link });
+                self.attachments.insert(port_index, Attachment { interface: index, mac, link });
                 Ok(mode)
             }
             Err(error) => {
@@ -113,7 +113,9 @@ impl Steering {
     pub fn detach(&mut self, port_index: u16) -> Result<(), SteerError> {
         match self.attachments.remove(&port_index) {
             Some(attachment) => {
-                self.ports.remove(&attachment.interface).map_err(|source| write_error("ports", source))
+                let interface = attachment.interface;
+                self.leave([attachment]);
+                self.ports.remove(&interface).map_err(|source| write_error("ports", source))
             }
             None => Ok(()),
         }

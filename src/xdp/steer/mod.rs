@@ -7,6 +7,7 @@
 mod attach;
 mod error;
 mod key_set;
+mod leave;
 pub mod offload;
 mod outcome;
 mod ranges;
@@ -129,7 +130,10 @@ impl Steering {
             offload,
             ebpf,
         };
-        steering.program()?.load().map_err(|error| SteerError::from_load(EbpfError::ProgramError(error)))?;
+        for program in [Self::program, Self::quiet] {
+            let loaded = program(&mut steering)?.load();
+            loaded.map_err(|error| SteerError::from_load(EbpfError::ProgramError(error)))?;
+        }
         Ok(steering)
     }
 
@@ -215,10 +219,16 @@ impl Steering {
     }
 
     fn program(&mut self) -> Result<&mut Xdp, SteerError> {
-        self.ebpf
-            .program_mut("steer")
-            .and_then(|program| program.try_into().ok())
-            .ok_or(SteerError::Incomplete { part: "steer" })
+        self.part("steer")
+    }
+
+    fn quiet(&mut self) -> Result<&mut Xdp, SteerError> {
+        self.part("quiet")
+    }
+
+    fn part(&mut self, part: &'static str) -> Result<&mut Xdp, SteerError> {
+        let program = self.ebpf.program_mut(part).and_then(|program| program.try_into().ok());
+        program.ok_or(SteerError::Incomplete { part })
     }
 }
 

@@ -66,6 +66,10 @@ impl Carrier for Hand {
         None
     }
 
+    fn packets(&self, place: u32) -> u64 {
+        self.counted(place)[0].0
+    }
+
     fn numbers(&self, place: u32) -> (u32, u32) {
         self.lock().0.tallies.get(2 * place).unwrap().numbers()
     }
