@@ -2,7 +2,7 @@
 #![allow(missing_docs)]
 
 mod answers;
-pub(crate) mod client_address;
+mod client_address;
 mod defence;
 mod forged;
 mod fragments;
@@ -23,19 +23,19 @@ mod mss;
 mod nat64;
 mod one_packet;
 mod persistence;
-mod proxy_datagrams;
+pub(crate) mod proxy_datagrams;
 mod proxy_streams;
 mod reuse;
 mod rewrite;
 mod sctp;
-mod segments;
+pub(crate) mod segments;
 mod sip;
 mod streams;
 mod switches;
 pub(crate) mod table;
 mod timers;
 mod toa;
-mod told_across;
+pub(crate) mod told_across;
 mod tunnel_errors;
 mod tunnel_errors6;
 mod tunnels;
