@@ -141,6 +141,7 @@ pub(super) fn interfaces(client: &mut Client, json: bool) -> anyhow::Result<Stri
         }
     }
     let mut text = table.finish("no interfaces");
+    let mut notes = String::new();
     for interface in &interfaces {
         let why = match &*interface.offload {
             "no" => {
@@ -151,7 +152,10 @@ pub(super) fn interfaces(client: &mut Client, json: bool) -> anyhow::Result<Stri
             }
             _ => continue,
         };
-        text.push_str(&format!("no offload to {}: {why}\n", interface.name));
+        notes.push_str(&format!("no offload to {}: {why}\n", interface.name));
+    }
+    if !notes.is_empty() {
+        text.push_str(&format!("\n{notes}"));
     }
     Ok(text)
 }
