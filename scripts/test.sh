@@ -50,6 +50,9 @@ run lints cargo clippy --locked --all-targets -- -D warnings
 run docs env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 run build cargo test --locked --no-run
 run tests bounded "$TESTS_LIMIT_S" cargo test --locked --no-fail-fast
+# Timeouts, counters, drains, reloads of neighbours and services: once more with every connection in the driver that may be.
+run offload env XVS_TEST_OFFLOAD=on timeout --kill-after=10 300 cargo test --locked --no-fail-fast --test traffic -- \
+    drain:: next_hops:: shown:: udp:: switches:: choices:: fullnat::
 
 printf '\n== summary\n'
 printf '%s\n' "${SUMMARY[@]}"
