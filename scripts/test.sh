@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything: format, lints, documentation, then every test: units, properties, the connection table under
-# loom, the steering program, AF_XDP, and real traffic in network namespaces. Once built, the tests may take
-# TESTS_LIMIT_S seconds, twenty minutes unless told, and are ended then.
+# loom, the steering program, AF_XDP, and real traffic in network namespaces, some of it once more with offloaded
+# connections. Once built, each of these two may take TESTS_LIMIT_S seconds, twenty minutes unless told, and are ended then.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 . scripts/lab.sh
@@ -51,7 +51,7 @@ run docs env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 run build cargo test --locked --no-run
 run tests bounded "$TESTS_LIMIT_S" cargo test --locked --no-fail-fast
 # Timeouts, counters, drains, reloads of neighbours and services: once more with every connection in the driver that may be.
-run offload env XVS_TEST_OFFLOAD=on timeout --kill-after=10 300 cargo test --locked --no-fail-fast --test traffic -- \
+run offload bounded "$TESTS_LIMIT_S" env XVS_TEST_OFFLOAD=on cargo test --locked --no-fail-fast --test traffic -- \
     drain:: next_hops:: shown:: udp:: switches:: choices:: fullnat::
 
 printf '\n== summary\n'

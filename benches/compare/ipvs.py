@@ -62,7 +62,7 @@ def flavours(binary):
 
 
 def plans(chosen, directors):
-    """What each guest is told to do."""
+    """What each guest is told to do: one mode, since a guest may die after many directors (see README.md)."""
     base = dict(FULL if chosen.full else QUICK)
     base.update({key: value for key in ("modes", "flows", "sizes", "seconds") if (value := getattr(chosen, key))})
     base.update(rounds=chosen.rounds, directors=directors, new=["new-udp", "new-syn"], ipvs_tab_bits=IPVS_TAB_BITS,
@@ -70,7 +70,8 @@ def plans(chosen, directors):
     speed = {**base, "guest": "speed", "count": 0, "cpus": chosen.cpus}
     few = [flows for flows in base["flows"] if flows <= MOST_FLOWS_COUNTED] or [MOST_FLOWS_COUNTED]
     counted = {**base, "guest": "instructions", "flows": few, "cpus": 1}
-    return [plan for plan in (speed, counted) if plan["guest"] in chosen.guests.split(",")]
+    return [{**plan, "modes": [mode]} for plan in (speed, counted) if plan["guest"] in chosen.guests.split(",")
+            for mode in plan["modes"]]
 
 
 def bound_s(plan):
@@ -88,7 +89,7 @@ def run_guest(plan, file):
         Path(out, "plan.json").write_text(json.dumps(plan))
         instructions = ["-i"] if plan["guest"] == "instructions" else ["-c", str(plan["cpus"])]
         limit = bound_s(plan)
-        print(f"\nguest `{plan['guest']}`: {plan['cpus']} processors, ends within {limit // 60 + 1} minutes", flush=True)
+        print(f"\nguest `{plan['guest']}`, {' '.join(plan['modes'])}: {plan['cpus']} processors, ends within {limit // 60 + 1} minutes", flush=True)
         command = [f"{ROOT}/scripts/guest.sh", "-m", str(GUEST_MEMORY_MB), "-t", str(limit), *instructions, "-o", out,
                    "env", "PYTHONDONTWRITEBYTECODE=1", f"PYTHONPATH={ROOT}/benches",
                    "python3", "-m", "compare.ipvs_guest", "/out/plan.json", "/out/measurements"]
@@ -177,7 +178,8 @@ def main():
     directors = flavours(chosen.xvs)
     todo = plans(chosen, directors)
     print(f"done within {sum(map(bound_s, todo)) // 60 + 1} minutes at most, as a rule in a quarter of that", flush=True)
-    head = {**machine.describe(ROOT), "bench": "ipvs", "emulated": True, "before": before, "plans": todo}
+    head = {**machine.describe(ROOT), "bench": "ipvs", "emulated": True, "before": before,
+            "plans": [{key: value for key, value in plan.items() if key not in ("xvs", "flood")} for plan in todo]}
     file = results.Results(results.new_path(ROOT, "ipvs", head["commit"]), head)
     start, statuses = time.monotonic(), []
     with machine.Watch() as watch:

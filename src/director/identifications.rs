@@ -1,7 +1,8 @@
 //! Identifications of packets of the director's own that are, or may be, fragmented: those of tunnels, and those that get
 //! another IP version.
 //!
-//! No two workers give the same one, so that nobody mixes up their pieces; each comes again as late as can be. Who knows
+//! No two workers give the same one, so that nobody mixes up their pieces; each comes again as late as can be. (What the
+//! steering program sends on has random ones.) Who knows
 //! some of IPv6 knows nothing of the next (RFC 7739): they are a counter's numbers, put in another order by a permutation
 //! that a secret chooses. IPv4 packets are many, and their field is too short to be a secret: those are counted, from a
 //! random number on.

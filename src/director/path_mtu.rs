@@ -12,19 +12,19 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use foldhash::fast::RandomState;
 
 use super::time::Time;
+use super::tunnel::LEAST_MTU_V6;
 
 /// Entries; a director has servers in the hundreds. 8 KiB.
 const PLACES: usize = 1024;
 /// How long an entry counts, in ticks: the kernel's `mtu_expires`, ten minutes.
 const LIFE: u32 = 600 * Time::TICKS_PER_S;
-/// What smaller ones are taken for, in bytes: the kernel's `min_pmtu`, so that nobody makes every packet be cut up; for IPv6
-/// what every link carries (RFC 8201, 4).
+/// What smaller ones are taken for, in bytes: the kernel's `min_pmtu`, so that nobody makes every packet be cut up. For IPv6 it
+/// is what every link carries (RFC 8201, 4).
 const LEAST_V4: u16 = 552;
-const LEAST_V6: u16 = 1280;
 
 /// What is believed of an MTU in bytes that a router says the way to somebody has.
 pub(super) fn believed(to: IpAddr, mtu: u16) -> u16 {
-    mtu.max(if to.is_ipv4() { LEAST_V4 } else { LEAST_V6 })
+    mtu.max(if to.is_ipv4() { LEAST_V4 } else { LEAST_MTU_V6 })
 }
 
 /// The smaller MTUs.
@@ -112,7 +112,7 @@ mod tests {
         }
         let six = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1]);
         paths.note(six, 68, 100);
-        assert_eq!(paths.of(six, 100), Some(LEAST_V6));
+        assert_eq!(paths.of(six, 100), Some(LEAST_MTU_V6));
         paths.note(server(1), 1450, 100 + LIFE);
         assert_eq!(paths.of(server(1), 100 + LIFE), Some(1450), "the old one is forgotten");
     }

@@ -10,6 +10,7 @@ use super::forward::hops::{Hop, NextHops, PASS, PortId};
 use super::forward::recipe::Rewrite;
 use super::refusal::Refusal;
 use super::split::tag;
+use super::tunnel::LEAST_MTU_V6;
 use crate::packet::checksum::Delta;
 use crate::packet::edit;
 use crate::packet::flow::FlowKey;
@@ -18,9 +19,6 @@ use crate::packet::parse::Parsed;
 use crate::packet::pieces::Pieces;
 use crate::packet::translate::{self, Leaving, Piece};
 
-/// What every link of IPv6 carries (RFC 8200, 5). Longer packets of IPv4 that may be fragmented are, since nobody may do
-/// so on the way (RFC 7915, 4: the default of its `lowest-ipv6-mtu`).
-const LEAST_MTU_V6: u16 = 1280;
 /// By how much an IPv6 header is longer than an IPv4 one, and with a Fragment header.
 const LONGER: u16 = 20;
 const LONGER_FRAGMENT: u16 = 28;
@@ -96,10 +94,12 @@ impl<H: NextHops> Work<'_, H> {
         may_split: bool,
     ) -> Result<Option<Pieces>, DropReason> {
         if hop.port == PASS {
-            return Ok(None);
+            // Nothing is routed, but no packet comes that way with nothing left.
+            return if parsed.ttl == 0 { Err(DropReason::TtlExpired) } else { Ok(None) };
         }
         let payload_len = translate::payload_len(parsed);
         let header_len = translate::header_len(to_v4, piece.is_some());
+        // What every link of IPv6 carries: nobody may split it on the way (RFC 7915, 4: its `lowest-ipv6-mtu`).
         let mtu = if may_split && !to_v4 { hop.mtu.min(LEAST_MTU_V6) } else { hop.mtu };
         if parsed.ttl <= 1 {
             return Err(DropReason::TtlExpired);

@@ -23,9 +23,9 @@ use crate::packet::pieces::Pieces;
 /// Bytes of an outer header.
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
-/// Least MTU that a tunnel may leave, by the family of the outer packet (`__ip_vs_get_out_rt`). IPv6 is never told less
-/// (RFC 8200, 5).
+/// Least MTU that a tunnel may leave, by the family of the outer packet (`__ip_vs_get_out_rt`).
 pub(super) const LEAST_MTU_V4: u16 = 68;
+/// It is what every link of IPv6 carries, too, and no sender of IPv6 is told less (RFC 8200, 5).
 pub(super) const LEAST_MTU_V6: u16 = 1280;
 
 impl<H: NextHops> Work<'_, H> {

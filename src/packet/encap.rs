@@ -51,7 +51,7 @@ const GRE_CHECKSUM_LEN: usize = 4;
 pub const MAX_OVERHEAD: usize = IPV6_LEN + UDP_LEN + GUE_LEN;
 
 pub(super) const IPIP: u8 = 4;
-const IPV6: u8 = 41;
+pub(super) const IPV6: u8 = 41;
 pub(super) const UDP: u8 = 17;
 pub(super) const GRE: u8 = 47;
 

@@ -10,7 +10,7 @@ use etherparse::{EtherType, IpNumber, Ipv4HeaderSlice};
 
 use super::answer;
 use super::checksum;
-use super::encap::Tunnel;
+use super::encap::{GRE, IPIP, IPV6, Tunnel, UDP};
 use super::flow::FlowKey;
 use super::icmp;
 use super::ipv6::{self, ICMPV6, Ipv6, Over};
@@ -31,14 +31,12 @@ const TIME_EXCEEDED_V4: u8 = 11;
 const UNREACHABLE_V6: u8 = 1;
 const TOO_BIG: u8 = 2;
 const TIME_EXCEEDED_V6: u8 = 3;
+/// Code of time exceeded, in both versions: fragments of the outer packet are missing, whose sender is the director.
+const REASSEMBLY: u8 = 1;
 const PARAMETER_PROBLEM: u8 = 4;
 const ADDRESS_UNREACHABLE: (u8, u8) = (UNREACHABLE_V6, 3);
 const HOST_UNREACHABLE: (u8, u8) = (UNREACHABLE_V4, 1);
 
-const IPIP: u8 = 4;
-const IPV6: u8 = 41;
-const UDP: u8 = 17;
-const GRE: u8 = 47;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 
@@ -90,6 +88,8 @@ pub fn read(frame: &[u8]) -> Option<TunnelError> {
     let message = message(frame)?;
     let (head, quote) = message.bytes.split_first_chunk::<ICMP_LEN>()?;
     let &[kind, code, _, _, rest @ ..] = head;
+    let says = icmp::across::quoted_len(head, message.addressee.is_ipv6());
+    let quote = quote.get(..says.min(quote.len()))?;
     let outer = if message.addressee.is_ipv4() { outer_v4(quote) } else { outer_v6(quote) }?;
     if outer.source != message.addressee {
         return None;
@@ -227,6 +227,10 @@ impl TunnelError {
         }
         Some(match (self.source.is_ipv4(), is_v4, self.kind, self.code) {
             (false, false, PARAMETER_PROBLEM, _) => ADDRESS_UNREACHABLE,
+            (false, false, TIME_EXCEEDED_V6, REASSEMBLY) | (true, false, TIME_EXCEEDED_V4, REASSEMBLY) => {
+                ADDRESS_UNREACHABLE
+            }
+            (false, true, TIME_EXCEEDED_V6, REASSEMBLY) => HOST_UNREACHABLE,
             (true, true, kind, code) | (false, false, kind, code) => (kind, code),
             (true, false, UNREACHABLE_V4, 3) => (UNREACHABLE_V6, 4),
             (true, false, UNREACHABLE_V4, 9 | 10 | 13) => (UNREACHABLE_V6, 1),
@@ -443,9 +447,11 @@ mod tests {
             says_as(four, kind, Some(kind));
         }
         let six = Versions { inner_is_v4: false, outer_is_v4: false };
-        for kind in [(1, 0), (1, 1), (1, 3), (1, 4), (3, 0), (3, 1)] {
+        for kind in [(1, 0), (1, 1), (1, 3), (1, 4), (3, 0)] {
             says_as(six, kind, Some(kind));
         }
+        // Of fragments the director is the sender.
+        says_as(six, (3, 1), Some((1, 3)));
         for code in 0..3 {
             says_as(six, (4, code), Some((1, 3)));
         }
@@ -458,6 +464,7 @@ mod tests {
             ((3, 10), Some((1, 1))),
             ((3, 13), Some((1, 1))),
             ((11, 0), Some((3, 0))),
+            ((11, 1), Some((1, 3))),
             ((4, 0), None),
         ] {
             says_as(six_in_four, kind, expected);
@@ -469,11 +476,25 @@ mod tests {
             ((1, 3), (3, 1)),
             ((1, 4), (3, 3)),
             ((3, 0), (11, 0)),
+            ((3, 1), (3, 1)),
             ((4, 0), (3, 1)),
             ((4, 1), (3, 1)),
         ] {
             says_as(four_in_six, kind, Some(expected));
         }
+    }
+
+    /// RFC 4884: the length says how much is quoted, in words of four bytes; MPLS labels may follow (RFC 4950).
+    #[test]
+    fn extensions_are_nobodys_packet() {
+        const WORDS: u8 = 32;
+        let mut frame = error(Tunnel::Ipip, true, &inner(true, 400), (11, 0), 0, 528);
+        let icmp = 14 + 20;
+        frame[icmp + 5] = WORDS;
+        frame[icmp + 2..icmp + 4].fill(0);
+        let sum = checksum::of(&frame[icmp..]);
+        frame[icmp + 2..icmp + 4].copy_from_slice(&sum.to_be_bytes());
+        assert_eq!(read(&frame).unwrap().quoted, usize::from(WORDS) * 4 - 20);
     }
 
     fn says_as(both: Versions, kind: (u8, u8), expected: Option<(u8, u8)>) {

@@ -464,7 +464,7 @@ INLINE enum why find_way(struct xdp_md *ctx, struct flow *flow, __u16 vlan, int 
 	    (more && station->mtu < more + (flow->l4 & OUTER_V6 ? LEAST_MTU_V6 : LEAST_MTU)))
 		return WHY_TOO_LONG;
 	/*
-	 * What is in the map and what is redirected to may differ for a moment: last of all that may fail. Redirected, too, what
+	 * What is in the map and what is redirected to may differ for a moment: last of all that may fail but room. Redirected, too, what
 	 * leaves by where it came from: a stream through veth's XDP_TX stalled (Linux 6.18), through its redirect it does not.
 	 */
 	if (redirect_map(&exits, station->exit, 0) != XDP_REDIRECT)

@@ -119,17 +119,20 @@ fn rules_of_all() -> Rules {
     all
 }
 
-/// Frames to begin with: the samples, and the inputs of the parser's fuzz target, those that it has found included.
-fn frames() -> Vec<Vec<u8>> {
+/// Frames to begin with: the samples, and the inputs of the parser's fuzz target; those that it has found as well if it is
+/// asked to go on for long.
+fn frames(goes_on: bool) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = nets().iter().flat_map(samples).map(|(_, frame, _)| frame).collect();
-    for directory in ["seeds", "corpus"] {
+    for directory in ["seeds", "corpus"].into_iter().take(if goes_on { 2 } else { 1 }) {
         let directory =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz").join(directory).join("parse");
         let Ok(files) = fs::read_dir(&directory) else {
             assert!(directory.ends_with("corpus/parse"), "{} is missing", directory.display());
             continue;
         };
-        all.extend(files.map(|file| fs::read(file.unwrap().path()).unwrap()));
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        all.extend(files.iter().map(|file| fs::read(file).unwrap()));
     }
     // The kernel runs the program on nothing shorter than an Ethernet header.
     all.retain(|frame| frame.len() > NETWORK);
@@ -142,7 +145,7 @@ fn frames() -> Vec<Vec<u8>> {
 fn the_program_and_the_director_agree_on_damaged_frames() {
     let seed = number("XVS_FUZZ_SEED").unwrap_or(1);
     let seconds = number("XVS_FUZZ_SECONDS").map(Duration::from_secs);
-    let (mut random, rules, all) = (Random(seed), rules_of_all(), frames());
+    let (mut random, rules, all) = (Random(seed), rules_of_all(), frames(seconds.is_some()));
     let mut steering = steering(&rules);
     let (began, mut ran, mut agreed) = (Instant::now(), 0, BTreeMap::new());
     let mut agree = |frame: &[u8]| {
@@ -172,7 +175,10 @@ fn the_program_and_the_director_agree_on_damaged_frames() {
         ran += 1;
     }
     println!("{ran} frames from seed {seed}: {agreed:?}");
-    // All that there is to agree on occurs.
+    // All that there is to agree on occurs: whether it does with other seeds is up to chance.
+    if seconds.is_some() || seed != 1 {
+        return;
+    }
     for outcome in Outcome::ALL {
         let is_readable = !matches!(
             outcome,

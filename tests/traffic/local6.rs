@@ -64,7 +64,7 @@ fn a_server_at_an_own_address_of_ipv6_serves_by_nat() {
     // Nothing here goes astray: the host itself still reaches the server.
     let itself = client::run_in(&host, async || client::name_of_server(OWN, own_tcp).await);
     assert_eq!(itself.expect("answered"), "host");
-    assert!(say(&lab, &["show", "connections"]).contains("TIME_WAIT"), "both directions are seen");
+    until("both directions are seen", || say(&lab, &["show", "connections"]).contains("TIME_WAIT"));
 
     let report = xvs.stop();
     let [conns, in_packets, out_packets, ..] = stats(&report, "TCP", at(NAT_VIP, 80));
@@ -89,6 +89,7 @@ fn a_server_that_cannot_be_reached_or_told_apart_is_named_with_the_cure() {
     ));
     let xvs = Xvs::start(&lab, &config(&services));
     until("the able one has its rules", || rules(&lab) == 2);
+    until("it is said", || xvs.log().contains("and FULLNAT does not reach it"));
     let log = xvs.log();
     for (server, is_named) in servers.iter().zip([true, true, false]) {
         let says = format!("tcp server {server}, which is this host, cannot serve by NAT");

@@ -28,12 +28,13 @@ fn a_file(vip: Ipv6Addr, forward: &str, port: u16) -> ([u64; 2], [u64; 2]) {
     let xvs = Xvs::start(&lab, &config);
     client::run(&lab, async || {
         let mut wire = connect(CLIENTS[0], SocketAddr::from((vip, 80))).await.expect("connected");
-        for _ in 0..40 {
+        let mut asked = 0;
+        while asked < 12 || !say(&lab, &["show", "connections"]).contains("offloaded") {
             patiently(wire.ask("name")).await.expect("name");
             tokio::time::sleep(Duration::from_millis(30)).await;
+            asked += 1;
+            assert!(asked < 400, "never offloaded:\n{}", say(&lab, &["show", "connections"]));
         }
-        let connections = say(&lab, &["show", "connections"]);
-        assert!(connections.contains("offloaded"), "{connections}");
         wire.write(b"send file\n").await.expect("asked");
         assert!(within(Duration::from_secs(60), wire.bytes(LEN)).await.expect("the file") == file);
     });
@@ -76,6 +77,6 @@ fn its_thread_has_precedence_over_workers() {
         stat.rsplit_once(") ").expect("a name").1.split(' ').nth(16).expect("nice").parse().expect("a number")
     };
     until("the thread has begun", || niceness("xvs-offload") == -20);
-    assert_eq!(niceness("xvs-0"), 0);
+    assert!(niceness("xvs-0") > -20, "as the process is");
     xvs.stop();
 }

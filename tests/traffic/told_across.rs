@@ -96,6 +96,7 @@ fn a_flows_first_datagram_says_who_it_is_from() {
 
 #[test]
 fn the_segment_that_ends_the_handshake_has_the_option_of_ipv6() {
+    let _alone = alone();
     let lab = lab();
     let (finish, done) = mpsc::channel();
     let observer = observe(&lab, "a", 80, done);
@@ -110,9 +111,11 @@ fn the_segment_that_ends_the_handshake_has_the_option_of_ipv6() {
     let has_option =
         |segment: &&Vec<u8>| segment[1..].starts_with(&[254, 20]) && segment[5..21] == CLIENT.octets();
     let is_syn = |segment: &&Vec<u8>| segment[0] & 2 != 0;
-    assert_eq!(seen.iter().filter(is_syn).count(), 2);
+    // One of each connection, and perhaps again.
+    assert!(seen.iter().filter(is_syn).count() >= 2);
     assert!(!seen.iter().filter(is_syn).any(|segment| has_option(&segment)), "SYNs are the client's");
-    assert!(has_option(&&seen[1]), "the next has the option: {:?}", seen[1]);
+    let next = seen.iter().find(|segment| !is_syn(segment)).expect("segments");
+    assert!(has_option(&next), "the next has the option: {next:?}");
     let count = seen.iter().filter(has_option).count();
     assert!((2..12).contains(&count) && seen.len() > 100, "{count} of {}", seen.len());
     assert!(!has_option(&seen.last().expect("segments")), "the last is the client's own");

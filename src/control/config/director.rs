@@ -51,7 +51,7 @@ pub struct Director {
     pub offload: Offload,
     /// How many flows of connections it may have, two each, 1_024..=16_777_216.
     pub offload_flows: u32,
-    /// How many packets the client has sent at least, and one more, when a connection goes there, 0..=8.
+    /// A connection goes there once its client has sent more packets than these, 0..=8.
     pub offload_after: u32,
     /// The core of each worker in order of queue, all different; `None`: derived from the machine.
     pub cores: Option<Vec<usize>>,

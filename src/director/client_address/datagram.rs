@@ -14,6 +14,7 @@ use crate::director::forward::recipe::Rewrite;
 use crate::director::refusal::Refusal;
 use crate::director::server::ServerId;
 use crate::director::translated::mtu_before;
+use crate::director::tunnel::LEAST_MTU_V6;
 use crate::packet::answer::must_not_fragment;
 use crate::packet::edit;
 use crate::packet::parse::Parsed;
@@ -105,6 +106,10 @@ impl<'a, H: NextHops> Work<'a, H> {
                 let before =
                     if is_translated { mtu_before(hop.mtu, !parsed.key.is_v4(), false) } else { hop.mtu };
                 let mtu = before.saturating_sub(more);
+                // Less than all links of IPv6 carry is believed by nobody there (RFC 8200, 5).
+                if reason == DropReason::TooBig && !parsed.key.is_v4() && mtu < LEAST_MTU_V6 {
+                    return Err(DropReason::ClientAddress.into());
+                }
                 return Err(self.told(reason, Direction::In, packet, parsed, mtu));
             }
         }

@@ -153,11 +153,12 @@ impl Beside<'_> {
         } else {
             forward::apply(room, parsed, recipe, || tuple, hop);
         }
-        let len = room::close(room, len);
         if hop.port == PASS {
+            // Where `sent` has it: before the room in front is closed.
             edit::restore_ttl(room, &sent);
-            return Some(len);
+            return Some(room::close(room, len));
         }
+        let len = room::close(room, len);
         if parsed.vlan == hop.vlan { Some(len) } else { edit::set_vlan(room, len, hop.vlan) }
     }
 }

@@ -171,6 +171,9 @@ impl<'a, H: NextHops> Work<'a, H> {
             return Ok(());
         }
         let beside = Beside { slot, hop, identification: self.identifications.next_v4() };
+        if self.outbox.free() == 0 {
+            return Err(DropReason::OutboxFull);
+        }
         let is_written = self.outbox.write(hop.port, |to| {
             to.get_mut(..text.end)?.copy_from_slice(frame.get(..text.end)?);
             let (bare, _) = insert::cut(to, parsed, text.start)?;
@@ -178,7 +181,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             let (whole, len) = insert::insert(to, &bare, text.start, &head.header)?;
             beside.address(to, (&whole, len))
         });
-        if is_written { Ok(()) } else { Err(DropReason::OutboxFull) }
+        if is_written { Ok(()) } else { Err(DropReason::ClientAddress) }
     }
 
     /// Sends a segment of the client's under the numbers that the server knows, `by` so many more.

@@ -1,4 +1,4 @@
-//! The table's memory: zeroed, page-aligned, touched only as it is used; and prefetch.
+//! The table's memory: zeroed, page-aligned, touched only as it is used or shortly before; and prefetch.
 //!
 //! The one file of the director with `unsafe`.
 #![allow(unsafe_code)]
@@ -7,9 +7,6 @@ use std::io;
 use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 use std::ptr::NonNull;
-
-/// The least page there is; advice on larger ones may begin at one of these too, or is refused.
-const PAGE: usize = 4096;
 
 /// Types for which all-zero bytes are a valid value.
 ///
@@ -74,7 +71,7 @@ impl<T: Zeroed> Pages<T> {
         let start = std::ptr::from_ref(self.get(elements.start).ok_or(io::ErrorKind::InvalidInput)?);
         let bytes = self.get(elements).map_or(0, size_of_val);
         // What is advised on begins with a page; the mapping does too, so this stays inside.
-        let before = start.addr() % PAGE;
+        let before = start.addr() % page_len();
         let page = start.wrapping_byte_sub(before).cast_mut().cast();
         // SAFETY: the pages of elements of this mapping; populating them changes nothing that can be read there.
         match unsafe { libc::madvise(page, before + bytes, libc::MADV_POPULATE_WRITE) } {
@@ -86,13 +83,13 @@ impl<T: Zeroed> Pages<T> {
     /// Bytes that are in memory.
     #[cfg(test)]
     pub(super) fn resident_bytes(&self) -> usize {
-        let mut pages = vec![0_u8; (self.len * size_of::<T>()).div_ceil(PAGE)];
+        let mut pages = vec![0_u8; (self.len * size_of::<T>()).div_ceil(page_len())];
         // SAFETY: the mapping, and a byte for each of its pages.
         let status = unsafe {
             libc::mincore(self.start.as_ptr().cast(), self.len * size_of::<T>(), pages.as_mut_ptr())
         };
         assert_eq!(status, 0, "{}", io::Error::last_os_error());
-        pages.iter().filter(|page| **page & 1 == 1).count() * PAGE
+        pages.iter().filter(|page| **page & 1 == 1).count() * page_len()
     }
 }
 
@@ -112,6 +109,13 @@ impl<T> Drop for Pages<T> {
         // SAFETY: exactly the range that `zeroed` mapped, and no reference to it outlives `self`.
         let _cannot_fail = unsafe { libc::munmap(self.start.as_ptr().cast(), self.len * size_of::<T>()) };
     }
+}
+
+/// Bytes of a page.
+fn page_len() -> usize {
+    // SAFETY: it only tells a number, and knows this one everywhere.
+    let len = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(len).unwrap_or(4096)
 }
 
 /// Asks for the first `LINES` cache lines of `value` without waiting for them.

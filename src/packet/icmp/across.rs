@@ -119,10 +119,10 @@ fn read(quote: &[u8], l4: usize, protocol: u8) -> Result<Quote, Untranslatable> 
     Ok(Quote { fields: Fields { class, ttl, protocol, payload_len, piece }, ip_len })
 }
 
-/// Bytes that a message says it quotes, if it says so: what is behind them is an extension.
-fn quoted_len(head: &[u8; HEADER_LEN], to_v4: bool) -> usize {
+/// Bytes that a message with this header says it quotes, if it says so: what is behind them is an extension (RFC 4884).
+pub(in crate::packet) fn quoted_len(head: &[u8; HEADER_LEN], is_v6: bool) -> usize {
     let (says, words, word) =
-        if to_v4 { (matches!(head[0], 1 | 3), head[4], 8) } else { (matches!(head[0], 3 | 11), head[5], 4) };
+        if is_v6 { (matches!(head[0], 1 | 3), head[4], 8) } else { (matches!(head[0], 3 | 11), head[5], 4) };
     if says && words > 0 { usize::from(words) * word } else { usize::MAX }
 }
 

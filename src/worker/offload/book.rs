@@ -3,12 +3,12 @@
 //! A place is free again [`REST_NS`] after its flow has ended, so that no packet that was in the program at that moment is
 //! missed or counted for another connection. Nobody waits for that: the flow itself ends at once.
 
-use super::ways::Network;
 use super::{paces, tally};
 use crate::director::Director;
 use crate::director::conn::{Direction, SlotId};
 use crate::director::offload::{Flow, Leaves, Offer};
 use crate::director::server::ServerId;
+use crate::net::Snapshot;
 use crate::packet::encap::{Outer, Tunnel};
 use crate::packet::flow::FlowKey;
 use crate::xdp::steer::offload::{
@@ -29,8 +29,8 @@ struct Entry {
     begun_ns: u64,
     ended_ns: Option<u64>,
     keys: [Option<ProgramKey>; 2],
-    /// Where its packets go.
-    hops: [u32; 2],
+    /// The interfaces by which its packets leave, by their port ids. A change of routes ends the flow.
+    ports: [Option<u16>; 2],
     /// Packets and bytes that are the server's already.
     counted: [(u64, u64); 2],
     /// Packets at the last look at how busy it is, if there was one.
@@ -96,7 +96,14 @@ impl Book {
     }
 
     /// Has a connection carried, if there is room and it is still offered.
-    pub(super) fn take(&mut self, offer: &Offer, director: &Director, tallies: &Tallies, now_ns: u64) {
+    pub(super) fn take(
+        &mut self,
+        offer: &Offer,
+        director: &Director,
+        tallies: &Tallies,
+        network: Option<&Snapshot>,
+        now_ns: u64,
+    ) {
         let carried = director.table.slot(offer.slot).carried();
         let Some(place) = self.place() else {
             self.refused += 1;
@@ -118,7 +125,7 @@ impl Book {
             begun_ns: now_ns,
             ended_ns: None,
             keys: [None; 2],
-            hops: flows.map(|flow| flow.map_or(0, |flow| flow.hop.0)),
+            ports: flows.map(|flow| network?.hops().get(flow?.hop.0 as usize)?.as_ref().map(|hop| hop.port)),
             counted: [(0, 0); 2],
             looked_at: None,
         };
@@ -160,12 +167,12 @@ impl Book {
     }
 
     /// Counts what was carried since the last time, notes when it was, ends what is idle, and forgets what has ended.
-    pub(super) fn settle(&mut self, director: &Director, tallies: &Tallies, network: &Network, now_ns: u64) {
+    pub(super) fn settle(&mut self, director: &Director, tallies: &Tallies, now_ns: u64) {
         for place in 0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX) {
             let Some(entry) = &mut self.entries[place as usize] else { continue };
-            for (hop, (packets, bytes)) in entry.hops.into_iter().zip(entry.count(director, tallies, place)) {
-                let port = network.port_of(hop).map(usize::from);
-                if let Some(left) = port.and_then(|port| self.figures.left.get_mut(port)) {
+            for (port, (packets, bytes)) in entry.ports.into_iter().zip(entry.count(director, tallies, place))
+            {
+                if let Some(left) = port.and_then(|port| self.figures.left.get_mut(usize::from(port))) {
                     *left = (left.0 + packets, left.1 + bytes);
                 }
             }

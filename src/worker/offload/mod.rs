@@ -216,9 +216,11 @@ impl Offload {
 
     fn take(&self, first: Offer, others: &Receiver<Offer>) {
         let Some(director) = self.0.director.upgrade() else { return };
+        // Never both at once: what changes in the network waits for no book-keeping.
+        let network = lock(&self.0.network).latest();
         let mut book = lock(&self.0.book);
         for offer in std::iter::once(first).chain(others.try_iter().take(TAKEN_AT_ONCE)) {
-            book.take(&offer, &director, &self.0.tallies, monotonic_ns());
+            book.take(&offer, &director, &self.0.tallies, network.as_deref(), monotonic_ns());
         }
     }
 }
@@ -256,9 +258,7 @@ impl Carrier for Offload {
 
     fn settle(&self) {
         let Some(director) = self.0.director.upgrade() else { return };
-        let network = lock(&self.0.network);
-        let mut book = lock(&self.0.book);
-        book.settle(&director, &self.0.tallies, &network, monotonic_ns());
+        lock(&self.0.book).settle(&director, &self.0.tallies, monotonic_ns());
     }
 }
 

@@ -56,10 +56,9 @@ impl Network {
         ways.set_hops(hops).and_then(|()| ways.set_routes(snapshot.generation()))
     }
 
-    /// The port id of the interface that this next hop is behind.
-    pub(super) fn port_of(&self, hop: u32) -> Option<u16> {
-        let hop = self.latest.as_ref()?.hops().get(hop as usize)?.as_ref();
-        hop.map(|hop| hop.port)
+    /// The network as it was shown last.
+    pub(super) fn latest(&self) -> Option<Arc<Snapshot>> {
+        self.latest.clone()
     }
 
     pub(super) fn let_go(&mut self) -> Result<(), SteerError> {
