@@ -39,15 +39,6 @@ fn play(t: &mut Table, case: &Case, step: &Step, room: usize) -> Option<Vec<u8>>
     }
 }
 
-/// The frame as the steering program hands it on when it has made this much room.
-fn with_room(frame: &[u8], room: usize) -> Vec<u8> {
-    if room == 0 {
-        return frame.to_vec();
-    }
-    let mark = [&frame[..12], &[0x88, 0xb5], &u16::try_from(room).unwrap().to_be_bytes()].concat();
-    [&mark[..], &vec![0xdd; room - mark.len()], frame].concat()
-}
-
 /// The room that the steering program makes for a case, and none.
 fn rooms(case: &Case) -> Vec<usize> {
     match case.method {

@@ -2,6 +2,7 @@
 
 use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
+use xvs::director::forward::hops::PASS;
 
 use crate::segments::*;
 use crate::table::*;
@@ -64,6 +65,23 @@ fn text_that_comes_without_a_segment_before_it_has_the_header_in_front() {
             assert_eq!(sent, [bare, Segment { text: HEADER.to_vec(), ..says(b"").with(options) }]);
         }
     }
+}
+
+/// Its server is the director itself now and its frames have room, since the service has got a server behind a tunnel.
+#[test]
+fn a_header_beside_text_goes_up_whole_where_frames_have_room() {
+    let mut t = Table::new(&[told("proxy")]);
+    t.hops.local = [R.parse::<std::net::SocketAddr>().unwrap().ip()].into();
+    t.director.pass.open(1000);
+    open(&mut t, 1460);
+    let text = says(&[b'x'; 1433]);
+    let (verdict, after) = t.batch(0, &[with_room(&text.frame(C, VIP), 20)], OUTSIDE).remove(0);
+    assert_eq!(verdict, Verdict::Transmit(PASS));
+    assert_eq!(Segment::read(&after).text, text.text);
+    let (port, header) = t.made.remove(0);
+    assert_eq!((port, Segment::read(&header).text), (PASS, HEADER.to_vec()));
+    // As the client sent it: nothing was routed.
+    assert_eq!([header[22], after[22]], [64; 2]);
 }
 
 #[test]

@@ -508,3 +508,12 @@ impl Table {
         (self.director.counts.active(id), self.director.counts.inactive(id))
     }
 }
+
+/// The frame as the steering program hands it on when it has made this much room.
+pub fn with_room(frame: &[u8], room: usize) -> Vec<u8> {
+    if room == 0 {
+        return frame.to_vec();
+    }
+    let mark = [&frame[..12], &[0x88, 0xb5], &u16::try_from(room).unwrap().to_be_bytes()].concat();
+    [&mark[..], &vec![0xdd; room - mark.len()], frame].concat()
+}

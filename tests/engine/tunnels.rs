@@ -24,16 +24,6 @@ fn table(tunnel: Tunnel) -> Table {
     Table::new(&[tun(tunnel)])
 }
 
-/// The frame as the steering program hands it on when it has made this much room.
-fn with_room(frame: &[u8], room: u16) -> Vec<u8> {
-    let mut grown = frame[..12].to_vec();
-    grown.extend(0x88b5u16.to_be_bytes());
-    grown.extend(room.to_be_bytes());
-    grown.resize(usize::from(room), 0xdd);
-    grown.extend(frame);
-    grown
-}
-
 /// The outer addresses, and the inner packet behind the outer frame's MAC addresses, by another parser.
 fn unwrap(frame: &[u8], tunnel: Tunnel) -> (String, String, Vec<u8>) {
     let sliced = etherparse::SlicedPacket::from_ethernet(frame).unwrap();
@@ -55,12 +45,12 @@ fn transmitted(t: &mut Table, frame: &[u8]) -> Vec<u8> {
 #[test]
 fn every_tunnel_carries_the_packet_whatever_room_was_made() {
     for tunnel in TUNNELS {
-        let exact = u16::try_from(tunnel.overhead(true)).unwrap();
+        let exact = tunnel.overhead(true);
         for room in [0, 16, exact, 64] {
             let mut t = table(tunnel);
             for flags in ["S", "A", "FA"] {
                 let packet = tcp(C, VIP, flags);
-                let frame = if room == 0 { packet.clone() } else { with_room(&packet, room) };
+                let frame = with_room(&packet, room);
                 let after = transmitted(&mut t, &frame);
                 let (from, to, inner) = unwrap(&after, tunnel);
                 assert_eq!((from.as_str(), to.as_str()), ("10.1.0.1", "10.1.0.11"), "{tunnel:?} {room}");
@@ -136,11 +126,11 @@ fn the_mtu_is_the_tunnels_and_the_client_is_told_it() {
         let mut frame = tcp(C, VIP, "S");
         set_df(&mut frame);
         t.hops.mtu = 65 + overhead - 1;
-        let (verdict, answer) = t.batch(0, &[with_room(&frame, overhead)], OUTSIDE).remove(0);
+        let (verdict, answer) = t.batch(0, &[with_room(&frame, overhead.into())], OUTSIDE).remove(0);
         // 65 bytes do not fit 64, and so little is no tunnel.
         assert_eq!(verdict, Verdict::Drop(DropReason::NoTunnel), "{answer:?}");
         t.hops.mtu = 68 + overhead;
-        transmitted(&mut t, &with_room(&frame, overhead));
+        transmitted(&mut t, &with_room(&frame, overhead.into()));
 
         let mut long = udp_of(C, "10.0.0.100:53", 100);
         set_df(&mut long);
@@ -151,15 +141,15 @@ fn the_mtu_is_the_tunnels_and_the_client_is_told_it() {
             &[("10.1.0.11:53", 1)],
         )]);
         t.hops.mtu = 127 + overhead;
-        for room in [0, overhead] {
-            let frame = if room == 0 { long.clone() } else { with_room(&long, room) };
+        for room in [0, overhead.into()] {
+            let frame = with_room(&long, room);
             let (verdict, answer) = t.batch(0, &[frame], OUTSIDE).remove(0);
             assert_eq!(verdict, Verdict::Answer(OUTSIDE, DropReason::TooBig));
             assert_eq!(read_answer(&answer), "10.0.0.100 tells 192.0.2.7: type 3 code 4");
             assert_eq!(answer[40..42], 127u16.to_be_bytes());
         }
         t.hops.mtu += 1;
-        transmitted(&mut t, &with_room(&long, overhead));
+        transmitted(&mut t, &with_room(&long, overhead.into()));
     }
 }
 
@@ -262,7 +252,7 @@ fn without_pmtu_disc_what_is_too_long_is_split_though_its_sender_forbids_it() {
     t.tune("pmtu_disc", 0);
     assert_eq!(transmitted(&mut t, &short)[20] & 0x40, 0, "DF is not copied");
     for room in [0, 20] {
-        let frame = if room == 0 { long.clone() } else { with_room(&long, room) };
+        let frame = with_room(&long, room);
         let mut pieces = vec![transmitted(&mut t, &frame)];
         pieces.extend(t.made.drain(..).map(|(port, frame)| {
             assert_eq!(port, INSIDE);

@@ -25,12 +25,6 @@ fn table(tunnel: Tunnel) -> Table {
     )])
 }
 
-/// The frame as the steering program hands it on when it has made this much room.
-fn with_room(frame: &[u8], room: usize) -> Vec<u8> {
-    let mark = [&frame[..12], &[0x88, 0xb5], &u16::try_from(room).unwrap().to_be_bytes()].concat();
-    [&mark[..], &vec![0xdd; room - 16], frame].concat()
-}
-
 /// A datagram with this in its IP header.
 fn datagram(client: &str, len: usize, class: u8, ttl: u8, df: bool) -> Vec<u8> {
     let mut frame = udp(client, VIP, &vec![7; len]);
