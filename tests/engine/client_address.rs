@@ -150,6 +150,22 @@ fn header_v6(transport: u8) -> Vec<u8> {
     header
 }
 
+/// The header of 52 bytes leaves 1248 of 1300: nobody would believe that (RFC 8200, 5).
+#[test]
+fn no_client_of_ipv6_is_told_an_mtu_below_1280() {
+    for (mtu, text_len, expected) in [
+        (1300, 1300 - 52 - 48, Verdict::Transmit(INSIDE)),
+        (1300, 1300 - 52 - 47, Verdict::Drop(DropReason::ClientAddress)),
+        (1331, 1331 - 52 - 47, Verdict::Drop(DropReason::ClientAddress)),
+        (1332, 1332 - 52 - 47, Verdict::Answer(OUTSIDE, DropReason::TooBig)),
+    ] {
+        let mut t = Table::new(&[told_v6(Protocol::Udp, "proxy")]);
+        t.hops.mtu = mtu;
+        let frame = v6(C6, VIP6, None, &vec![b'x'; text_len]);
+        assert_eq!(t.batch(0, &[frame], OUTSIDE).remove(0).0, expected, "{mtu} {text_len}");
+    }
+}
+
 #[test]
 fn clients_of_ipv6_are_told_too() {
     let mut t = Table::new(&[told_v6(Protocol::Udp, "proxy")]);
