@@ -9,7 +9,7 @@ use std::mem;
 
 use super::conn::{Direction, Slot};
 use super::drops::DropReason;
-use super::engine::{Packet, Verdict, Work, flow_hash};
+use super::engine::{Packet, Verdict, Work};
 use super::forward;
 use super::forward::hops::{Hop, NextHops, PortId};
 use super::forward::recipe::{Recipe, Rewrite};
@@ -150,9 +150,9 @@ impl<H: NextHops> Work<'_, H> {
                 self.stats.more_in(id, fragment.len);
                 let parsed = &of(client);
                 let server = reply_key.source().ip().to_canonical();
-                let hop = self.hop_to(server, parsed);
+                let hop = self.hop_to_server(server, parsed);
                 if recipe.rewrite == Rewrite::Wrap {
-                    let source = self.hops.source(server, flow_hash(parsed));
+                    let source = self.source_to(server, parsed);
                     return self.wrap(packet, parsed, hop, id, source.map(|source| (source, server)));
                 }
                 self.send_later(packet, parsed, Direction::In, hop, recipe, reply_key)

@@ -11,10 +11,10 @@ use super::close::first_look;
 use super::conn::state::{State, Status};
 use super::conn::{Direction, Found, NewConnection, Refused, Replies, Slot, SlotId};
 use super::drops::DropReason;
-use super::engine::{Packet, Work, flow_hash};
+use super::engine::{Packet, Work};
 use super::forward::Plan;
 use super::forward::hops::{Hop, NextHops, PortId, Route};
-use super::forward::recipe::{Recipe, Rewrite, Way};
+use super::forward::recipe::{Rewrite, Way};
 use super::fragments;
 use super::name::ServiceKey;
 use super::refusal::{Answer, Refusal};
@@ -281,9 +281,9 @@ impl<'a, H: NextHops> Work<'a, H> {
         self.stats.packet_in(id, parsed.ip_len);
         let (recipe, reply_key) = (plan.client, plan.reply_key);
         let server = reply_key.source().ip().to_canonical();
-        let hop = self.hop_to(server, parsed);
+        let hop = self.hop_to_server(server, parsed);
         let port = if recipe.rewrite == Rewrite::Wrap {
-            let source = self.hops.source(server, flow_hash(parsed));
+            let source = self.source_to(server, parsed);
             self.wrap(packet, parsed, hop, id, source.map(|source| (source, server)))?
         } else {
             let parsed = self.introduced(packet, parsed, id, hop)?;
@@ -294,7 +294,18 @@ impl<'a, H: NextHops> Work<'a, H> {
 
     /// The next hop of a packet without a connection.
     pub(super) fn hop_to(&self, destination: IpAddr, parsed: &Parsed) -> Result<Hop, DropReason> {
-        match self.way(destination, parsed).route {
+        self.hop_of(self.way(destination, parsed))
+    }
+
+    /// The next hop of a packet without a connection to a server.
+    pub(super) fn hop_to_server(&mut self, server: IpAddr, parsed: &Parsed) -> Result<Hop, DropReason> {
+        let way = self.way_to(server, parsed);
+        self.hop_of(way)
+    }
+
+    /// Where a way leads at this moment.
+    pub(super) fn hop_of(&self, way: Way) -> Result<Hop, DropReason> {
+        match way.route {
             Route::Via(hop) => self.hops.hop(hop).ok_or(DropReason::Unresolved),
             Route::Unknown => Err(DropReason::Unresolved),
             Route::Unreachable => Err(DropReason::NoRoute),
@@ -304,7 +315,7 @@ impl<'a, H: NextHops> Work<'a, H> {
 
     /// A connection that begins with this packet.
     pub(super) fn connection(
-        &self,
+        &mut self,
         packet: &Packet<'_>,
         parsed: &Parsed,
         plan: Plan,
@@ -316,16 +327,12 @@ impl<'a, H: NextHops> Work<'a, H> {
             (Some(_), None) => Replies::Newest,
             (Some(_), Some(_)) => Replies::Unique,
         };
-        let mut to_server = self.way(plan.reply_key.source().ip().to_canonical(), parsed);
+        let server = plan.reply_key.source().ip().to_canonical();
+        let to_server = self.way_to(server, parsed);
+        let is_wrapped = plan.client.rewrite == Rewrite::Wrap;
+        let outer_source = if is_wrapped { self.source_to(server, parsed) } else { None };
         // Of another generation: looked up by the first reply. Many floods never get one.
-        let generation = self.hops.generation().wrapping_sub(1);
-        let mut replies_get = plan.server.unwrap_or(plan.client);
-        let mut to_client = Way { route: Route::Unknown, generation };
-        if plan.client.rewrite == Rewrite::Wrap {
-            // Its first packet asks again, and notes where its tunnel begins: nowhere so far (`Slot::outer_source`).
-            to_server.generation = generation;
-            (replies_get, to_client) = (Recipe::from_word(0), Way::from_word(0));
-        }
+        let later = Way { route: Route::Unknown, generation: to_server.generation.wrapping_sub(1) };
         // Inactive until its first packet has been counted, like the kernel's.
         let status = Status {
             state: State::None,
@@ -337,7 +344,8 @@ impl<'a, H: NextHops> Work<'a, H> {
         let state = status.after(self.tables, parsed.key.protocol(), Direction::In, parsed.flags).state;
         NewConnection {
             client: (parsed.key, plan.client, to_server),
-            server: (plan.reply_key, replies_get, to_client),
+            server: (plan.reply_key, plan.server.unwrap_or(plan.client), later),
+            outer_source,
             replies,
             status,
             server_id: id.0,

@@ -8,7 +8,7 @@
 use super::client_address::renumber;
 use super::conn::{Direction, NewConnection};
 use super::drops::DropReason;
-use super::engine::{Packet, Work, flow_hash};
+use super::engine::{Packet, Work};
 use super::forward;
 use super::forward::hops::{Hop, NextHops, PASS, PortId};
 use super::forward::recipe::{Recipe, Rewrite};
@@ -102,9 +102,9 @@ impl<H: NextHops> Work<'_, H> {
         }
         self.count(destination.id, Direction::In, parsed);
         let server = plan.reply_key.source().ip().to_canonical();
-        let hop = self.hop_to(server, parsed)?;
+        let hop = self.hop_to_server(server, parsed)?;
         if plan.client.rewrite == Rewrite::Wrap {
-            let source = self.hops.source(server, flow_hash(parsed));
+            let source = self.source_to(server, parsed);
             let ends = source.map(|source| (source, server));
             return self
                 .wrap(packet, parsed, Ok(hop), destination.id, ends)

@@ -24,6 +24,11 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
+    /// The id for every flow, if there is one.
+    pub(crate) fn only(self) -> Option<HopId> {
+        (self.count == 1).then_some(HopId(self.first))
+    }
+
     /// The id for a flow.
     pub(crate) fn choose(self, flow_hash: u32) -> HopId {
         // Scaled from other bits than those that have chosen among equal routes (Knuth's multiplicative hashing).

@@ -91,6 +91,13 @@ impl NextHops for Hops {
         }
     }
 
+    fn common_hop(&self, destination: IpAddr) -> Option<HopId> {
+        match self.route(destination, 0) {
+            Route::Via(hop) => Some(hop),
+            _ => None,
+        }
+    }
+
     fn hop(&self, id: HopId) -> Option<Hop> {
         let dst_mac = *self.macs.get(&id.0)?;
         let (port, src_mac) = if id.0 == 0 { (OUTSIDE, OUTSIDE_MAC) } else { (INSIDE, INSIDE_MAC) };

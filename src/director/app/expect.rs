@@ -89,6 +89,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         let new = NewConnection {
             client: (key, plan.client, way),
             server: (plan.reply_key, plan.server.unwrap_or(plan.client), way),
+            outer_source: None,
             replies: if aside == 0 { Replies::Newest } else { Replies::None },
             status: LISTENING,
             server_id: control.server_id(),

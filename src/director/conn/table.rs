@@ -1,6 +1,7 @@
 //! The connection table: slots, index and free list put together.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -44,6 +45,8 @@ pub struct NewConnection {
     pub client: (FlowKey, Recipe, Way),
     /// The server's packets, likewise.
     pub server: (FlowKey, Recipe, Way),
+    /// Where packets to a server behind a tunnel are sent from: see [`Slot::set_outer_source`].
+    pub outer_source: Option<IpAddr>,
     /// Whether the server's packets come through the director and are looked up by their key.
     pub replies: Replies,
     /// The state after the first packet.
@@ -322,6 +325,7 @@ mod tests {
         NewConnection {
             client: (FlowKey::v4(6, client, 1, 4711 << 16 | 80), recipe, way),
             server: (FlowKey::v4(6, server, client, 80 << 16 | 4711), recipe, way),
+            outer_source: None,
             replies: Replies::Newest,
             status: STATUS,
             server_id: 0,
