@@ -25,6 +25,9 @@ use flows::{Flows, Hops, Way, servers};
 /// Longer than any connection lives, in milliseconds.
 const LATER_MS: u64 = 1_000_000;
 
+/// Packets after which a connection is treated as one that goes on.
+const FIRST_FEW: u32 = 10;
+
 /// Opens connections, and lets them expire.
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -83,6 +86,17 @@ fn run(method: Method, way: Way, count: u32, hops: &impl NextHops) -> Result<()>
         ensure!(sent == batch.len(), "{sent} of {} were sent: {:?}", batch.len(), all.director.drops());
     }
     ensure!(all.director.table.len() == u64::from(count), "{} opened", all.director.table.len());
+    let next = if way == Way::Datagram { way } else { Way::In };
+    // After the first few packets a connection is like any.
+    for turn in 0..=FIRST_FEW {
+        for batch in flows.chunks(BATCH) {
+            all.fill(batch, next);
+            match turn {
+                FIRST_FEW => go_on(&mut all, hops, batch.len()),
+                _ => all.process_by(hops, batch.len()),
+            };
+        }
+    }
     let later = Time(all.now.0 + LATER_MS);
     while !all.director.table.is_empty() {
         end(&mut all, later);
@@ -94,6 +108,12 @@ fn run(method: Method, way: Way, count: u32, hops: &impl NextHops) -> Result<()>
 /// What is counted of connections that begin: the whole packet path, and 2 % of that for making up the batch.
 #[inline(never)]
 fn begin(all: &mut Flows, hops: &impl NextHops, count: usize) -> usize {
+    all.process_by(hops, count)
+}
+
+/// What is counted of connections that go on, likewise.
+#[inline(never)]
+fn go_on(all: &mut Flows, hops: &impl NextHops, count: usize) -> usize {
     all.process_by(hops, count)
 }
 

@@ -271,7 +271,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     ) -> Result<PortId, Refusal> {
         let (slot, found, is_counted) = match self.find(parsed, hash, likely) {
             Some((slot, found)) if self.goes_on(slot, parsed) => (slot, found, true),
-            known => match self.begin_or_pass(packet, parsed, known)? {
+            known => match self.begin_or_pass(packet, parsed, hash, known)? {
                 Begun::Connection(slot, found) => (slot, found, self.is_counted(slot)),
                 Begun::Sent(port, _) => return Ok(port),
             },

@@ -75,7 +75,7 @@ impl<H: NextHops> Work<'_, H> {
         let hash = self.director.table.hash(&parsed.key);
         let (slot, found, is_counted) = match self.find(parsed, hash, None) {
             Some((slot, found)) if self.goes_on(slot, parsed) => (slot, found, true),
-            known => match self.begin_or_pass(packet, parsed, known) {
+            known => match self.begin_or_pass(packet, parsed, hash, known) {
                 Ok(Begun::Connection(slot, found)) => (slot, found, self.is_counted(slot)),
                 // Fragments come up by the server's address alone, so this may be any traffic of its.
                 Ok(Begun::Sent(_, Fate::Passed))

@@ -58,7 +58,7 @@ pub(super) enum Fate {
 }
 
 impl<'a, H: NextHops> Work<'a, H> {
-    /// Deals with a packet that has no connection, or `known`, of which it is not clear whether it goes on, and with every
+    /// Deals with a packet, whose key has this hash, that has no connection, or `known`, of which it is not clear whether it goes on, and with every
     /// SYN, whose segment size may be too large for its service.
     #[cold]
     #[inline(never)]
@@ -66,13 +66,14 @@ impl<'a, H: NextHops> Work<'a, H> {
         &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
+        hash: u64,
         known: Option<(&'a Slot, Found)>,
     ) -> Result<Begun<'a>, Refusal> {
-        let begun = self.find_or_open(packet, parsed, known)?;
-        if let Begun::Connection(slot, _) = begun {
+        let begun = self.find_or_open(packet, parsed, hash, known);
+        if let Ok(Begun::Connection(slot, _)) = begun {
             self.lower_mss(packet, parsed, slot);
         }
-        Ok(begun)
+        begun
     }
 
     /// Lowers the segment size that a SYN names to what its service allows.
@@ -89,10 +90,11 @@ impl<'a, H: NextHops> Work<'a, H> {
         &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
+        hash: u64,
         known: Option<(&'a Slot, Found)>,
     ) -> Result<Begun<'a>, Refusal> {
         if known.is_none()
-            && let Some(begun) = self.claim(packet, parsed)
+            && let Some(begun) = self.claim(packet, parsed, hash)
         {
             return begun;
         }
@@ -119,7 +121,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         match (chosen, service) {
             (Some(chosen), Some(service)) => {
                 let (destination, template) = chosen?;
-                self.open(service, packet, parsed, &destination, template)
+                self.open(service, packet, (parsed, hash), &destination, template)
             }
             _ => match self.begin_outward(packet, parsed) {
                 Some(begun) => begun,
@@ -220,21 +222,17 @@ impl<'a, H: NextHops> Work<'a, H> {
         &mut self,
         service: &VirtualService,
         packet: &mut Packet<'_>,
-        parsed: &Parsed,
+        (parsed, hash): (&Parsed, u64),
         destination: &Destination,
         template: Option<SlotId>,
     ) -> Result<Begun<'a>, Refusal> {
         let (plan, mut over) =
             self.plan(service, parsed, destination).inspect_err(|_| self.director.leave(template))?;
-        if plan.server.is_some() {
-            // Where its replies will be entered, which takes the longest of all that a new connection does.
-            self.director.table.prefetch_key(&plan.reply_key);
-        }
         if service.service.one_packet && parsed.key.protocol() == Protocol::Udp as u8 {
             self.director.leave(template);
             return self.send_alone(packet, parsed, &plan, destination.id);
         }
-        let mut new = self.connection(packet, parsed, plan, destination.id, template);
+        let mut new = self.connection(packet, (parsed, hash), plan, destination.id, template);
         if destination.method == Method::FullNat && new.client.2.route == Route::Local {
             // The answers would go from the host to the host, and never come by.
             self.director.give_up(&new);
@@ -249,7 +247,7 @@ impl<'a, H: NextHops> Work<'a, H> {
                 // Another worker was quicker.
                 Err(DropReason::LocalPorts) => {
                     let Ok((plan, next)) = self.plan(service, parsed, destination) else { break };
-                    let again = self.connection(packet, parsed, plan, destination.id, template);
+                    let again = self.connection(packet, (parsed, hash), plan, destination.id, template);
                     (new, over) = (NewConnection { aside: new.aside, ..again }, next);
                 }
                 entered => {
@@ -313,20 +311,26 @@ impl<'a, H: NextHops> Work<'a, H> {
         }
     }
 
-    /// A connection that begins with this packet.
+    /// A connection that begins with this packet, whose key has this hash.
     pub(super) fn connection(
         &mut self,
         packet: &Packet<'_>,
-        parsed: &Parsed,
+        (parsed, hash): (&Parsed, u64),
         plan: Plan,
         id: ServerId,
         template: Option<SlotId>,
     ) -> NewConnection {
-        let replies = match (&plan.server, plan.local(&parsed.key)) {
-            (None, _) => Replies::None,
-            (Some(_), None) => Replies::Newest,
-            (Some(_), Some(_)) => Replies::Unique,
+        let replies = match plan {
+            Plan { server: None, .. } => Replies::None,
+            Plan { is_unique: true, .. } => Replies::Unique,
+            _ => Replies::Newest,
         };
+        let (table, mut hashes) = (&self.director.table, [hash, 0]);
+        if replies != Replies::None {
+            hashes[1] = table.hash(&plan.reply_key);
+            // Where its replies will be entered, which takes the longest of all that a new connection does.
+            table.prefetch_bucket(hashes[1]);
+        }
         let server = plan.reply_key.source().ip().to_canonical();
         let to_server = self.way_to(server, parsed);
         let is_wrapped = plan.client.rewrite == Rewrite::Wrap;
@@ -334,17 +338,23 @@ impl<'a, H: NextHops> Work<'a, H> {
         // Of another generation: looked up by the first reply. Many floods never get one.
         let later = Way { route: Route::Unknown, generation: to_server.generation.wrapping_sub(1) };
         // Inactive until its first packet has been counted, like the kernel's.
-        let status = Status {
+        let mut status = Status {
             state: State::None,
             inactive: true,
             no_output: replies == Replies::None,
             removed: false,
         };
         // Armed for the state that the packet will bring about in a moment.
-        let state = status.after(self.tables, parsed.key.protocol(), Direction::In, parsed.flags).state;
+        let protocol = parsed.key.protocol();
+        let after = status.after(self.tables, protocol, Direction::In, parsed.flags);
+        if protocol == Protocol::Tcp as u8 && parsed.flags.only_opens() {
+            // It changes nothing a second time, and nothing follows from it but the count: a step saved.
+            status = after;
+        }
         NewConnection {
             client: (parsed.key, plan.client, to_server),
             server: (plan.reply_key, plan.server.unwrap_or(plan.client), later),
+            hashes: Some(hashes),
             outer_source,
             replies,
             status,
@@ -353,7 +363,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             aside: 0,
             learned: packet.origin(parsed),
             tick: self.tick,
-            timeout_s: self.services.timeout_s(id, parsed.key.protocol(), state),
+            timeout_s: self.services.timeout_s(id, protocol, after.state),
         }
     }
 

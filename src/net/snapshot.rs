@@ -1,12 +1,12 @@
 //! What the workers see: routes, next hops and addresses of one moment, immutable.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::addresses::{self, Address};
 use super::fib::{Decision, Fib, Target};
-use super::hop_table::{HopKey, Lanes};
+use super::hop_table::{HopIds, Lanes};
 use super::mirror::Resolver;
 use super::rss::Rss;
 
@@ -58,7 +58,7 @@ pub struct Port {
 pub struct Snapshot {
     pub(super) generation: u32,
     pub(super) fib: Arc<Fib>,
-    pub(super) ids: Arc<HashMap<HopKey, Lanes>>,
+    pub(super) ids: Arc<HopIds>,
     pub(super) hops: Vec<Option<Hop>>,
     pub(super) ports: Vec<Option<Port>>,
     pub(super) resolver: Option<Resolver>,

@@ -87,8 +87,9 @@ impl Shard {
         slot.set_closing(None);
         self.show(table, slot, new.status);
 
-        let enter_client = || table.index.insert(table.hash(key), id, false, |e| table.is(e, key));
-        let reply_hash = table.hash(reply_key);
+        let [hash, reply_hash] = table.hashes(new);
+        debug_assert!(hash == table.hash(key), "of another key");
+        let enter_client = || table.index.insert(hash, id, false, |e| table.is(e, key));
         let is_reply = |e| table.is(e, reply_key);
         let entered = match new.replies {
             Replies::None => enter_client(),

@@ -91,6 +91,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         let new = NewConnection {
             client: (client, plan.client, later),
             server: (plan.reply_key, recipe, way),
+            hashes: None,
             outer_source: None,
             replies: Replies::Newest,
             status: Status { state: State::None, inactive: true, no_output: false, removed: false },
