@@ -145,15 +145,20 @@ impl Bucket {
     }
 
     fn lock(&self) {
-        while self.head.fetch_or(LOCK, Ordering::Acquire) & LOCK != 0 {
-            while self.head.load(Ordering::Relaxed) & LOCK != 0 {
-                spin_loop();
+        loop {
+            let head = self.head.load(Ordering::Relaxed);
+            let locked = head | LOCK;
+            if head != locked
+                && self.head.compare_exchange(head, locked, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            {
+                return;
             }
+            spin_loop();
         }
     }
 
     fn unlock(&self) {
-        // A plain store: who waits only sets a bit that is set, and the rest is changed under the lock.
+        // A plain store: who waits writes nothing.
         self.head.store(self.head.load(Ordering::Relaxed) & !LOCK, Ordering::Release);
     }
 
