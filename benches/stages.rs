@@ -118,6 +118,8 @@ fn insert(c: &mut Criterion) {
         .map(|n| NewConnection {
             client: (FlowKey::v4(6, n, 1, 4711 << 16 | 80), rewrite, way),
             server: (FlowKey::v4(6, 2, n, 80 << 16 | 4711), rewrite, way),
+            hashes: None,
+            outer_source: None,
             replies: Replies::Newest,
             status: state::Status {
                 state: state::State::SynRecv,

@@ -41,6 +41,11 @@ impl NextHops for Hops {
         Route::Via(HopId(u32::from(inside)))
     }
 
+    fn common_hop(&self, destination: IpAddr) -> Option<HopId> {
+        let Route::Via(hop) = self.route(destination, 0) else { return None };
+        Some(hop)
+    }
+
     fn hop(&self, id: HopId) -> Option<Hop> {
         let port = PortId::try_from(id.0).ok()?;
         Some(Hop { port, dst_mac: MAC, src_mac: MAC, vlan: None, mtu: 1500 })
@@ -91,6 +96,12 @@ fn client(n: u32) -> (Ipv4Addr, u16) {
 /// 64 servers, all of one port.
 fn server(n: u32) -> Ipv4Addr {
     Ipv4Addr::new(10, 1, 0, u8::try_from(1 + n % 64).unwrap_or(1))
+}
+
+/// The addresses of all servers.
+#[allow(dead_code, reason = "for one of the benches")]
+pub fn servers() -> impl Iterator<Item = Ipv4Addr> {
+    (0..64).map(server)
 }
 
 /// A director for a TCP and a UDP service with one server for each of 64 addresses, and its workers' seats.
@@ -228,11 +239,16 @@ impl Flows {
 
     /// Processes the first `count` frames and returns how many are to be sent.
     pub fn process(&mut self, count: usize) -> usize {
+        self.process_by(&Hops, count)
+    }
+
+    /// The same by these next hops.
+    pub fn process_by(&mut self, hops: &impl NextHops, count: usize) -> usize {
         let mut batch: Batch<'_> = self.frames[..count]
             .iter_mut()
             .map(|f| Packet { room: f, len: self.room + FRAME_LEN, port: 0 })
             .collect();
-        self.engine.process(&mut batch, &Hops, self.now, &mut self.verdicts);
+        self.engine.process(&mut batch, hops, self.now, &mut self.verdicts);
         self.verdicts.iter().filter(|v| matches!(v, Verdict::Transmit(_))).count()
     }
 }

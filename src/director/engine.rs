@@ -27,6 +27,7 @@ use super::service::Protocol;
 use super::services::{Available, Services};
 use super::stats::Stats;
 use super::time::Time;
+use super::ways::Ways;
 use super::{Director, Seat};
 use crate::packet::flow::FlowKey;
 use crate::packet::parse::{Parsed, Reject, TcpFlags, parse_other, parse_plain};
@@ -91,6 +92,7 @@ pub struct Engine {
     allowance: Allowance,
     pub(super) outbox: Outbox,
     identifications: Identifications,
+    ways: Ways,
     pub(super) swept: u32,
     pub(super) worker: usize,
     looked: ArrayVec<Looked, BATCH>,
@@ -110,6 +112,7 @@ pub(super) struct Work<'a, H> {
     pub(super) outbox: &'a mut Outbox,
     pub(super) identifications: &'a mut Identifications,
     pub(super) hops: &'a H,
+    pub(super) ways: &'a mut Ways,
     pub(super) tick: u32,
     /// What is done against a flood.
     pub(super) level: Level,
@@ -153,6 +156,7 @@ impl Engine {
             allowance: Allowance::default(),
             outbox: Outbox::default(),
             identifications: Identifications::new(worker, &director),
+            ways: Ways::default(),
             swept: 0,
             worker: worker as usize,
             looked: ArrayVec::new(),
@@ -201,6 +205,7 @@ impl Engine {
             outbox,
             identifications,
             hops,
+            ways: &mut self.ways,
             tick,
             level,
             tables,
@@ -266,7 +271,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     ) -> Result<PortId, Refusal> {
         let (slot, found, is_counted) = match self.find(parsed, hash, likely) {
             Some((slot, found)) if self.goes_on(slot, parsed) => (slot, found, true),
-            known => match self.begin_or_pass(packet, parsed, known)? {
+            known => match self.begin_or_pass(packet, parsed, hash, known)? {
                 Begun::Connection(slot, found) => (slot, found, self.is_counted(slot)),
                 Begun::Sent(port, _) => return Ok(port),
             },
@@ -402,7 +407,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     /// Where the packet goes, looked up again if the routes have changed since it was last.
     #[inline(always)]
     pub(super) fn next_hop(
-        &self,
+        &mut self,
         slot: &Slot,
         direction: Direction,
         parsed: &Parsed,
@@ -411,17 +416,7 @@ impl<'a, H: NextHops> Work<'a, H> {
     ) -> Result<Hop, DropReason> {
         let mut way = slot.way(direction);
         if way.generation != self.hops.generation() || (new_tick && !matches!(way.route, Route::Via(_))) {
-            // The key of the server's packets starts at the server, whether they come through here or not.
-            let destination = match direction {
-                Direction::In => slot.server_ip(),
-                Direction::Out => slot.key(Direction::In).source().ip(),
-            };
-            way = self.way(destination, parsed);
-            if slot.recipe(direction).rewrite == Rewrite::Wrap {
-                // Before the way, by which others see that it need not be asked for.
-                slot.set_outer_source(self.hops.source(destination, flow_hash(parsed)));
-            }
-            slot.set_way(direction, way);
+            way = self.find_way(slot, direction, parsed);
         }
         if new_tick && direction == Direction::In {
             slot.learn(packet.origin(parsed));
@@ -442,6 +437,23 @@ impl<'a, H: NextHops> Work<'a, H> {
                 self.hops.back_to(slot.learned()).ok_or(DropReason::Unresolved)
             }
         }
+    }
+
+    /// Looks up where a connection's packets go by the routes of this moment, and notes it.
+    #[cold]
+    #[inline(never)]
+    fn find_way(&mut self, slot: &Slot, direction: Direction, parsed: &Parsed) -> Way {
+        let way = match direction {
+            // The key of the server's packets starts at the server, whether they come through here or not.
+            Direction::In => self.way_to(slot.server_ip(), parsed),
+            Direction::Out => self.way(slot.key(Direction::In).source().ip(), parsed),
+        };
+        if slot.recipe(direction).rewrite == Rewrite::Wrap {
+            // Before the way, by which others see that it need not be asked for.
+            slot.set_outer_source(self.source_to(slot.server_ip(), parsed));
+        }
+        slot.set_way(direction, way);
+        way
     }
 
     /// The way to `destination` by the routes of this moment.

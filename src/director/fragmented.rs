@@ -9,7 +9,7 @@ use std::mem;
 
 use super::conn::{Direction, Slot};
 use super::drops::DropReason;
-use super::engine::{Packet, Verdict, Work, flow_hash};
+use super::engine::{Packet, Verdict, Work};
 use super::forward;
 use super::forward::hops::{Hop, NextHops, PortId};
 use super::forward::recipe::{Recipe, Rewrite};
@@ -75,7 +75,7 @@ impl<H: NextHops> Work<'_, H> {
         let hash = self.director.table.hash(&parsed.key);
         let (slot, found, is_counted) = match self.find(parsed, hash, None) {
             Some((slot, found)) if self.goes_on(slot, parsed) => (slot, found, true),
-            known => match self.begin_or_pass(packet, parsed, known) {
+            known => match self.begin_or_pass(packet, parsed, hash, known) {
                 Ok(Begun::Connection(slot, found)) => (slot, found, self.is_counted(slot)),
                 // Fragments come up by the server's address alone, so this may be any traffic of its.
                 Ok(Begun::Sent(_, Fate::Passed))
@@ -150,9 +150,9 @@ impl<H: NextHops> Work<'_, H> {
                 self.stats.more_in(id, fragment.len);
                 let parsed = &of(client);
                 let server = reply_key.source().ip().to_canonical();
-                let hop = self.hop_to(server, parsed);
+                let hop = self.hop_to_server(server, parsed);
                 if recipe.rewrite == Rewrite::Wrap {
-                    let source = self.hops.source(server, flow_hash(parsed));
+                    let source = self.source_to(server, parsed);
                     return self.wrap(packet, parsed, hop, id, source.map(|source| (source, server)));
                 }
                 self.send_later(packet, parsed, Direction::In, hop, recipe, reply_key)

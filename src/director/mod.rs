@@ -18,7 +18,7 @@
 //! | [`client_address`] | how servers are told who a connection is from: PROXY headers, a TCP option |
 //! | `aside` | numbered places for what few connections have, since slots are small |
 //! | `fragments`, [`outbox`] | datagrams in fragments; frames made besides those lent |
-//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `unwrapped` those about packets in tunnels, `tunnel` how they are wrapped and `wrapped` how nearly all are, `translated` how they get another IP version, `path_mtu` what is known of the ways there, `fragmented` the way of fragments, `split` of what is too long, `identifications` what its pieces have in common, `stray` what becomes of packets that belong to nothing, [`pass`] which of them the director's own kernel gets |
+//! | [`engine`] | one batch of frames to verdicts; `open` is how a connection begins, `ways` where servers are, `persistence` where a client's next ones go, `close` how they end, `gone` what becomes of them without their server, `refusal` what the sender of a dropped packet is told, `related` where ICMP errors go, `unwrapped` those about packets in tunnels, `tunnel` how they are wrapped and `wrapped` how nearly all are, `translated` how they get another IP version, `path_mtu` what is known of the ways there, `fragmented` the way of fragments, `split` of what is too long, `identifications` what its pieces have in common, `stray` what becomes of packets that belong to nothing, [`pass`] which of them the director's own kernel gets |
 //!
 //! Must not know: sockets, rings, netlink, files, clocks, configuration formats.
 
@@ -64,6 +64,7 @@ mod translated;
 pub mod tunables;
 mod tunnel;
 mod unwrapped;
+mod ways;
 mod wrapped;
 
 use std::io;

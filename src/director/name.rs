@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -15,7 +16,7 @@ use super::service::Protocol;
 use super::services::FTP;
 
 /// What makes a packet a service's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ServiceKey {
     /// Where the packet goes.
@@ -32,6 +33,25 @@ pub enum ServiceKey {
         /// For packets of IPv6 rather than IPv4.
         v6: bool,
     },
+}
+
+impl Hash for ServiceKey {
+    /// A number or two, and not field by field: every new connection looks its service up.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match *self {
+            Self::Address { protocol, address } => {
+                let rest = u64::from(address.port()) << 8 | protocol as u64;
+                match address.ip() {
+                    IpAddr::V4(ip) => state.write_u64(u64::from(ip.to_bits()) << 32 | rest),
+                    IpAddr::V6(ip) => {
+                        state.write_u128(ip.to_bits());
+                        state.write_u64(rest);
+                    }
+                }
+            }
+            Self::Mark { mark, v6 } => state.write_u64(u64::from(mark.get()) << 32 | u64::from(v6)),
+        }
+    }
 }
 
 impl ServiceKey {

@@ -11,10 +11,10 @@ use super::close::first_look;
 use super::conn::state::{State, Status};
 use super::conn::{Direction, Found, NewConnection, Refused, Replies, Slot, SlotId};
 use super::drops::DropReason;
-use super::engine::{Packet, Work, flow_hash};
+use super::engine::{Packet, Work};
 use super::forward::Plan;
 use super::forward::hops::{Hop, NextHops, PortId, Route};
-use super::forward::recipe::{Recipe, Rewrite, Way};
+use super::forward::recipe::{Rewrite, Way};
 use super::fragments;
 use super::name::ServiceKey;
 use super::refusal::{Answer, Refusal};
@@ -58,7 +58,7 @@ pub(super) enum Fate {
 }
 
 impl<'a, H: NextHops> Work<'a, H> {
-    /// Deals with a packet that has no connection, or `known`, of which it is not clear whether it goes on, and with every
+    /// Deals with a packet, whose key has this hash, that has no connection, or `known`, of which it is not clear whether it goes on, and with every
     /// SYN, whose segment size may be too large for its service.
     #[cold]
     #[inline(never)]
@@ -66,13 +66,14 @@ impl<'a, H: NextHops> Work<'a, H> {
         &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
+        hash: u64,
         known: Option<(&'a Slot, Found)>,
     ) -> Result<Begun<'a>, Refusal> {
-        let begun = self.find_or_open(packet, parsed, known)?;
-        if let Begun::Connection(slot, _) = begun {
+        let begun = self.find_or_open(packet, parsed, hash, known);
+        if let Ok(Begun::Connection(slot, _)) = begun {
             self.lower_mss(packet, parsed, slot);
         }
-        Ok(begun)
+        begun
     }
 
     /// Lowers the segment size that a SYN names to what its service allows.
@@ -89,10 +90,11 @@ impl<'a, H: NextHops> Work<'a, H> {
         &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
+        hash: u64,
         known: Option<(&'a Slot, Found)>,
     ) -> Result<Begun<'a>, Refusal> {
         if known.is_none()
-            && let Some(begun) = self.claim(packet, parsed)
+            && let Some(begun) = self.claim(packet, parsed, hash)
         {
             return begun;
         }
@@ -119,7 +121,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         match (chosen, service) {
             (Some(chosen), Some(service)) => {
                 let (destination, template) = chosen?;
-                self.open(service, packet, parsed, &destination, template)
+                self.open(service, packet, (parsed, hash), &destination, template)
             }
             _ => match self.begin_outward(packet, parsed) {
                 Some(begun) => begun,
@@ -220,21 +222,17 @@ impl<'a, H: NextHops> Work<'a, H> {
         &mut self,
         service: &VirtualService,
         packet: &mut Packet<'_>,
-        parsed: &Parsed,
+        (parsed, hash): (&Parsed, u64),
         destination: &Destination,
         template: Option<SlotId>,
     ) -> Result<Begun<'a>, Refusal> {
         let (plan, mut over) =
             self.plan(service, parsed, destination).inspect_err(|_| self.director.leave(template))?;
-        if plan.server.is_some() {
-            // Where its replies will be entered, which takes the longest of all that a new connection does.
-            self.director.table.prefetch_key(&plan.reply_key);
-        }
         if service.service.one_packet && parsed.key.protocol() == Protocol::Udp as u8 {
             self.director.leave(template);
             return self.send_alone(packet, parsed, &plan, destination.id);
         }
-        let mut new = self.connection(packet, parsed, plan, destination.id, template);
+        let mut new = self.connection(packet, (parsed, hash), plan, destination.id, template);
         if destination.method == Method::FullNat && new.client.2.route == Route::Local {
             // The answers would go from the host to the host, and never come by.
             self.director.give_up(&new);
@@ -249,7 +247,7 @@ impl<'a, H: NextHops> Work<'a, H> {
                 // Another worker was quicker.
                 Err(DropReason::LocalPorts) => {
                     let Ok((plan, next)) = self.plan(service, parsed, destination) else { break };
-                    let again = self.connection(packet, parsed, plan, destination.id, template);
+                    let again = self.connection(packet, (parsed, hash), plan, destination.id, template);
                     (new, over) = (NewConnection { aside: new.aside, ..again }, next);
                 }
                 entered => {
@@ -281,9 +279,9 @@ impl<'a, H: NextHops> Work<'a, H> {
         self.stats.packet_in(id, parsed.ip_len);
         let (recipe, reply_key) = (plan.client, plan.reply_key);
         let server = reply_key.source().ip().to_canonical();
-        let hop = self.hop_to(server, parsed);
+        let hop = self.hop_to_server(server, parsed);
         let port = if recipe.rewrite == Rewrite::Wrap {
-            let source = self.hops.source(server, flow_hash(parsed));
+            let source = self.source_to(server, parsed);
             self.wrap(packet, parsed, hop, id, source.map(|source| (source, server)))?
         } else {
             let parsed = self.introduced(packet, parsed, id, hop)?;
@@ -294,7 +292,18 @@ impl<'a, H: NextHops> Work<'a, H> {
 
     /// The next hop of a packet without a connection.
     pub(super) fn hop_to(&self, destination: IpAddr, parsed: &Parsed) -> Result<Hop, DropReason> {
-        match self.way(destination, parsed).route {
+        self.hop_of(self.way(destination, parsed))
+    }
+
+    /// The next hop of a packet without a connection to a server.
+    pub(super) fn hop_to_server(&mut self, server: IpAddr, parsed: &Parsed) -> Result<Hop, DropReason> {
+        let way = self.way_to(server, parsed);
+        self.hop_of(way)
+    }
+
+    /// Where a way leads at this moment.
+    pub(super) fn hop_of(&self, way: Way) -> Result<Hop, DropReason> {
+        match way.route {
             Route::Via(hop) => self.hops.hop(hop).ok_or(DropReason::Unresolved),
             Route::Unknown => Err(DropReason::Unresolved),
             Route::Unreachable => Err(DropReason::NoRoute),
@@ -302,42 +311,51 @@ impl<'a, H: NextHops> Work<'a, H> {
         }
     }
 
-    /// A connection that begins with this packet.
+    /// A connection that begins with this packet, whose key has this hash.
     pub(super) fn connection(
-        &self,
+        &mut self,
         packet: &Packet<'_>,
-        parsed: &Parsed,
+        (parsed, hash): (&Parsed, u64),
         plan: Plan,
         id: ServerId,
         template: Option<SlotId>,
     ) -> NewConnection {
-        let replies = match (&plan.server, plan.local(&parsed.key)) {
-            (None, _) => Replies::None,
-            (Some(_), None) => Replies::Newest,
-            (Some(_), Some(_)) => Replies::Unique,
+        let replies = match plan {
+            Plan { server: None, .. } => Replies::None,
+            Plan { is_unique: true, .. } => Replies::Unique,
+            _ => Replies::Newest,
         };
-        let mut to_server = self.way(plan.reply_key.source().ip().to_canonical(), parsed);
-        // Of another generation: looked up by the first reply. Many floods never get one.
-        let generation = self.hops.generation().wrapping_sub(1);
-        let mut replies_get = plan.server.unwrap_or(plan.client);
-        let mut to_client = Way { route: Route::Unknown, generation };
-        if plan.client.rewrite == Rewrite::Wrap {
-            // Its first packet asks again, and notes where its tunnel begins: nowhere so far (`Slot::outer_source`).
-            to_server.generation = generation;
-            (replies_get, to_client) = (Recipe::from_word(0), Way::from_word(0));
+        let (table, mut hashes) = (&self.director.table, [hash, 0]);
+        if replies != Replies::None {
+            hashes[1] = table.hash(&plan.reply_key);
+            // Where its replies will be entered, which takes the longest of all that a new connection does.
+            table.prefetch_bucket(hashes[1]);
         }
+        let server = plan.reply_key.source().ip().to_canonical();
+        let to_server = self.way_to(server, parsed);
+        let is_wrapped = plan.client.rewrite == Rewrite::Wrap;
+        let outer_source = if is_wrapped { self.source_to(server, parsed) } else { None };
+        // Of another generation: looked up by the first reply. Many floods never get one.
+        let later = Way { route: Route::Unknown, generation: to_server.generation.wrapping_sub(1) };
         // Inactive until its first packet has been counted, like the kernel's.
-        let status = Status {
+        let mut status = Status {
             state: State::None,
             inactive: true,
             no_output: replies == Replies::None,
             removed: false,
         };
         // Armed for the state that the packet will bring about in a moment.
-        let state = status.after(self.tables, parsed.key.protocol(), Direction::In, parsed.flags).state;
+        let protocol = parsed.key.protocol();
+        let after = status.after(self.tables, protocol, Direction::In, parsed.flags);
+        if protocol == Protocol::Tcp as u8 && parsed.flags.only_opens() {
+            // It changes nothing a second time, and nothing follows from it but the count: a step saved.
+            status = after;
+        }
         NewConnection {
             client: (parsed.key, plan.client, to_server),
-            server: (plan.reply_key, replies_get, to_client),
+            server: (plan.reply_key, plan.server.unwrap_or(plan.client), later),
+            hashes: Some(hashes),
+            outer_source,
             replies,
             status,
             server_id: id.0,
@@ -345,7 +363,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             aside: 0,
             learned: packet.origin(parsed),
             tick: self.tick,
-            timeout_s: self.services.timeout_s(id, parsed.key.protocol(), state),
+            timeout_s: self.services.timeout_s(id, protocol, after.state),
         }
     }
 

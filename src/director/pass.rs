@@ -71,9 +71,10 @@ impl<'a, H: NextHops> Work<'a, H> {
         &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
+        hash: u64,
         known: Option<(&'a Slot, Found)>,
     ) -> Result<Begun<'a>, Refusal> {
-        match self.begin(packet, parsed, known) {
+        match self.begin(packet, parsed, hash, known) {
             Err(Refusal { reason: DropReason::NoService, .. }) if self.director.pass.is_open() => {
                 Ok(Begun::Sent(self.pass()?, fragments::Fate::Passed))
             }

@@ -8,7 +8,7 @@
 use super::client_address::renumber;
 use super::conn::{Direction, NewConnection};
 use super::drops::DropReason;
-use super::engine::{Packet, Work, flow_hash};
+use super::engine::{Packet, Work};
 use super::forward;
 use super::forward::hops::{Hop, NextHops, PASS, PortId};
 use super::forward::recipe::{Recipe, Rewrite};
@@ -38,7 +38,7 @@ impl<H: NextHops> Work<'_, H> {
         let parsed = &error.parsed;
         let hash = self.director.table.hash(&parsed.key);
         let Some((slot, found)) = self.find(parsed, hash, None) else {
-            return self.relay_anew(packet, &error);
+            return self.relay_anew(packet, &error, hash);
         };
         let direction = found.direction;
         self.count(ServerId(slot.server_id()), direction, parsed);
@@ -60,7 +60,12 @@ impl<H: NextHops> Work<'_, H> {
     /// Relays an error about a packet of no connection, if `schedule_icmp` says so, to the server that is chosen for
     /// the connection, which begins with it: of several directors it may be this one that the router of the error
     /// comes to, and with a scheduler that hashes all of them choose the same server.
-    fn relay_anew(&mut self, packet: &mut Packet<'_>, error: &Related) -> Result<PortId, DropReason> {
+    fn relay_anew(
+        &mut self,
+        packet: &mut Packet<'_>,
+        error: &Related,
+        hash: u64,
+    ) -> Result<PortId, DropReason> {
         let parsed = &error.parsed;
         let schedules = self.services.tunables.schedule_icmp > 0;
         let Some(service) = self.services.of_packet(&parsed.key).filter(|_| schedules) else {
@@ -86,7 +91,7 @@ impl<H: NextHops> Work<'_, H> {
                 aside,
                 timeout_s: BEGUN_S,
                 tick: self.tick.wrapping_sub(1),
-                ..self.connection(packet, parsed, plan, destination.id, template)
+                ..self.connection(packet, (parsed, hash), plan, destination.id, template)
             };
             if let Some(over) = over {
                 new.replies = over.replies();
@@ -102,9 +107,9 @@ impl<H: NextHops> Work<'_, H> {
         }
         self.count(destination.id, Direction::In, parsed);
         let server = plan.reply_key.source().ip().to_canonical();
-        let hop = self.hop_to(server, parsed)?;
+        let hop = self.hop_to_server(server, parsed)?;
         if plan.client.rewrite == Rewrite::Wrap {
-            let source = self.hops.source(server, flow_hash(parsed));
+            let source = self.source_to(server, parsed);
             let ends = source.map(|source| (source, server));
             return self
                 .wrap(packet, parsed, Ok(hop), destination.id, ends)

@@ -1,6 +1,6 @@
 //! Route choice: the kernel's local, main and default tables as longest-prefix tries. Pure.
 //!
-//! With the default `ip rule`s Linux keeps IPv4's local and main tables in one trie: the longest prefix
+//! With the default `ip rule`s Linux keeps IPv4's local and main tables in one trie, and so does this: the longest prefix
 //! of both wins, local wins a tie. As soon as other rules exist, and for IPv6 always, the tables are
 //! asked one after the other. The default table is asked last in both cases.
 
@@ -79,11 +79,11 @@ pub(crate) enum Decision<'f> {
     Way(&'f Target),
 }
 
-/// The three tables, ready to be asked. Equal when every answer is equal.
+/// The three tables, ready to be asked in their order; local has IPv4's main routes too where they are in one trie. Equal
+/// when every answer is equal.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Fib {
     tables: [JointPrefixMap<IpNet, Action>; 3],
-    ipv4_rules_changed: bool,
 }
 
 impl Fib {
@@ -97,33 +97,34 @@ impl Fib {
     ) -> Self {
         let mut best: [JointPrefixMap<IpNet, &RouteEntry>; 3] = Default::default();
         for route in routes {
-            let table = &mut best[route.table as usize];
-            if table.get(&route.prefix).is_none_or(|known| route.metric < known.metric) {
+            let table = match (route.table, route.prefix) {
+                (Table::Main, IpNet::V4(_)) if !ipv4_rules_changed => Table::Local,
+                (table, _) => table,
+            };
+            let rank = |route: &RouteEntry| (route.table as usize, route.metric);
+            let table = &mut best[table as usize];
+            if table.get(&route.prefix).is_none_or(|known| rank(route) < rank(known)) {
                 table.insert(route.prefix, route);
             }
         }
         let tables = best.map(|table| {
             table.iter().map(|(prefix, route)| (prefix, action(route, &usable, hops))).collect()
         });
-        Self { tables, ipv4_rules_changed }
+        Self { tables }
     }
 
     /// The way to `destination`; `flow_hash` chooses among several by weight.
     pub(crate) fn decide(&self, destination: IpAddr, flow_hash: u32) -> Decision<'_> {
-        self.actions(destination).into_iter().flatten().find(|action| **action != Action::Throw).map_or(
-            Decision::Unreachable,
-            |action| match action {
-                Action::Local => Decision::Local,
-                Action::Unreachable | Action::Throw => Decision::Unreachable,
-                Action::Ways(ways, _) => Decision::Way(choose(ways, flow_hash)),
-            },
-        )
+        match self.action(destination) {
+            Some(Action::Local) => Decision::Local,
+            Some(Action::Unreachable | Action::Throw) | None => Decision::Unreachable,
+            Some(Action::Ways(ways, _)) => Decision::Way(choose(ways, flow_hash)),
+        }
     }
 
     /// All ways of the route to `destination`; empty for anything but a unicast route.
     pub(crate) fn ways(&self, destination: IpAddr) -> impl Iterator<Item = &Target> {
-        let action = self.actions(destination).into_iter().flatten().find(|a| **a != Action::Throw);
-        let ways: &[(u64, Target)] = match action {
+        let ways: &[(u64, Target)] = match self.action(destination) {
             Some(Action::Ways(ways, _)) => ways,
             _ => &[],
         };
@@ -132,12 +133,7 @@ impl Fib {
 
     /// The source address that the route to `destination` names, or the one to its gateway.
     pub(crate) fn source(&self, destination: IpAddr) -> Option<IpAddr> {
-        let named = |destination| match self
-            .actions(destination)
-            .into_iter()
-            .flatten()
-            .find(|a| **a != Action::Throw)
-        {
+        let named = |destination| match self.action(destination) {
             Some(Action::Ways(ways, source)) => Some((ways, *source)),
             _ => None,
         };
@@ -158,22 +154,12 @@ impl Fib {
         })
     }
 
-    /// The matches of the tables in the order in which they count.
-    fn actions(&self, destination: IpAddr) -> [Option<&Action>; 3] {
+    /// The first table's match that does not send on to the next one. A `throw` of the trie that local and main have in
+    /// common leaves both.
+    fn action(&self, destination: IpAddr) -> Option<&Action> {
         let host = IpNet::from(destination);
-        let [local, main, default] = [0, 1, 2].map(|n: usize| self.tables[n].get_lpm(&host));
-        let one_trie = destination.is_ipv4() && !self.ipv4_rules_changed;
-        let main_is_longer = match (&local, &main) {
-            (Some((local, _)), Some((main, _))) => main.prefix_len() > local.prefix_len(),
-            _ => false,
-        };
-        let [local, main, default] = [local, main, default].map(|found| found.map(|(_, action)| action));
-        // A `throw` in the common trie leaves it, whatever the other table says.
-        match (one_trie, main_is_longer) {
-            (true, true) => [main, default, None],
-            (true, false) => [local.or(main), default, None],
-            (false, _) => [local, main, default],
-        }
+        let matches = self.tables.iter().filter_map(|table| table.get_lpm(&host));
+        matches.map(|(_, action)| action).find(|action| **action != Action::Throw)
     }
 }
 

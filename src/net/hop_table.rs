@@ -6,6 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::snapshot::HopId;
 
 /// Most next hops a process can name. Far above what a kernel keeps neighbours for at one time
@@ -24,6 +26,11 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
+    /// The id for every flow, if there is one.
+    pub(crate) fn only(self) -> Option<HopId> {
+        (self.count == 1).then_some(HopId(self.first))
+    }
+
     /// The id for a flow.
     pub(crate) fn choose(self, flow_hash: u32) -> HopId {
         // Scaled from other bits than those that have chosen among equal routes (Knuth's multiplicative hashing).
@@ -35,10 +42,13 @@ impl Lanes {
 /// A next hop: interface index and the address on that link, a gateway's or the destination's own.
 pub(crate) type HopKey = (u32, IpAddr);
 
+/// The ids of next hops, by what they stand for.
+pub(crate) type HopIds = HashMap<HopKey, Lanes, RandomState>;
+
 /// The append-only table.
 #[derive(Debug, Default)]
 pub(crate) struct HopTable {
-    ids: Arc<HashMap<HopKey, Lanes>>,
+    ids: Arc<HopIds>,
     keys: Vec<(HopKey, u16)>,
     /// Interfaces whose next hops have several lanes.
     bonds: BTreeSet<u32>,
@@ -73,7 +83,7 @@ impl HopTable {
     }
 
     /// The ids as they are now, shared without copying until the next new one.
-    pub(crate) fn ids(&self) -> Arc<HashMap<HopKey, Lanes>> {
+    pub(crate) fn ids(&self) -> Arc<HopIds> {
         Arc::clone(&self.ids)
     }
 

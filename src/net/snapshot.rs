@@ -1,12 +1,12 @@
 //! What the workers see: routes, next hops and addresses of one moment, immutable.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::addresses::{self, Address};
 use super::fib::{Decision, Fib, Target};
-use super::hop_table::{HopKey, Lanes};
+use super::hop_table::{HopIds, Lanes};
 use super::mirror::Resolver;
 use super::rss::Rss;
 
@@ -58,7 +58,7 @@ pub struct Port {
 pub struct Snapshot {
     pub(super) generation: u32,
     pub(super) fib: Arc<Fib>,
-    pub(super) ids: Arc<HashMap<HopKey, Lanes>>,
+    pub(super) ids: Arc<HopIds>,
     pub(super) hops: Vec<Option<Hop>>,
     pub(super) ports: Vec<Option<Port>>,
     pub(super) resolver: Option<Resolver>,
@@ -76,14 +76,28 @@ impl Snapshot {
 
     /// The way to `destination`; `flow_hash` chooses among equal routes by their weights, and among a bond's members.
     pub fn route(&self, destination: IpAddr, flow_hash: u32) -> Route {
-        let via = |lanes: Lanes| Route::Via(lanes.choose(flow_hash));
         match self.fib.decide(destination, flow_hash) {
             Decision::Local => Route::Local,
             Decision::Unreachable => Route::Unreachable,
-            Decision::Way(Target::Gateway { hop, .. }) => hop.map_or(Route::Unknown, via),
-            Decision::Way(Target::OnLink { ifindex }) => {
-                self.ids.get(&(*ifindex, destination)).copied().map_or(Route::Unknown, via)
-            }
+            Decision::Way(target) => self
+                .lanes(target, destination)
+                .map_or(Route::Unknown, |lanes| Route::Via(lanes.choose(flow_hash))),
+        }
+    }
+
+    /// The next hop that [`route`](Self::route) answers for every flow to `destination`, as long as the generation stays;
+    /// `None` if there are several, or none so far. [`source`](Self::source) is the same for every flow then, too.
+    pub fn common_hop(&self, destination: IpAddr) -> Option<HopId> {
+        let mut ways = self.fib.ways(destination);
+        let only = ways.next().filter(|_| ways.next().is_none())?;
+        self.lanes(only, destination)?.only()
+    }
+
+    /// The next hop to `destination` by this way, if it has a name.
+    fn lanes(&self, target: &Target, destination: IpAddr) -> Option<Lanes> {
+        match target {
+            Target::Gateway { hop, .. } => *hop,
+            Target::OnLink { ifindex } => self.ids.get(&(*ifindex, destination)).copied(),
         }
     }
 

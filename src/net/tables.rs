@@ -431,6 +431,35 @@ mod tests {
     }
 
     #[test]
+    fn what_all_flows_have_in_common_is_what_each_of_them_gets() {
+        let mut several = network();
+        let two = ["10.0.0.253", "10.0.0.254"].map(|gateway| {
+            let gateway = Some(gateway.parse().unwrap());
+            Way { ifindex: 7, gateway, weight: 1, unusable: false }
+        });
+        let away = main_route("10.9.0.0/16", 7, None);
+        several.routes.push(RouteEntry { kind: RouteKind::Unicast(two.into()), ..away });
+        let mut tables = Tables::new(vec![5, 7]);
+        for (network, common) in
+            [(several, [true, true, false, false, false]), (bonded(), [false, false, false, false, false])]
+        {
+            tables.set_network(network);
+            tables.set_neighbour(at(7, "10.0.0.9", 1));
+            let snapshot = tables.snapshot();
+            // By a gateway, on a link, by one of two gateways, not known yet, and of another family.
+            let to = ["8.8.8.8", "10.0.0.9", "10.9.0.1", "10.0.0.7", "fd00::1"].map(|to| to.parse().unwrap());
+            for (to, is_common) in to.into_iter().zip(common) {
+                let hop = snapshot.common_hop(to);
+                assert_eq!(hop.is_some(), is_common, "{to}");
+                for hash in (0..1000_u32).map(|n| n.wrapping_mul(0x0101_6b55)).filter(|_| is_common) {
+                    assert_eq!(hop.map(Route::Via), Some(snapshot.route(to, hash)));
+                    assert_eq!(snapshot.source(to, hash), snapshot.source(to, 0));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_vlan_on_what_is_no_port_or_of_a_provider_leads_nowhere() {
         for change in [|l: &mut Link| l.vlan = None, |l: &mut Link| l.parent = Some(99)] {
             let mut network = network();

@@ -15,7 +15,7 @@ impl Delta {
     /// so `~m + m'` is `0xffff - 0x0100` whatever the TTL was.
     pub const TTL_MINUS_ONE: Delta = Delta(0xfeff);
     /// Takes [`TTL_MINUS_ONE`](Self::TTL_MINUS_ONE) back.
-    pub const TTL_PLUS_ONE: Delta = Delta(0x0100);
+    pub const TTL_PLUS_ONE: Delta = Self::TTL_MINUS_ONE.taken_back();
 
     /// The difference between `old` and `new`, of equal and even length.
     pub fn between(old: &[u8], new: &[u8]) -> Self {
@@ -33,6 +33,11 @@ impl Delta {
     /// Both edits.
     pub fn and(self, other: Delta) -> Self {
         Delta(fold(u64::from(self.0) + u64::from(other.0)))
+    }
+
+    /// The edit that takes this one back.
+    pub const fn taken_back(self) -> Self {
+        Delta(!self.0)
     }
 
     /// The checksum after the edit.

@@ -55,6 +55,11 @@ impl TcpFlags {
         Self(Self::IPSEC)
     }
 
+    /// True for a SYN that ends nothing.
+    pub const fn only_opens(self) -> bool {
+        self.0 & (Self::SYN | Self::FIN | Self::RST) == Self::SYN
+    }
+
     /// True if `flag` is set.
     #[inline]
     pub const fn has(self, flag: u8) -> bool {

@@ -24,6 +24,10 @@ impl NextHops for Snapshot {
         }
     }
 
+    fn common_hop(&self, destination: IpAddr) -> Option<HopId> {
+        Snapshot::common_hop(self, destination).map(|id| HopId(id.0))
+    }
+
     #[inline]
     fn hop(&self, id: HopId) -> Option<Hop> {
         let hop = Snapshot::hop(self, net::HopId(id.0))?;

@@ -60,6 +60,8 @@ impl FakePlane {
             let new = NewConnection {
                 client: (FlowKey::v4(protocol, base + n, vip, 4711 << 16 | port), recipe, way),
                 server: (FlowKey::v4(protocol, rip, base + n, 8080 << 16 | 4711), recipe, way),
+                hashes: None,
+                outer_source: None,
                 replies: Replies::Newest,
                 status: Status { state, inactive: false, no_output: false, removed: false },
                 server_id: 0,

@@ -42,3 +42,4 @@ mod tunnels;
 mod tunnels_alike;
 mod up;
 mod vlans;
+mod ways;

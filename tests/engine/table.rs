@@ -47,6 +47,8 @@ pub struct Hops {
     /// MAC of a hop; a missing one is unresolved.
     pub macs: HashMap<u32, [u8; 6]>,
     pub client_route: Route,
+    /// Hop ids of destinations that are reached another way: of several each flow has its own.
+    pub detours: HashMap<IpAddr, Vec<u32>>,
     pub mtu: u16,
     /// How the inside interface distributes packets, if it tells.
     pub rss: Option<Rss>,
@@ -66,6 +68,7 @@ impl Hops {
             generation: 1,
             macs,
             client_route: Route::Via(HopId(0)),
+            detours: HashMap::new(),
             mtu: 1500,
             vlans: [None; 2],
             rss: None,
@@ -80,7 +83,12 @@ impl NextHops for Hops {
         self.generation
     }
 
-    fn route(&self, destination: IpAddr, _: u32) -> Route {
+    fn route(&self, destination: IpAddr, flow_hash: u32) -> Route {
+        if let Some(ids) = self.detours.get(&destination) {
+            return ids
+                .get(flow_hash as usize % ids.len().max(1))
+                .map_or(Route::Unknown, |id| Route::Via(HopId(*id)));
+        }
         match destination {
             ip if self.local.contains(&ip) => Route::Local,
             IpAddr::V4(ip) if ip.octets()[..3] == [10, 1, 0] => Route::Via(HopId(u32::from(ip.octets()[3]))),
@@ -88,6 +96,13 @@ impl NextHops for Hops {
                 Route::Via(HopId(format!("{:x}", ip.segments()[7]).parse().unwrap()))
             }
             _ => self.client_route,
+        }
+    }
+
+    fn common_hop(&self, destination: IpAddr) -> Option<HopId> {
+        match self.route(destination, 0) {
+            Route::Via(hop) if self.detours.get(&destination).is_none_or(|ids| ids.len() == 1) => Some(hop),
+            _ => None,
         }
     }
 

@@ -89,6 +89,8 @@ impl<'a, H: NextHops> Work<'a, H> {
         let new = NewConnection {
             client: (key, plan.client, way),
             server: (plan.reply_key, plan.server.unwrap_or(plan.client), way),
+            hashes: None,
+            outer_source: None,
             replies: if aside == 0 { Replies::Newest } else { Replies::None },
             status: LISTENING,
             server_id: control.server_id(),
@@ -145,6 +147,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         &mut self,
         packet: &Packet<'_>,
         parsed: &Parsed,
+        hash: u64,
     ) -> Option<Result<Begun<'a>, Refusal>> {
         let flags = parsed.flags;
         let opens = flags.has(TcpFlags::SYN) && !flags.has(TcpFlags::RST);
@@ -172,7 +175,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         let plan = Plan::nat(&parsed.key, slot.key(Direction::Out).source());
         // Before the new one begins, so that its server never has one more than there are.
         self.remove(found.slot);
-        let mut new = self.connection(packet, parsed, plan, id, control);
+        let mut new = self.connection(packet, (parsed, hash), plan, id, control);
         new.status = LISTENING;
         let protocol = parsed.key.protocol();
         let state = LISTENING.after(self.tables, protocol, Direction::In, flags).state;

@@ -56,6 +56,13 @@ impl Entry {
         Self::new(hash, slot, true)
     }
 
+    /// True for an entry of a key that may have this hash: equal tags leave nothing of each other, and of an entry what is
+    /// below the tag, which is more than 0. One comparison, since every packet makes several.
+    #[inline]
+    const fn has_tag_of(self, hash: u64) -> bool {
+        (self.0 ^ tag(hash)).wrapping_sub(1) < u64::MAX >> 31
+    }
+
     /// The slot number.
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "the low half of the word")]
@@ -94,10 +101,22 @@ impl Bucket {
     #[inline]
     fn find(&self, hash: u64, mut is: impl FnMut(Entry) -> bool) -> Option<Entry> {
         self.places.iter().find_map(|place| {
-            let word = place.load(Ordering::Acquire);
-            (word & !(u64::MAX >> 31) == tag(hash) && word != Entry::EMPTY && is(Entry(word)))
-                .then_some(Entry(word))
+            let entry = Entry(place.load(Ordering::Acquire));
+            (entry.has_tag_of(hash) && is(entry)).then_some(entry)
         })
+    }
+
+    /// How many places are taken, or the entry with this hash for which `is` holds: in one walk.
+    fn filled_without(&self, hash: u64, mut is: impl FnMut(Entry) -> bool) -> Result<usize, Entry> {
+        let mut filled = 0;
+        for place in &self.places {
+            let entry = Entry(place.load(Ordering::Acquire));
+            if entry.has_tag_of(hash) && is(entry) {
+                return Err(entry);
+            }
+            filled += usize::from(entry.0 != Entry::EMPTY);
+        }
+        Ok(filled)
     }
 
     fn claim(&self, entry: Entry) -> bool {
@@ -126,15 +145,21 @@ impl Bucket {
     }
 
     fn lock(&self) {
-        while self.head.fetch_or(LOCK, Ordering::Acquire) & LOCK != 0 {
-            while self.head.load(Ordering::Relaxed) & LOCK != 0 {
-                spin_loop();
+        loop {
+            let head = self.head.load(Ordering::Relaxed);
+            let locked = head | LOCK;
+            if head != locked
+                && self.head.compare_exchange(head, locked, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            {
+                return;
             }
+            spin_loop();
         }
     }
 
     fn unlock(&self) {
-        self.head.fetch_and(!LOCK, Ordering::Release);
+        // A plain store: who waits writes nothing.
+        self.head.store(self.head.load(Ordering::Relaxed) & !LOCK, Ordering::Release);
     }
 
     #[inline]
@@ -195,9 +220,13 @@ impl<B: std::ops::Deref<Target = [Bucket]>> Index<B> {
     #[inline]
     pub fn find(&self, hash: u64, mut is: impl FnMut(Entry) -> bool) -> Option<Entry> {
         let first = self.first(hash);
-        first
-            .find(hash, &mut is)
-            .or_else(|| if first.overflowed() { self.second(hash).find(hash, &mut is) } else { None })
+        first.find(hash, &mut is).or_else(|| self.overflow(first, hash, is))
+    }
+
+    /// The same in the second bucket of a key with this `first` one.
+    #[inline]
+    fn overflow(&self, first: &Bucket, hash: u64, is: impl FnMut(Entry) -> bool) -> Option<Entry> {
+        if first.overflowed() { self.second(hash).find(hash, is) } else { None }
     }
 
     /// Inserts a key's entry; `is` tells whether an entry found is of the same key.
@@ -209,28 +238,39 @@ impl<B: std::ops::Deref<Target = [Bucket]>> Index<B> {
         hash: u64,
         slot: u32,
         reply: bool,
-        is: impl FnMut(Entry) -> bool,
+        mut is: impl FnMut(Entry) -> bool,
     ) -> Result<(), NotInserted> {
-        let (first, second) = (self.first(hash), self.second(hash));
-        let entry = Entry::new(hash, slot, reply);
+        let first = self.first(hash);
         first.lock();
-        let filled = first.len();
-        let outcome = if let Some(other) = self.find(hash, is) {
-            Err(NotInserted::Exists(other))
-        } else if (filled < COMFORTABLE || filled <= second.len()) && first.claim(entry) {
-            Ok(())
-        } else {
-            // Counted before the entry is there, so that no lookup can be told too early to stop.
-            first.head.fetch_add(ONE_OVERFLOW, Ordering::Release);
-            if second.claim(entry) {
-                Ok(())
-            } else {
-                first.head.fetch_sub(ONE_OVERFLOW, Ordering::Release);
-                if first.claim(entry) { Ok(()) } else { Err(NotInserted::Full) }
-            }
+        let there =
+            first.filled_without(hash, &mut is).and_then(|filled| match self.overflow(first, hash, is) {
+                Some(other) => Err(other),
+                None => Ok(filled),
+            });
+        let outcome = match there {
+            Err(other) => Err(NotInserted::Exists(other)),
+            Ok(filled) => self.enter(first, hash, Entry::new(hash, slot, reply), filled),
         };
         first.unlock();
         outcome
+    }
+
+    /// Enters a key that is not there, whose `first` bucket is locked and has so many places taken.
+    fn enter(&self, first: &Bucket, hash: u64, entry: Entry, filled: usize) -> Result<(), NotInserted> {
+        if filled < COMFORTABLE && first.claim(entry) {
+            return Ok(());
+        }
+        let second = self.second(hash);
+        if filled <= second.len() && first.claim(entry) {
+            return Ok(());
+        }
+        // Counted before the entry is there, so that no lookup can be told too early to stop.
+        first.head.fetch_add(ONE_OVERFLOW, Ordering::Release);
+        if second.claim(entry) {
+            return Ok(());
+        }
+        first.head.fetch_sub(ONE_OVERFLOW, Ordering::Release);
+        if first.claim(entry) { Ok(()) } else { Err(NotInserted::Full) }
     }
 
     /// As [`insert`](Self::insert), but a key that is there is given to `slot` from now on: the newest wins.

@@ -9,6 +9,7 @@ use super::state::Status;
 use super::table::{NewConnection, Refused, Replies, Table};
 use super::template::{NewTemplate, STATUS};
 use super::wheel::Wheel;
+use crate::director::forward::recipe::Rewrite;
 use crate::director::time::Time;
 
 /// Slots a worker may keep in its own list before it shares them.
@@ -72,6 +73,9 @@ impl Shard {
         let ((key, recipe, way), (reply_key, reply_recipe, reply_way)) = (&new.client, &new.server);
         slot.set_side(Direction::In, key, *recipe, *way);
         slot.set_side(Direction::Out, reply_key, *reply_recipe, *reply_way);
+        if recipe.rewrite == Rewrite::Wrap {
+            slot.set_outer_source(new.outer_source);
+        }
         slot.set_server_id(new.server_id);
         slot.set_aside(new.aside);
         slot.set_told(0);
@@ -83,8 +87,9 @@ impl Shard {
         slot.set_closing(None);
         self.show(table, slot, new.status);
 
-        let enter_client = || table.index.insert(table.hash(key), id, false, |e| table.is(e, key));
-        let reply_hash = table.hash(reply_key);
+        let [hash, reply_hash] = table.hashes(new);
+        debug_assert!(hash == table.hash(key), "of another key");
+        let enter_client = || table.index.insert(hash, id, false, |e| table.is(e, key));
         let is_reply = |e| table.is(e, reply_key);
         let entered = match new.replies {
             Replies::None => enter_client(),

@@ -1,13 +1,14 @@
 //! The connection table: slots, index and free list put together.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use std::hash::Hasher;
 
 use crate::director::forward::hops::Origin;
-use crate::director::forward::recipe::{Recipe, Way};
+use crate::director::forward::recipe::{Recipe, Rewrite, Way};
 use crate::packet::flow::FlowKey;
 
 use super::ahead::Ready;
@@ -44,6 +45,10 @@ pub struct NewConnection {
     pub client: (FlowKey, Recipe, Way),
     /// The server's packets, likewise.
     pub server: (FlowKey, Recipe, Way),
+    /// The [hashes](Table::hash) of both keys, if they are at hand; that of the server's counts only if there are `replies`.
+    pub hashes: Option<[u64; 2]>,
+    /// Where packets to a server behind a tunnel are sent from: see [`Slot::set_outer_source`].
+    pub outer_source: Option<IpAddr>,
     /// Whether the server's packets come through the director and are looked up by their key.
     pub replies: Replies,
     /// The state after the first packet.
@@ -182,9 +187,9 @@ impl Table {
         prefetch::<2, _>(self.slot(id));
     }
 
-    /// Asks for the memory that entering a key takes.
-    pub fn prefetch_key(&self, key: &FlowKey) {
-        self.prefetch_bucket(self.hash(key));
+    /// The hashes of both keys of a connection that is to be entered.
+    pub fn hashes(&self, new: &NewConnection) -> [u64; 2] {
+        new.hashes.unwrap_or_else(|| [&new.client, &new.server].map(|(key, ..)| self.hash(key)))
     }
 
     /// Asks for all of a slot's memory.
@@ -294,11 +299,18 @@ impl Table {
 
     /// Takes whatever keys of a slot are in the index out of it.
     pub(super) fn remove_keys(&self, id: SlotId) {
-        let hashes =
-            [Direction::In, Direction::Out].map(|direction| self.hash(&self.slot(id).key(direction)));
-        hashes.iter().for_each(|&hash| self.prefetch_bucket(hash));
-        for (hash, reply) in hashes.into_iter().zip([false, true]) {
-            self.index.remove(hash, id, reply);
+        let hash = |direction| {
+            let hash = self.hash(&self.slot(id).key(direction));
+            self.prefetch_bucket(hash);
+            hash
+        };
+        let client = hash(Direction::In);
+        // The others' servers are not heard of.
+        let rewrite = self.slot(id).recipe(Direction::In).rewrite;
+        let server = matches!(rewrite, Rewrite::Tuple | Rewrite::Translate).then(|| hash(Direction::Out));
+        self.index.remove(client, id, false);
+        if let Some(server) = server {
+            self.index.remove(server, id, true);
         }
     }
 }
@@ -322,6 +334,8 @@ mod tests {
         NewConnection {
             client: (FlowKey::v4(6, client, 1, 4711 << 16 | 80), recipe, way),
             server: (FlowKey::v4(6, server, client, 80 << 16 | 4711), recipe, way),
+            hashes: None,
+            outer_source: None,
             replies: Replies::Newest,
             status: STATUS,
             server_id: 0,

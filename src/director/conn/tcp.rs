@@ -137,6 +137,16 @@ mod tests {
     const RST: u8 = TcpFlags::RST | TcpFlags::ACK;
     use Direction::{In, Out};
 
+    /// What a connection is entered as: see `Work::connection`.
+    #[test]
+    fn a_syn_changes_nothing_a_second_time_and_establishes_nothing() {
+        for (tables, no_output) in [(&USUAL, false), (&USUAL, true), (&SECURE, false), (&SECURE, true)] {
+            let once = Status { no_output, ..NEW }.after_tcp(tables, In, TcpFlags(SYN));
+            assert_eq!(once.after_tcp(tables, In, TcpFlags(SYN)), once);
+            assert!(!once.state.is_established() && once.state.is_active());
+        }
+    }
+
     #[test]
     fn a_whole_connection_seen_both_ways() {
         let packets = [

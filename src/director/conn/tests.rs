@@ -34,6 +34,20 @@ fn one_bucket_is_one_cache_line() {
 }
 
 #[test]
+fn an_empty_place_is_nobodys_whatever_the_tag() {
+    for hash in [0, 1, 1 << 32, 1 << 33, u64::MAX >> 31, u64::MAX] {
+        let index = index(2);
+        assert_eq!(index.find(hash, |_| true), None, "{hash:x}");
+        for reply in [false, true] {
+            index.insert(hash, 0, reply, |e| e.reply() == reply).unwrap();
+            let found = index.find(hash, |e| e.reply() == reply);
+            assert_eq!(found.map(|e| (e.slot(), e.reply())), Some((0, reply)), "{hash:x}");
+            assert_eq!(index.find(hash ^ 1 << 33, |_| true), None, "another tag");
+        }
+    }
+}
+
+#[test]
 fn colliding_keys_end_in_a_refusal_after_two_buckets() {
     let index = index(8);
     let inserted = (0..100).take_while(|&slot| index.insert(5, slot, false, |_| false).is_ok()).count();

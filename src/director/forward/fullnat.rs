@@ -13,6 +13,7 @@ use crate::packet::flow::FlowKey;
 /// one family; if the client's is the other one, packets are translated.
 pub(super) fn plan(client: &FlowKey, server: SocketAddr, local: SocketAddr) -> Plan {
     let plan = nat::plan(client, FlowKey::new(client.protocol(), server, local));
+    let plan = Plan { is_unique: true, ..plan };
     if server.is_ipv4() == client.is_v4() {
         return plan;
     }

@@ -60,6 +60,12 @@ pub trait NextHops {
     /// The way to `destination`. `flow_hash` chooses among equal routes.
     fn route(&self, destination: IpAddr, flow_hash: u32) -> Route;
 
+    /// The next hop of all flows to `destination`, for as long as the generation stays, and where
+    /// [`source`](Self::source) is the same for all; `None` if flows differ, if that is not known, or if there is none.
+    fn common_hop(&self, _destination: IpAddr) -> Option<HopId> {
+        None
+    }
+
     /// The next hop itself; `None` while its MAC address is not known.
     fn hop(&self, id: HopId) -> Option<Hop>;
 

@@ -30,17 +30,14 @@ pub struct Plan {
     pub reply_key: FlowKey,
     /// For the server's packets; none if they do not come through the director.
     pub server: Option<Recipe>,
+    /// The server's packets are this connection's alone, and known by a local address and port of the director's.
+    pub is_unique: bool,
 }
 
 impl Plan {
     /// The plan for the flow `client`, given by NAT to a server at this address, of the same family.
     pub fn nat(client: &FlowKey, server: SocketAddr) -> Self {
         nat::plan(client, FlowKey::new(client.protocol(), server, client.source()))
-    }
-
-    /// The local address and port that the server sends to, if that is not the client itself.
-    pub fn local(&self, client: &FlowKey) -> Option<SocketAddr> {
-        self.reply_key.local(client)
     }
 
     /// The plan for the flow `client`, given by FULLNAT to a server at this address from a local one of its family.

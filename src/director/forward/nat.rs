@@ -7,12 +7,14 @@ use crate::packet::flow::FlowKey;
 
 /// Client to VIP becomes client to server; server to client becomes VIP to client.
 pub(super) fn plan(client: &FlowKey, reply_key: FlowKey) -> Plan {
-    Plan { client: recipe(client, &reply_key), server: Some(recipe(&reply_key, client)), reply_key }
-}
-
-/// From packets with the key `arriving` to ones that leave with the reverse of `other`.
-fn recipe(arriving: &FlowKey, other: &FlowKey) -> Recipe {
     // The pseudo header holds the addresses (RFC 9293, 3.1; RFC 768; RFC 8200, 8.1).
-    let (l4, addresses) = arriving.difference(&other.reversed());
-    Recipe { rewrite: Rewrite::Tuple, l3: addresses.and(Delta::TTL_MINUS_ONE), l4 }
+    let (l4, addresses) = client.difference(&reply_key.reversed());
+    let recipe = |addresses: Delta, l4| Recipe {
+        rewrite: Rewrite::Tuple,
+        l3: addresses.and(Delta::TTL_MINUS_ONE),
+        l4,
+    };
+    // A server's packets get back what the client's have lost.
+    let back = recipe(addresses.taken_back(), l4.taken_back());
+    Plan { client: recipe(addresses, l4), server: Some(back), reply_key, is_unique: false }
 }

@@ -12,5 +12,6 @@ pub(super) fn plan(reply_key: FlowKey) -> Plan {
         client: Recipe { rewrite: Rewrite::Wrap, l3: Delta::TTL_MINUS_ONE, l4: Delta::default() },
         reply_key,
         server: None,
+        is_unique: false,
     }
 }

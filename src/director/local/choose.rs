@@ -77,7 +77,7 @@ impl<H: NextHops> Work<'_, H> {
         let whose = FlowKey::new(protocol, server, SocketAddr::new(addresses[0], 0));
         let cursor = director.cursors.of(table.hash(&whose));
         let start = cursors::take(cursor, count);
-        let port = self.hop_to(server.ip(), parsed).ok().map(|hop| hop.port);
+        let port = self.hop_to_server(server.ip(), parsed).ok().map(|hop| hop.port);
         let comes_here =
             |key: &FlowKey| port.and_then(|port| hops.queue(port, key)).is_none_or(|queue| queue == worker);
 

@@ -80,12 +80,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             self.director.leave(template);
             self.stats.connection(destination.id);
             self.stats.packet_out(destination.id, parsed.ip_len);
-            let hop = match way.route {
-                Route::Via(hop) => self.hops.hop(hop).ok_or(DropReason::Unresolved),
-                Route::Unknown => Err(DropReason::Unresolved),
-                Route::Unreachable => Err(DropReason::NoRoute),
-                Route::Local => self.way_up(),
-            };
+            let hop = self.hop_of(way);
             return self
                 .send(packet, parsed, Direction::Out, hop, recipe, || client)
                 // Later fragments of such an answer are not told from others of the server's.
@@ -96,6 +91,8 @@ impl<'a, H: NextHops> Work<'a, H> {
         let new = NewConnection {
             client: (client, plan.client, later),
             server: (plan.reply_key, recipe, way),
+            hashes: None,
+            outer_source: None,
             replies: Replies::Newest,
             status: Status { state: State::None, inactive: true, no_output: false, removed: false },
             server_id: destination.id.0,
