@@ -13,6 +13,7 @@ fn main() {
     // For the AF_XDP tests and the benches, which look at rings and not at steering.
     compile("benches/redirect_all.bpf.c", "redirect_all.o");
     compile("benches/flood.bpf.c", "flood.o");
+    compile("benches/refill.bpf.c", "refill.o");
 }
 
 /// Compiles `source` for the BPF machine into `OUT_DIR/object`.

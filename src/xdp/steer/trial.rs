@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 
 use super::rules::port_value;
@@ -120,6 +120,14 @@ impl Trial {
     pub fn time(&self, frame: &[u8], repeats: u32) -> Result<Duration, SteerError> {
         let options = TestRunOptions { data_in: Some(frame), repeat: repeats, ..TestRunOptions::default() };
         Ok(self.0.test_run(options).map_err(SteerError::Trial)?.duration)
+    }
+
+    /// The loaded program, for another one that runs it.
+    ///
+    /// # Errors
+    /// If the kernel refuses to be asked, which it has no reason to.
+    pub fn fd(&self) -> Result<&ProgramFd, SteerError> {
+        self.0.fd().map_err(SteerError::Trial)
     }
 }
 
