@@ -6,8 +6,8 @@ use std::process::{Command, exit};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=src/xdp/bpf.h");
-    println!("cargo::rerun-if-changed=src/xdp/offload.bpf.h");
+    // A directory stands for all that is in it: the programs' headers are beside them.
+    println!("cargo::rerun-if-changed=src/xdp");
     println!("cargo::rerun-if-env-changed=CLANG");
     compile("src/xdp/steer.bpf.c", "steer.bpf.o");
     // For the AF_XDP tests and the benches, which look at rings and not at steering.

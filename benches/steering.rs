@@ -97,7 +97,8 @@ fn other(protocol: Option<IpNumber>) -> [u8; FRAME_LEN] {
 }
 
 fn kinds() -> Vec<Kind> {
-    let carried = |name, frame| Kind { name, frames: vec![frame], outcome: Outcome::Offloaded, offloads: true };
+    let carried =
+        |name, frame| Kind { name, frames: vec![frame], outcome: Outcome::Offloaded, offloads: true };
     let kind = |name, frame, outcome| Kind { name, frames: vec![frame], outcome, offloads: true };
     let [v4, v6] = [true, false].map(|is_v4| move |port| ends(is_v4, port));
     let reply = |[client, _]: [SocketAddr; 2]| [SocketAddr::from(([10, 1, 0, 11], 8080)), client];
@@ -121,7 +122,11 @@ fn kinds() -> Vec<Kind> {
         kind("up: UDP", frame(v4(9), None), Outcome::Service),
         kind("up: UDP over IPv6", frame(v6(9), None), Outcome::Service),
         kind("up: reply", frame(reply(v4(9)), Some(ACK)), Outcome::NatReturn),
-        kind("pass: TCP", frame([v4(9)[0], SocketAddr::from(([10, 0, 0, 1], 22))], Some(ACK)), Outcome::PassNotOurs),
+        kind(
+            "pass: TCP",
+            frame([v4(9)[0], SocketAddr::from(([10, 0, 0, 1], 22))], Some(ACK)),
+            Outcome::PassNotOurs,
+        ),
         kind("pass: OSPF", other(Some(IpNumber(89))), Outcome::PassNotOurs),
         kind("pass: ARP", other(None), Outcome::PassNotIp),
     ];
@@ -129,7 +134,11 @@ fn kinds() -> Vec<Kind> {
     all.extend([
         off("off: SYN", frame(v4(9), Some(SYN)), Outcome::Service),
         off("off: UDP over IPv6", frame(v6(9), None), Outcome::Service),
-        off("off: pass: TCP", frame([v4(9)[0], SocketAddr::from(([10, 0, 0, 1], 22))], Some(ACK)), Outcome::PassNotOurs),
+        off(
+            "off: pass: TCP",
+            frame([v4(9)[0], SocketAddr::from(([10, 0, 0, 1], 22))], Some(ACK)),
+            Outcome::PassNotOurs,
+        ),
     ]);
     all
 }
@@ -185,7 +194,8 @@ fn fill(offload: &mut Offload) -> Result<()> {
         Ok(())
     };
     let to_server = |[from, _]: [SocketAddr; 2]| {
-        let server: IpAddr = if from.is_ipv4() { [10, 1, 0, 11].into() } else { "fd00:1::11".parse().expect("one") };
+        let server: IpAddr =
+            if from.is_ipv4() { [10, 1, 0, 11].into() } else { "fd00:1::11".parse().expect("one") };
         Leaves::With(tuple([from, SocketAddr::new(server, 8080)]))
     };
     let outer = tuple([SocketAddr::from(([10, 1, 0, 1], 40_000)), SocketAddr::from(([10, 1, 0, 11], 6080))]);
@@ -251,7 +261,8 @@ impl Bench {
         self.turn.set(1, 0, 0)?;
         let (name, outcome, at) = (*name, *outcome, usize::from(*offloads));
 
-        let nothing: &mut Xdp = self.refill.program_mut("nothing").context("not in the object")?.try_into()?;
+        let nothing: &mut Xdp =
+            self.refill.program_mut("nothing").context("not in the object")?.try_into()?;
         let nothing = nothing.fd()?.try_clone()?;
         self.next.set(0, &nothing, 0)?;
         let without = self.least()?;
@@ -323,6 +334,8 @@ fn main() -> Result<()> {
         }
         return Ok(());
     }
+    let [plain, offloads] = bench.steering.each_mut().map(Steering::verified_instructions);
+    println!("verified: {:?} instructions, {:?} with offloading", plain?, offloads?);
     let against = arguments.iter().position(|argument| argument == "--against");
     let against = against.and_then(|at| arguments.get(at + 1));
     let mut other = against.map(|binary| Other::start(binary)).transpose()?;

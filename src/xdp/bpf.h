@@ -46,6 +46,7 @@ static void *(*const map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_
 static long (*const adjust_tail)(struct xdp_md *ctx, int delta) = (void *)BPF_FUNC_xdp_adjust_tail;
 static __u32 (*const get_prandom_u32)(void) = (void *)BPF_FUNC_get_prandom_u32;
 static long (*const adjust_head)(struct xdp_md *ctx, int delta) = (void *)BPF_FUNC_xdp_adjust_head;
+static __u64 (*const jiffies64)(void) = (void *)BPF_FUNC_jiffies64;
 static __u64 (*const ktime_get_coarse_ns)(void) = (void *)BPF_FUNC_ktime_get_coarse_ns;
 static long (*const redirect_map)(void *map, __u64 index, __u64 action_if_absent) =
 	(void *)BPF_FUNC_redirect_map;

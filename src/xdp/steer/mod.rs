@@ -4,12 +4,14 @@
 //! attachments: dropping [`Steering`], or the death of the process, detaches from every interface.
 //! Must not know why an endpoint is a service or who its servers are: it is told keys.
 
+mod any_port;
 mod attach;
 mod error;
 mod key_set;
 mod leave;
 pub mod offload;
 mod outcome;
+mod ports;
 mod ranges;
 mod rules;
 mod trial;
@@ -18,19 +20,21 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
-use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
+use aya::maps::{Map, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 
+use any_port::AnyPort;
 use attach::Attachment;
 pub use attach::{Require, XdpMode};
 pub use error::SteerError;
 use key_set::KeySet;
 use offload::Offload;
 pub use outcome::Outcome;
+use ports::Ports;
 use ranges::RangeMap;
 pub use ranges::{MAX_RANGES, Range};
-use rules::{BY_NAT, Keyed, PortValue};
+use rules::{BY_NAT, Keyed};
 pub use rules::{
     Endpoint, MAX_HOST_ADDRESSES, MAX_LOCAL_ADDRESSES, MAX_NAT_SERVERS, MAX_PORTS, MAX_QUEUES, MAX_SERVICES,
     MAX_TUNNELS, MAX_VIPS, ROOM_MAX, Rules,
@@ -53,9 +57,9 @@ pub struct Steering {
     host_addresses: KeySet<IpAddr>,
     local_addresses: KeySet<IpAddr>,
     tunnels: KeySet<Endpoint>,
+    any_port: AnyPort,
     ranges: RangeMap,
-    /// Interface index to what the program has to know of the interface.
-    ports: HashMap<MapData, u32, PortValue>,
+    ports: Ports,
     sockets: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
     /// By port index.
@@ -122,8 +126,9 @@ impl Steering {
             host_addresses: key_set(&mut ebpf, "host_addresses")?,
             local_addresses: key_set(&mut ebpf, "local_addresses")?,
             tunnels: key_set(&mut ebpf, "tunnels")?,
+            any_port: AnyPort::new(take(&mut ebpf, "any_port")?),
             ranges: RangeMap::new(take(&mut ebpf, "ranges")?, take(&mut ebpf, "ranges_in_use")?),
-            ports: take(&mut ebpf, "ports")?,
+            ports: Ports::new(take(&mut ebpf, "ports")?),
             sockets: take(&mut ebpf, "sockets")?,
             counters: take(&mut ebpf, "counters")?,
             attachments: BTreeMap::new(),
@@ -145,6 +150,7 @@ impl Steering {
     /// it.
     pub fn apply(&mut self, rules: &Rules) -> Result<(), SteerError> {
         rules.check()?;
+        self.any_port.add(rules)?;
         // Host addresses first and last: they keep replies to this host out of `nat_servers`' reach. Replies
         // before requests: no service may be answered by a server whose replies are not yet, or no longer, ours.
         let old_host_addresses = self.host_addresses.add(&rules.host_addresses, |_| 0)?;
@@ -174,7 +180,8 @@ impl Steering {
         self.nat_addresses.remove(old_nat_addresses)?;
         self.nat_servers.remove(old_nat_servers)?;
         self.local_addresses.remove(old_locals)?;
-        self.host_addresses.remove(old_host_addresses)
+        self.host_addresses.remove(old_host_addresses)?;
+        self.any_port.set_to(rules)
     }
 
     /// Gives frames that are ours and arrive at `queue` of the interface attached as `port_index` to the

@@ -9,8 +9,7 @@ use std::time::Duration;
 use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 
-use super::rules::port_value;
-use super::{SteerError, Steering, write_error};
+use super::{SteerError, Steering};
 
 /// What the program answered for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,9 +100,7 @@ impl Steering {
     /// # Errors
     /// If the map of interfaces cannot be written.
     pub fn assume_port(&mut self, interface: u32, port_index: u16, mac: [u8; 6]) -> Result<(), SteerError> {
-        self.ports
-            .insert(interface, port_value(port_index, mac), 0)
-            .map_err(|source| write_error("ports", source))
+        self.ports.set(interface, port_index, mac)
     }
 }
 
