@@ -54,10 +54,11 @@ INLINE int is_syn(void *transport, void *end)
 	return (void *)(tcp + 1) <= end && tcp->syn;
 }
 
-/* The VLAN tag of a frame, if there is one. That of VLAN 0 says a priority alone. */
-struct tag {
-	__u16 vlan;
-	__u16 is_there;
+/* How a frame came. */
+struct arrival {
+	__u32 place; /* of its interface's port */
+	__u16 vlan; /* 0: none; with a tag, that says a priority alone */
+	__u16 is_tagged;
 };
 
 /* The way of a packet. */
@@ -67,7 +68,7 @@ struct way {
 };
 
 /* Whether the packet of `len` bytes may go, and which way. */
-INLINE enum why find_way(struct xdp_md *ctx, struct flow *flow, struct tag tag, __u32 len, struct way *way)
+INLINE enum why find_way(struct xdp_md *ctx, struct arrival *at, struct flow *flow, __u32 len, struct way *way)
 {
 	__u32 zero = 0, more = overhead(flow), *number;
 	struct tally *tally = map_lookup(&tallies, &flow->place);
@@ -86,11 +87,11 @@ INLINE enum why find_way(struct xdp_md *ctx, struct flow *flow, struct tag tag, 
 	station = map_lookup(&stations, number);
 	if (!station)
 		return WHY_NO_HOP;
-	port = find_port(ctx->ingress_ifindex);
+	port = map_lookup(&ports, &at->place);
 	if (!port || frame + sizeof(struct ethhdr) > (void *)(long)ctx->data_end || !is_to(port, frame))
 		return WHY_OTHER_MAC;
 	/* A tag of priority alone is not put before an outer packet. */
-	if (tag.vlan != station->vlan || (more && !tag.vlan != !tag.is_there))
+	if (at->vlan != station->vlan || (more && !at->vlan != !at->is_tagged))
 		return WHY_VLAN;
 	if (len + more > station->mtu ||
 	    (more && station->mtu < more + (flow->l4 & OUTER_V6 ? LEAST_MTU_V6 : LEAST_MTU)))
@@ -143,7 +144,7 @@ INLINE int come_up(__u32 why)
 }
 
 /* Sends the packet of a flow, of `len` bytes at `ip`, on its way if nothing speaks against it. */
-INLINE int forward(struct xdp_md *ctx, struct flow *flow, void *ip, __u8 protocol, __u32 len, struct tag tag, int is_v4)
+INLINE int forward(struct xdp_md *ctx, struct arrival *at, struct flow *flow, void *ip, __u8 protocol, __u32 len, int is_v4)
 {
 	__u32 header_len = is_v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	void *transport = ip + header_len, *end = (void *)(long)ctx->data_end;
@@ -155,12 +156,12 @@ INLINE int forward(struct xdp_md *ctx, struct flow *flow, void *ip, __u8 protoco
 
 	why = judge_state(protocol, transport, len - header_len, end, &checksum);
 	if (why == FITS)
-		why = find_way(ctx, flow, tag, len, &way);
+		why = find_way(ctx, at, flow, len, &way);
 	if (why != FITS)
 		return come_up(why);
 
 	if (flow->edit == EDIT_WRAP) {
-		if (!wrap(ctx, flow, tag.vlan, len, end - ip - len, is_v4))
+		if (!wrap(ctx, flow, at->vlan, len, end - ip - len, is_v4))
 			return come_up(WHY_NO_ROOM);
 		return leave(ctx, &way, len);
 	}
@@ -180,7 +181,7 @@ INLINE int forward(struct xdp_md *ctx, struct flow *flow, void *ip, __u8 protoco
 	return leave(ctx, &way, len);
 }
 
-INLINE int carry_v4(struct xdp_md *ctx, struct iphdr *ip, struct tag tag)
+INLINE int carry_v4(struct xdp_md *ctx, struct arrival *at, struct iphdr *ip)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct transport_ports *ports;
@@ -216,10 +217,10 @@ INLINE int carry_v4(struct xdp_md *ctx, struct iphdr *ip, struct tag tag)
 		return come_up(WHY_HEADER);
 	if (ip->ttl <= 1)
 		return come_up(WHY_TTL);
-	return forward(ctx, flow, ip, protocol, len, tag, 1);
+	return forward(ctx, at, flow, ip, protocol, len, 1);
 }
 
-INLINE int carry_v6(struct xdp_md *ctx, struct ipv6hdr *ip, struct tag tag)
+INLINE int carry_v6(struct xdp_md *ctx, struct arrival *at, struct ipv6hdr *ip)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct transport_ports *ports = (void *)(ip + 1);
@@ -267,33 +268,33 @@ INLINE int carry_v6(struct xdp_md *ctx, struct ipv6hdr *ip, struct tag tag)
 		return come_up(WHY_HEADER);
 	if (ip->hop_limit <= 1)
 		return come_up(WHY_TTL);
-	return forward(ctx, flow, ip, protocol, len, tag, 0);
+	return forward(ctx, at, flow, ip, protocol, len, 0);
 }
 
 /* Sends the frame on if it belongs to an offloaded flow and nothing speaks against it; COMES_UP otherwise. */
-INLINE int carry(struct xdp_md *ctx)
+INLINE int carry(struct xdp_md *ctx, __u32 place)
 {
 	void *frame = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end, *network = frame + sizeof(struct ethhdr);
-	struct tag tag = {};
+	struct arrival at = {.place = place};
 	__be16 type;
 
 	if (network > end)
 		return COMES_UP;
 	type = ((struct ethhdr *)frame)->h_proto;
 	if (type == NET16(ETH_P_8021Q)) {
-		struct vlan_tag *first = network;
+		struct vlan_tag *tag = network;
 
-		if ((void *)(first + 1) > end)
+		if ((void *)(tag + 1) > end)
 			return COMES_UP;
-		tag.vlan = HOST16(first->control) & 0xfff;
-		tag.is_there = 1;
-		type = first->type;
-		network = first + 1;
+		at.vlan = HOST16(tag->control) & 0xfff;
+		at.is_tagged = 1;
+		type = tag->type;
+		network = tag + 1;
 	}
 	if (type == NET16(ETH_P_IP))
-		return carry_v4(ctx, network, tag);
+		return carry_v4(ctx, &at, network);
 	if (type == NET16(ETH_P_IPV6))
-		return carry_v6(ctx, network, tag);
+		return carry_v6(ctx, &at, network);
 	return COMES_UP;
 }
 

@@ -31,10 +31,10 @@ struct room {
  * Sends what is ours by its addresses on its way to the socket of its interface and queue; its outcome comes
  * back, another one if it stays here.
  */
-INLINE enum outcome to_socket(struct xdp_md *ctx, void *frame, enum outcome outcome)
+INLINE enum outcome to_socket(struct xdp_md *ctx, __u32 place, void *frame, enum outcome outcome)
 {
 	__u32 queue = ctx->rx_queue_index;
-	struct port *port = find_port(ctx->ingress_ifindex);
+	struct port *port = map_lookup(&ports, &place);
 
 	if (!port)
 		return OUTCOME_NO_SOCKET;

@@ -36,12 +36,13 @@
 SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
+	__u32 place = find_place(ctx->ingress_ifindex);
 	__u32 room = 0;
 	enum outcome outcome;
 	void *frame;
 
 	if (offloads) {
-		int action = carry(ctx);
+		int action = carry(ctx, place);
 
 		if (action != COMES_UP) {
 			count(OUTCOME_OFFLOADED);
@@ -51,7 +52,7 @@ int steer(struct xdp_md *ctx)
 	frame = (void *)(long)ctx->data;
 	outcome = judge(frame, (void *)(long)ctx->data_end, &room);
 	if (outcome < OUTCOME_NO_SOCKET)
-		outcome = to_socket(ctx, frame, outcome);
+		outcome = to_socket(ctx, place, frame, outcome);
 	if (room && outcome < OUTCOME_NO_SOCKET)
 		make_room(ctx, room);
 	count(outcome);
