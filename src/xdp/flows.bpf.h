@@ -14,15 +14,14 @@
  *   came_up   packets that are of a flow and came up all the same, by the reason
  *
  * User space decides what is in them, and only for what it would do itself to each packet, byte for byte. Whatever may
- * change a connection or needs an answer comes up: SYN, FIN, RST, TCP without ACK, SCTP that does not begin with data or
+ * change a connection or needs an answer comes up (offload.bpf.h): SYN, FIN, RST, TCP without ACK, SCTP that does not begin with data or
  * heartbeats, fragments, IP options and extension headers, a TTL that ends, what is too long, another VLAN, wrong headers.
  * So does every packet if anything is missing: nothing is lost with a flow but time.
  */
 #ifndef XVS_FLOWS_H
 #define XVS_FLOWS_H
 
-#include "rules.bpf.h"
-#include "sockets.bpf.h"
+#include "ports.bpf.h"
 
 /* src/net has the same number of next hops, src/xdp/steer/offload the others. */
 #define MAX_HOPS 65536
@@ -104,7 +103,7 @@ struct station {
 	__u16 vlan; /* 0: none */
 };
 
-/* Not preallocated for the reason that KEY_MAP has. User space sets the sizes of these three. */
+/* Not preallocated for the reason that KEY_MAP (rules.bpf.h) has. User space sets the sizes of these three. */
 #define FLOW_MAP(name, key_type)                             \
 	struct {                                             \
 		MAP_NUMBER(type, BPF_MAP_TYPE_HASH);         \

@@ -82,8 +82,8 @@ KEY_MAP(nat_addresses, __u32, MAX_NAT_SERVERS); /* of nat_servers, without proto
 KEY_MAP(vips, __u32, MAX_VIPS);
 KEY_MAP(host_addresses, __u32, MAX_HOST_ADDRESSES);
 /*
- * Whether there are any of port 0 in `services` and in `nat_servers`: nobody looks for what is not there. User space says that there
- * are before it adds the first one, and that there are none after it has removed the last one.
+ * Whether there are any of port 0 in `services` and in `nat_servers`: nobody looks for what is not there. User space says
+ * that there are before it adds the first one, and that there are none after it has removed the last one.
  */
 struct any_port {
 	__u32 services;

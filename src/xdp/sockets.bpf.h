@@ -4,6 +4,7 @@
 #define XVS_SOCKETS_H
 
 #include "counters.bpf.h"
+#include "headers.bpf.h"
 #include "ports.bpf.h"
 
 #define MAX_QUEUES 64

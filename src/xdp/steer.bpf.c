@@ -28,9 +28,17 @@
  *
  *   | MAC addresses again | ROOM_MARK | room in bytes | ... | the frame as it came |
  *   0                     12          14              16    room
+ *
+ *   headers, extensions, checksum   packets: their headers, a walk along those of IPv6, sums
+ *   rules, judge                    what user space says is ours; whose a frame is by that
+ *   ports, sockets                  the interfaces; upwards, with room
+ *   flows, offload, wrap            offloaded flows; what is done to their packets; tunnels
+ *   counters, cpu                   outcomes and reasons; what else each CPU has for itself
  */
+#include "counters.bpf.h"
 #include "judge.bpf.h"
 #include "offload.bpf.h"
+#include "ports.bpf.h"
 #include "sockets.bpf.h"
 
 SEC("xdp")

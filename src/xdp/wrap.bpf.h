@@ -80,7 +80,7 @@ INLINE void write_outer_v4(struct iphdr *outer, struct flow *flow, struct inner 
 	outer->tot_len = NET16((__u16)(inner->len + overhead(flow)));
 	outer->frag_off = flow->l4 & COPIES_DF ? inner->dont_fragment : 0;
 	/* One that is never fragmented needs none (RFC 6864, 4.1). */
-	outer->id = outer->frag_off ? 0 : next_identification();
+	outer->id = outer->frag_off ? 0 : NET16(next_identification());
 	outer->ttl = inner->ttl;
 	outer->protocol = carrier(flow, inner);
 	outer->check = 0;
