@@ -8,13 +8,13 @@ use super::{Rules, SteerError, write_error};
 
 /// Whether there are any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct There {
+pub(super) struct There {
     services: bool,
     servers: bool,
 }
 
 impl There {
-    fn of(rules: &Rules) -> Self {
+    pub(super) fn of(rules: &Rules) -> Self {
         let mut servers = rules.nat_servers.iter().chain(&rules.full_nat_servers);
         Self {
             services: rules.services.iter().any(|service| service.port == 0),
@@ -46,18 +46,13 @@ impl AnyPort {
         Self { map, there: There::default() }
     }
 
-    /// Has the program look for those of `rules`, too. Before they are added.
-    pub(super) fn add(&mut self, rules: &Rules) -> Result<(), SteerError> {
-        let There { services, servers } = There::of(rules);
+    /// Has the program look for these, too. Before they are added.
+    pub(super) fn add(&mut self, There { services, servers }: There) -> Result<(), SteerError> {
         self.set(There { services: services || self.there.services, servers: servers || self.there.servers })
     }
 
-    /// Has the program look for those of `rules` alone. After all others are removed.
-    pub(super) fn set_to(&mut self, rules: &Rules) -> Result<(), SteerError> {
-        self.set(There::of(rules))
-    }
-
-    fn set(&mut self, there: There) -> Result<(), SteerError> {
+    /// Has the program look for these alone. After all others are removed.
+    pub(super) fn set(&mut self, there: There) -> Result<(), SteerError> {
         if there != self.there {
             self.map.set(0, there.value(), 0).map_err(|source| write_error("any_port", source))?;
             self.there = there;

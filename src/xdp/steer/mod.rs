@@ -24,7 +24,7 @@ use aya::maps::{Map, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 
-use any_port::AnyPort;
+use any_port::{AnyPort, There};
 use attach::Attachment;
 pub use attach::{Require, XdpMode};
 pub use error::SteerError;
@@ -150,7 +150,8 @@ impl Steering {
     /// it.
     pub fn apply(&mut self, rules: &Rules) -> Result<(), SteerError> {
         rules.check()?;
-        self.any_port.add(rules)?;
+        let any_port = There::of(rules);
+        self.any_port.add(any_port)?;
         // Host addresses first and last: they keep replies to this host out of `nat_servers`' reach. Replies
         // before requests: no service may be answered by a server whose replies are not yet, or no longer, ours.
         let old_host_addresses = self.host_addresses.add(&rules.host_addresses, |_| 0)?;
@@ -181,7 +182,7 @@ impl Steering {
         self.nat_servers.remove(old_nat_servers)?;
         self.local_addresses.remove(old_locals)?;
         self.host_addresses.remove(old_host_addresses)?;
-        self.any_port.set_to(rules)
+        self.any_port.set(any_port)
     }
 
     /// Gives frames that are ours and arrive at `queue` of the interface attached as `port_index` to the
