@@ -6,6 +6,9 @@
 //! ```
 //!
 //! At most one ring of frames is given to the kernel in each direction, so no ring can overflow.
+//!
+//! With long frames there are more chunks than packets: [`receive`](PortSocket::receive) puts those of one packet together
+//! into a buffer and frees them at once, and transmitting takes free ones again for as long as it takes.
 
 #![allow(unsafe_code, reason = "rings and packet memory: every block names its invariant")]
 
@@ -18,14 +21,18 @@ use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig}
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue};
 
 use super::error::{XdpError, cause};
-use super::frame::{BATCH, Frame, Frames, UmemId};
+use super::frame::{BATCH, Body, Frame, Frames, UmemId};
 use super::ledger::Place;
-use super::options::{SocketOptions, ZeroCopy};
+use super::options::{CHUNK_LENS, LONG_LEN, ROOM, SocketOptions, ZeroCopy};
 use super::sockopt;
 use super::umem::Umem;
 
 pub use xsk_rs::socket::XdpStatistics;
 
+/// Option of a descriptor whose packet goes on in the next one (`linux/if_xdp.h`).
+const XDP_PKT_CONTD: u32 = 1;
+/// Chunks of the longest frame, more than half of each of which is room.
+const CHUNKS_MAX: usize = LONG_LEN.div_ceil(CHUNK_LENS[0] as usize / 2);
 /// Frames that a `sendto` transmits in copy mode. Newer kernels let a socket raise it (`XDP_MAX_TX_SKB_BUDGET`);
 /// on veth that made no difference that could be measured.
 const COPY_MODE_BUDGET: usize = 32;
@@ -33,6 +40,15 @@ const COPY_MODE_BUDGET: usize = 32;
 /// read the transmit ring only when they have read all they knew of (`__xsk_generic_xmit` in net/xdp/xsk.c), so that a
 /// batch takes as many calls as its budget asks for, and one more that tells.
 const BLIND_CALLS: usize = BATCH.div_ceil(COPY_MODE_BUDGET) + 1;
+
+/// Why bytes were not transmitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotSent {
+    /// The transmit ring is full.
+    RingFull,
+    /// There are too few free chunks, or more than one would be needed and the socket has no long frames.
+    NoChunks,
+}
 
 /// The socket of one queue of one interface; one thread owns it.
 #[derive(Debug)]
@@ -50,6 +66,9 @@ pub struct PortSocket {
     /// Whether the transmit ring may hold frames that the kernel has not looked at.
     unsent: bool,
     ring_len: usize,
+    long_frames: bool,
+    /// What has come of a long frame that is not whole yet, and its length so far.
+    gathering: Option<(Box<[u8]>, usize)>,
     busy_poll: bool,
     zero_copy: bool,
     umem: UmemId,
@@ -70,11 +89,12 @@ impl PortSocket {
             ZeroCopy::Require => BindFlags::XDP_ZEROCOPY,
             ZeroCopy::Never => BindFlags::XDP_COPY,
         };
+        let several = if options.long_frames { BindFlags::XDP_USE_SG } else { BindFlags::empty() };
         let config = SocketConfig::builder()
             .rx_queue_size(ring)
             .tx_queue_size(ring)
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-            .bind_flags(mode | BindFlags::XDP_USE_NEED_WAKEUP)
+            .bind_flags(mode | several | BindFlags::XDP_USE_NEED_WAKEUP)
             .build();
         let device: Interface =
             interface.parse().map_err(|_| XdpError::NoInterface { interface: interface.to_owned() })?;
@@ -97,6 +117,8 @@ impl PortSocket {
             transmitting: 0,
             unsent: false,
             ring_len: options.ring_len as usize,
+            long_frames: options.long_frames,
+            gathering: None,
             busy_poll: options.busy_poll,
             zero_copy: false,
             umem: umem.id,
@@ -160,17 +182,59 @@ impl PortSocket {
     pub fn receive(&mut self, umem: &mut Umem, frames: &mut Frames) -> usize {
         self.assert_same(umem);
         let mut descs = [FrameDesc::default(); BATCH];
-        // SAFETY: the ring and the UMEM belong together since they were made.
-        let count = unsafe { self.receive.consume(&mut descs[..frames.remaining_capacity()]) };
-        for desc in &descs[..count] {
-            umem.places.change(umem.chunk(desc), Place::Receive, Place::Held);
-            let mut frame = Frame { desc: *desc, len: 0, umem: umem.id };
-            frame.set_len(desc.lengths().data());
-            frames.push(frame);
+        let mut most = frames.remaining_capacity();
+        if self.long_frames {
+            most = most.min(umem.long.len()); // Each may be the beginning of a long one.
         }
+        // SAFETY: the ring and the UMEM belong together since they were made.
+        let count = unsafe { self.receive.consume(&mut descs[..most]) };
         self.receiving -= count;
         umem.held += count;
-        count
+        let before = frames.len();
+        for desc in &descs[..count] {
+            umem.places.change(umem.chunk(desc), Place::Receive, Place::Held);
+            let len = desc.lengths().data();
+            let mut frame = Frame { body: Body::Chunk(*desc), len: 0, umem: umem.id };
+            frame.set_len(len);
+            if self.long_frames && self.is_part(umem, desc) {
+                frames.extend(self.gather(umem, frame, desc.has_more_frames()));
+            } else {
+                frames.push(frame);
+            }
+        }
+        frames.len() - before
+    }
+
+    /// Whether a descriptor is a part of a long frame, or a frame without the room behind it that every frame has to have.
+    fn is_part(&self, umem: &Umem, desc: &FrameDesc) -> bool {
+        let chunk_len = 1 << umem.chunk_shift;
+        let room = chunk_len - desc.addr() % chunk_len;
+        desc.has_more_frames() || self.gathering.is_some() || desc.lengths().data() + ROOM as usize > room
+    }
+
+    /// Puts a part of a long frame behind those before it and frees its chunk. The frame comes back once it is whole; one
+    /// that is longer than any may be comes back cut, as a packet that is shorter than it says.
+    fn gather(&mut self, umem: &mut Umem, mut part: Frame, goes_on: bool) -> Option<Frame> {
+        let so_far = self.gathering.take().or_else(|| Some((umem.long.pop()?, 0)));
+        let bytes = umem.packet(&mut part);
+        let so_far = so_far.map(|(mut buffer, len)| {
+            let room = buffer.get_mut(len..).unwrap_or_default();
+            let fits = bytes.len().min(room.len());
+            room[..fits].copy_from_slice(&bytes[..fits]);
+            (buffer, len + fits)
+        });
+        if let Body::Chunk(desc) = &mut part.body {
+            desc.set_options(0); // It is used again, for a part of another frame or a whole one.
+        }
+        umem.recycle(part);
+        if goes_on {
+            self.gathering = so_far;
+            return None;
+        }
+        let (buffer, len) = so_far?;
+        let mut frame = Frame { body: Body::Long(buffer), len: 0, umem: umem.id };
+        frame.set_len(len);
+        Some(frame)
     }
 
     /// Gives the kernel as many free frames to receive into as it may have and the pool has.
@@ -224,26 +288,92 @@ impl PortSocket {
     /// # Errors
     /// The frame itself: the caller still owns it.
     #[inline]
-    pub fn transmit(&mut self, umem: &mut Umem, mut frame: Frame) -> Result<(), Frame> {
+    pub fn transmit(&mut self, umem: &mut Umem, frame: Frame) -> Result<(), Frame> {
         umem.assert_mine(&frame);
+        if let Body::Long(buffer) = &frame.body {
+            let bytes = buffer.get(..frame.len()).unwrap_or(buffer);
+            return match self.transmit_bytes(umem, bytes) {
+                Ok(()) => {
+                    umem.recycle(frame);
+                    Ok(())
+                }
+                Err(_) => Err(frame),
+            };
+        }
         self.assert_same(umem);
-        if self.transmitting == self.ring_len && self.reap(umem) == 0 {
+        if !self.has_place(umem, 1) {
             return Err(frame);
         }
-        if self.staged.is_full() {
-            self.submit();
-            if self.staged.is_full() {
-                return Err(frame);
+        let len = frame.len();
+        if let Body::Chunk(mut desc) = frame.into_body() {
+            // SAFETY: the handle was unique and its frame is in no ring; only the length is set.
+            let mut data = unsafe { umem.area.data_mut(&mut desc) };
+            data.cursor().set_pos(len);
+            umem.held -= 1;
+            self.stage(umem, desc, Place::Held);
+        }
+        Ok(())
+    }
+
+    /// Accepts a copy of `bytes` for transmission as one frame, in as many free chunks as it takes.
+    ///
+    /// # Errors
+    /// Says why it has not; nothing has changed then.
+    pub fn transmit_bytes(&mut self, umem: &mut Umem, mut bytes: &[u8]) -> Result<(), NotSent> {
+        self.assert_same(umem);
+        if !self.has_place(umem, (bytes.len() >> umem.chunk_shift) + 1) {
+            return Err(NotSent::RingFull);
+        }
+        let mut parts: ArrayVec<FrameDesc, CHUNKS_MAX> = ArrayVec::new();
+        let most = if self.long_frames { CHUNKS_MAX } else { 1 };
+        while !bytes.is_empty() && parts.len() < most {
+            let Some(mut desc) = umem.pool.pop() else { break };
+            // SAFETY: the chunk was free, and this is its only user now.
+            let room = unsafe { umem.chunk_room(&mut desc) };
+            let (part, rest) = bytes.split_at(bytes.len().min(room.len()));
+            room[..part.len()].copy_from_slice(part);
+            // SAFETY: as above; only the length is set.
+            unsafe { umem.area.data_mut(&mut desc) }.cursor().set_pos(part.len());
+            desc.set_options(if rest.is_empty() { 0 } else { XDP_PKT_CONTD });
+            parts.push(desc);
+            bytes = rest;
+        }
+        let refusal = match bytes {
+            [] if self.has_place(umem, parts.len()) => None,
+            [] => Some(NotSent::RingFull),
+            _ => Some(NotSent::NoChunks),
+        };
+        if let Some(refusal) = refusal {
+            umem.pool.extend(parts.into_iter().rev().map(|mut desc| {
+                desc.set_options(0);
+                desc
+            }));
+            return Err(refusal);
+        }
+        parts.into_iter().for_each(|desc| self.stage(umem, desc, Place::Pool));
+        Ok(())
+    }
+
+    /// Whether so many chunks can be staged, if need be after reaping and submitting.
+    #[inline]
+    fn has_place(&mut self, umem: &mut Umem, chunks: usize) -> bool {
+        if self.transmitting + chunks > self.ring_len {
+            self.reap(umem);
+            if self.transmitting + chunks > self.ring_len {
+                return false;
             }
         }
-        // SAFETY: the handle is unique and its frame is in no ring; only the length is set.
-        let mut data = unsafe { umem.area.data_mut(&mut frame.desc) };
-        data.cursor().set_pos(frame.len as usize);
-        umem.places.change(umem.chunk(&frame.desc), Place::Held, Place::Transmit);
-        self.staged.push(frame.into_desc());
-        umem.held -= 1;
+        if self.staged.remaining_capacity() < chunks {
+            self.submit();
+        }
+        self.staged.remaining_capacity() >= chunks
+    }
+
+    #[inline]
+    fn stage(&mut self, umem: &mut Umem, desc: FrameDesc, from: Place) {
+        umem.places.change(umem.chunk(&desc), from, Place::Transmit);
+        self.staged.push(desc);
         self.transmitting += 1;
-        Ok(())
     }
 
     /// Puts what is staged into the transmit ring.

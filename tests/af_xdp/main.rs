@@ -24,6 +24,7 @@ use xvs::xdp::socket::PortSocket;
 use xvs::xdp::umem::Umem;
 
 mod alone;
+mod long;
 mod memory;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
 #[path = "../common/netns.rs"]
@@ -39,6 +40,7 @@ const QUEUES: u32 = 2;
 const SMALL: SocketOptions = SocketOptions {
     chunk_len: 2048,
     ring_len: 64,
+    long_frames: false,
     hugepages: false,
     zero_copy: ZeroCopy::Prefer,
     busy_poll: false,

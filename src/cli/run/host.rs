@@ -6,7 +6,8 @@ use crate::control::config::{Director, FRAME_BYTES};
 use crate::net::Snapshot;
 use crate::net::links::{self, Link};
 use crate::net::queues::{self, Queues};
-use crate::xdp::options::mtu_max;
+use crate::xdp::options::{LONG_MTU_MAX, mtu_max};
+use crate::xdp::sockopt::kernel_has_long_frames;
 
 /// The number of receive queues that every interface has.
 ///
@@ -110,27 +111,42 @@ pub(super) async fn warn_of_members_left_out(interfaces: &[String]) -> anyhow::R
     Ok(())
 }
 
-/// Refuses interfaces whose frames do not all fit a chunk: the kernel would drop the long ones in silence.
+/// Whether frames of an interface may be longer than a chunk, and have to be taken in several.
 ///
 /// # Errors
-/// An MTU is too large for `frame_bytes`.
-pub(super) fn check_mtus(director: &Director, snapshot: &Snapshot) -> anyhow::Result<()> {
+/// An MTU is too large for `frame_bytes` and a kernel that takes frames in one chunk, or for any: the long ones would be lost
+/// in silence.
+pub(super) fn has_long_frames(director: &Director, snapshot: &Snapshot) -> anyhow::Result<bool> {
     let most = mtu_max(director.frame_bytes);
-    for (index, name) in (0..).zip(&director.interfaces) {
-        let Some(port) = snapshot.port(index).filter(|port| u32::from(port.mtu) > most) else { continue };
-        let larger = FRAME_BYTES.into_iter().find(|&bytes| u32::from(port.mtu) <= mtu_max(bytes));
-        let or_else = larger.map_or_else(
-            || " (a frame is one chunk, which the kernel bounds by its page; frames of several, XDP's multi-buffer, are not taken)".to_owned(),
-            |bytes| format!(", or set frame_bytes = {bytes}"),
-        );
-        bail!(
-            "interface {name} has MTU {}, and frames of frame_bytes = {} hold {most} at most: run `ip link set dev \
-             {name} mtu {most}`{or_else}",
-            port.mtu,
-            director.frame_bytes
-        );
+    let longest = (0..)
+        .zip(&director.interfaces)
+        .filter_map(|(index, name)| Some((name.as_str(), u32::from(snapshot.port(index)?.mtu))))
+        .max_by_key(|(_, mtu)| *mtu);
+    let Some((name, mtu)) = longest.filter(|(_, mtu)| *mtu > most) else { return Ok(false) };
+    let several = kernel_has_long_frames().context("cannot ask the kernel for frames of several chunks")?;
+    refuse_long_frames(name, mtu, director.frame_bytes, several)?;
+    Ok(true)
+}
+
+/// Refuses an MTU above that of frames of one chunk if the kernel does not take `several`, or if it is above that of those too.
+fn refuse_long_frames(name: &str, mtu: u32, frame_bytes: u32, several: bool) -> anyhow::Result<()> {
+    let cure = |most| format!("run `ip link set dev {name} mtu {most}`");
+    if several && mtu > LONG_MTU_MAX {
+        bail!("interface {name} has MTU {mtu}, and {LONG_MTU_MAX} is the most: {}", cure(LONG_MTU_MAX));
     }
-    Ok(())
+    if several {
+        return Ok(());
+    }
+    let most = mtu_max(frame_bytes);
+    let larger = FRAME_BYTES.into_iter().find(|&bytes| mtu <= mtu_max(bytes));
+    let or_else = larger.map_or_else(
+        || " (this kernel bounds a frame by a page; since Linux 6.6 it may be longer)".to_owned(),
+        |bytes| format!(", or set frame_bytes = {bytes}"),
+    );
+    bail!(
+        "interface {name} has MTU {mtu}, and frames of frame_bytes = {frame_bytes} hold {most} at most: {}{or_else}",
+        cure(most)
+    );
 }
 
 #[cfg(test)]
