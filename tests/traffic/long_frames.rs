@@ -9,9 +9,9 @@ use tokio::net::UdpSocket;
 use crate::client::{self, within};
 use crate::lab::{self, DR_VIP, Lab, NAT_VIP, UDP_PORT};
 use crate::links::{LEN, set_mtu, transfer};
-use crate::server::answer;
+use crate::server::{Server, answer};
 use crate::tunnels::{far_ends, tunnelled};
-use crate::xvs::{Xvs, abc, command, ends, offloading, service, stats};
+use crate::xvs::{Xvs, abc, command, ends, offloading, service, stats, until};
 
 const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
 const DR: SocketAddrV4 = SocketAddrV4::new(DR_VIP, 80);
@@ -130,6 +130,21 @@ fn long_segments_go_through_tunnels_and_clients_are_told_what_fits() {
             assert!((8960..=9000).contains(&longest), "{keys:?}: {longest}");
         }
     }
+}
+
+/// What the host's own server sends is read from a device, and sent in several chunks.
+#[test]
+fn a_server_on_the_director_sends_long_segments() {
+    let lab = lab_of(9000, "off");
+    let own = SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 1), 8081);
+    let _host = Server::start(&lab.netns("director"), "host", &[own], &[], lab.dir());
+    let xvs = Xvs::start(&lab, &offloading("off", &[service(("tcp", NAT), ("rr", "nat"), &[(own, 1)])]));
+    until("it serves", || client::run(&lab, async || client::name_of_server(NEAR, NAT).await.is_ok()));
+    assert_eq!(transfer(&lab, &lab.netns("clients"), NEAR, NAT), "host");
+    let [_, in_packets, out_packets, _, out_bytes] = stats(&xvs.stop(), "TCP", NAT);
+    assert!(out_bytes > LEN as u64, "{out_bytes}");
+    let full = LEN as u64 / 8900;
+    assert!(in_packets < 4 * full && out_packets < 4 * full, "{in_packets} {out_packets}");
 }
 
 /// What is too long for the way behind the director is told, or split into pieces that are not.
