@@ -11,7 +11,7 @@ use crate::lab::{self, DR_VIP, Lab, NAT_VIP, UDP_PORT};
 use crate::links::{LEN, set_mtu, transfer};
 use crate::server::{Server, answer};
 use crate::tunnels::{far_ends, tunnelled};
-use crate::xvs::{Xvs, abc, command, ends, offloading, service, stats, until};
+use crate::xvs::{Xvs, abc, offloading, service, stats, until};
 
 const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
 const DR: SocketAddrV4 = SocketAddrV4::new(DR_VIP, 80);
@@ -163,15 +163,4 @@ fn a_short_way_behind_long_frames_is_learnt_or_split_for() {
     assert!(!answered(NEAR) && answered(NEAR), "the first one is lost, and tells the client");
     transfer(&lab, &lab.netns("clients"), NEAR, NAT);
     drop(xvs.stop());
-}
-
-#[test]
-fn an_mtu_above_the_longest_frames_is_refused_by_name() {
-    let lab = Lab::new();
-    lab.ip("director", &["link set lb0 mtu 9217"]);
-    let (status, _, said) = ends(&mut command(&lab, &[], &offloading("off", &[nat()])));
-    assert!(!status.success() && !lab.xdp_attached());
-    for word in ["lb0", "9217", "ip link set dev lb0 mtu 9216"] {
-        assert!(said.contains(word), "does not say {word}: {said}");
-    }
 }

@@ -125,6 +125,11 @@ pub(super) fn has_long_frames(director: &Director, snapshot: &Snapshot) -> anyho
     let Some((name, mtu)) = longest.filter(|(_, mtu)| *mtu > most) else { return Ok(false) };
     let several = kernel_has_long_frames().context("cannot ask the kernel for frames of several chunks")?;
     refuse_long_frames(name, mtu, director.frame_bytes, several)?;
+    tracing::info!(
+        interface = name,
+        mtu,
+        "frames longer than MTU {most} are put together from several buffers"
+    );
     Ok(true)
 }
 
@@ -179,6 +184,23 @@ mod tests {
         assert!(bond.contains("bond0") && bond.contains("interfaces = [\"eth1\", \"eth2\"]"), "{bond}");
         let vlan = refusal(4).unwrap_err();
         assert!(vlan.contains("eth0.10 is a VLAN") && vlan.contains("give eth0 instead"), "{vlan}");
+    }
+
+    #[test]
+    fn an_mtu_whose_frames_would_be_lost_is_refused_with_what_would_do() {
+        let refusal = |mtu, frame_bytes, several| {
+            refuse_long_frames("eth0", mtu, frame_bytes, several).map_err(|e| e.to_string())
+        };
+        assert_eq!((refusal(9000, 4096, true), refusal(9216, 2048, true)), (Ok(()), Ok(())));
+        for (refused, words) in [
+            (refusal(9217, 4096, true), ["MTU 9217", "ip link set dev eth0 mtu 9216"]),
+            (refusal(3000, 2048, false), ["ip link set dev eth0 mtu 1710", "frame_bytes = 4096"]),
+            (refusal(3759, 4096, false), ["ip link set dev eth0 mtu 3758", "Linux 6.6"]),
+            (refusal(9000, 2048, false), ["ip link set dev eth0 mtu 1710", "Linux 6.6"]),
+        ] {
+            let refused = refused.unwrap_err();
+            assert!(words.iter().all(|word| refused.contains(word)), "{refused}");
+        }
     }
 
     #[test]
