@@ -204,6 +204,29 @@ fn long_frames_that_a_worker_makes_or_cannot_send_are_all_accounted_for() {
 }
 
 #[test]
+fn a_chunk_that_was_a_part_is_a_whole_frame_when_it_is_used_again() {
+    let pair = pair(9000);
+    let (mut umem, mut ports) = pair.outer(|| open(&["out0"], 0, &LONG_RING)).unwrap();
+    let (mut there, mut far) = pair.inner(|| open(&["in0"], 0, &LONG_RING)).unwrap();
+    let _outer = attach(|act| pair.outer(act), "out0", [&ports[0]]);
+    let _inner = attach(|act| pair.inner(act), "in0", [&far[0]]);
+    assert_eq!(ports[0].transmit_bytes(&mut umem, &packet_of(1, 9000)), Ok(()));
+    flush(&mut umem, &mut ports[0]);
+    let (mut frames, start) = (Frames::new(), Instant::now());
+    while far[0].receive(&mut there, &mut frames) == 0 {
+        assert!(start.elapsed() < LONG);
+    }
+    frames.drain(..).for_each(|frame| there.recycle(frame));
+    // Those that were freed last are taken first.
+    for n in 0..6 {
+        send(&mut there, &mut far[0], &packet_of(n, 100));
+    }
+    flush(&mut there, &mut far[0]);
+    let lens: Vec<_> = collect(&mut umem, &mut ports[0], 6).iter().map(Vec::len).collect();
+    assert_eq!(lens, [100; 6]);
+}
+
+#[test]
 fn a_socket_without_long_frames_takes_and_sends_none() {
     let pair = pair(9000);
     let (mut umem, mut ports) = pair.outer(|| open(&["out0"], 0, &LONG_RING)).unwrap();
