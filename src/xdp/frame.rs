@@ -53,6 +53,7 @@ impl Frame {
     }
 
     /// Ends the handle without freeing anything: the caller puts the body into its next place.
+    #[inline]
     pub(super) fn into_body(mut self) -> Body {
         let body = std::mem::replace(&mut self.body, Body::Chunk(FrameDesc::default()));
         std::mem::forget(self);

@@ -214,6 +214,7 @@ impl PortSocket {
 
     /// Puts a part of a long frame behind those before it and frees its chunk. The frame comes back once it is whole; one
     /// that is longer than any may be comes back cut, as a packet that is shorter than it says.
+    #[inline(never)]
     fn gather(&mut self, umem: &mut Umem, mut part: Frame, goes_on: bool) -> Option<Frame> {
         let so_far = self.gathering.take().or_else(|| Some((umem.long.pop()?, 0)));
         let bytes = umem.packet(&mut part);

@@ -1,4 +1,4 @@
-//! Socket options that xsk-rs does not wrap.
+//! Socket options that xsk-rs does not wrap, and a question to the kernel.
 
 #![allow(unsafe_code, reason = "rings and packet memory: every block names its invariant")]
 
@@ -12,6 +12,7 @@ use super::steer::bare_socket;
 const XDP_OPTIONS: libc::c_int = 8;
 /// Its bit for zero-copy.
 const XDP_OPTIONS_ZEROCOPY: u32 = 1;
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "44")]
 const AF_XDP: u16 = libc::AF_XDP as u16;
 /// Microseconds a busy poll may last.
 const BUSY_POLL_US: u32 = 20;

@@ -19,17 +19,8 @@ fn pair(mtu: u32) -> Pair {
     pair
 }
 
-/// The `number`th test packet of `len` bytes.
-fn packet_of(number: u32, len: usize) -> Vec<u8> {
-    let mut bytes: Vec<u8> = (0..len).map(|at| ((number as usize * 31 + at * 7) % 251) as u8).collect();
-    bytes[0] = 0x02;
-    bytes[12..14].copy_from_slice(&[0x88, 0xb5]);
-    bytes[14..18].copy_from_slice(&number.to_be_bytes());
-    bytes
-}
-
 /// Lengths around every bound of one, two and more chunks of either length, and some between.
-fn lengths(longest: usize) -> Vec<usize> {
+fn lengths(longest: u32) -> Vec<u32> {
     let mut lengths = vec![60, 1514, 3000, 5000, 8192, 9014, longest];
     for chunk in [1792, 3840] {
         for chunks in 1..=longest / chunk {
@@ -44,7 +35,7 @@ fn lengths(longest: usize) -> Vec<usize> {
 /// Both queues, every length mixed with every other, each longer by one byte at the other side; no chunk lost or in two places.
 #[test]
 fn frames_of_any_length_cross_intact_and_every_chunk_is_accounted_for() {
-    let longest = LONG_MTU_MAX as usize + 18 - 1;
+    let longest = LONG_MTU_MAX + 18 - 1;
     for chunk_len in [2048, 4096] {
         let options = SocketOptions { chunk_len, ..LONG_RING };
         let pair = pair(LONG_MTU_MAX);
@@ -173,7 +164,7 @@ fn long_frames_that_a_worker_makes_or_cannot_send_are_all_accounted_for() {
     let mut bursts = |umem: &mut Umem, port: &mut PortSocket, first_byte| {
         for burst in 0..10 {
             for n in 0..10 {
-                let mut bytes = packet_of(burst * 10 + n, 8000 + n as usize);
+                let mut bytes = packet_of(burst * 10 + n, 8000 + n);
                 bytes[0] = first_byte;
                 assert_eq!(port.transmit_bytes(umem, &bytes), Ok(()));
             }

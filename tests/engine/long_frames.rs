@@ -59,7 +59,7 @@ fn nat_readdresses_long_packets_of_both_versions_both_ways() {
                 [(client, vip, client, server, OUTSIDE), (server, client, vip, client, INSIDE)]
             {
                 let frame = longest(protocol, from, to);
-                let (verdict, after) = t.batch(0, &[frame.clone()], port).remove(0);
+                let (verdict, after) = t.batch(0, std::slice::from_ref(&frame), port).remove(0);
                 assert!(matches!(verdict, Verdict::Transmit(_)), "{protocol:?} {from} {verdict:?}");
                 // Every checksum is verified there.
                 let seen = read(&after, 9);
