@@ -7,8 +7,7 @@
 //!
 //! At most one ring of frames is given to the kernel in each direction, so no ring can overflow.
 //!
-//! With long frames there are more chunks than packets: [`receive`](PortSocket::receive) puts those of one packet together
-//! into a buffer and frees them at once, and transmitting takes free ones again for as long as it takes.
+//! With long frames there are more chunks than packets: socket/long.rs.
 
 #![allow(unsafe_code, reason = "rings and packet memory: every block names its invariant")]
 
@@ -23,16 +22,15 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue};
 use super::error::{XdpError, cause};
 use super::frame::{BATCH, Body, Frame, Frames, UmemId};
 use super::ledger::Place;
-use super::options::{CHUNK_LENS, LONG_LEN, ROOM, SocketOptions, ZeroCopy};
+use super::options::{SocketOptions, ZeroCopy};
 use super::sockopt;
 use super::umem::Umem;
 
+mod long;
+
+pub use long::NotSent;
 pub use xsk_rs::socket::XdpStatistics;
 
-/// Option of a descriptor whose packet goes on in the next one (`linux/if_xdp.h`).
-const XDP_PKT_CONTD: u32 = 1;
-/// Chunks of the longest frame, more than half of each of which is room.
-const CHUNKS_MAX: usize = LONG_LEN.div_ceil(CHUNK_LENS[0] as usize / 2);
 /// Frames that a `sendto` transmits in copy mode. Newer kernels let a socket raise it (`XDP_MAX_TX_SKB_BUDGET`);
 /// on veth that made no difference that could be measured.
 const COPY_MODE_BUDGET: usize = 32;
@@ -40,15 +38,6 @@ const COPY_MODE_BUDGET: usize = 32;
 /// read the transmit ring only when they have read all they knew of (`__xsk_generic_xmit` in net/xdp/xsk.c), so that a
 /// batch takes as many calls as its budget asks for, and one more that tells.
 const BLIND_CALLS: usize = BATCH.div_ceil(COPY_MODE_BUDGET) + 1;
-
-/// Why bytes were not transmitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotSent {
-    /// The transmit ring is full.
-    RingFull,
-    /// There are too few free chunks, or more than one would be needed and the socket has no long frames.
-    NoChunks,
-}
 
 /// The socket of one queue of one interface; one thread owns it.
 #[derive(Debug)]
@@ -67,8 +56,7 @@ pub struct PortSocket {
     unsent: bool,
     ring_len: usize,
     long_frames: bool,
-    /// What has come of a long frame that is not whole yet, and its length so far.
-    gathering: Option<(Box<[u8]>, usize)>,
+    gathering: Option<long::Gathering>,
     busy_poll: bool,
     zero_copy: bool,
     umem: UmemId,
@@ -205,39 +193,6 @@ impl PortSocket {
         frames.len() - before
     }
 
-    /// Whether a descriptor is a part of a long frame, or a frame without the room behind it that every frame has to have.
-    fn is_part(&self, umem: &Umem, desc: &FrameDesc) -> bool {
-        let chunk_len = 1 << umem.chunk_shift;
-        let room = chunk_len - desc.addr() % chunk_len;
-        desc.has_more_frames() || self.gathering.is_some() || desc.lengths().data() + ROOM as usize > room
-    }
-
-    /// Puts a part of a long frame behind those before it and frees its chunk. The frame comes back once it is whole; one
-    /// that is longer than any may be comes back cut, as a packet that is shorter than it says.
-    #[inline(never)]
-    fn gather(&mut self, umem: &mut Umem, mut part: Frame, goes_on: bool) -> Option<Frame> {
-        let so_far = self.gathering.take().or_else(|| Some((umem.long.pop()?, 0)));
-        let bytes = umem.packet(&mut part);
-        let so_far = so_far.map(|(mut buffer, len)| {
-            let room = buffer.get_mut(len..).unwrap_or_default();
-            let fits = bytes.len().min(room.len());
-            room[..fits].copy_from_slice(&bytes[..fits]);
-            (buffer, len + fits)
-        });
-        if let Body::Chunk(desc) = &mut part.body {
-            desc.set_options(0); // It is used again, for a part of another frame or a whole one.
-        }
-        umem.recycle(part);
-        if goes_on {
-            self.gathering = so_far;
-            return None;
-        }
-        let (buffer, len) = so_far?;
-        let mut frame = Frame { body: Body::Long(buffer), len: 0, umem: umem.id };
-        frame.set_len(len);
-        Some(frame)
-    }
-
     /// Gives the kernel as many free frames to receive into as it may have and the pool has.
     ///
     /// # Errors
@@ -291,17 +246,10 @@ impl PortSocket {
     #[inline]
     pub fn transmit(&mut self, umem: &mut Umem, frame: Frame) -> Result<(), Frame> {
         umem.assert_mine(&frame);
-        if let Body::Long(buffer) = &frame.body {
-            let bytes = buffer.get(..frame.len()).unwrap_or(buffer);
-            return match self.transmit_bytes(umem, bytes) {
-                Ok(()) => {
-                    umem.recycle(frame);
-                    Ok(())
-                }
-                Err(_) => Err(frame),
-            };
-        }
         self.assert_same(umem);
+        if matches!(frame.body, Body::Long(_)) {
+            return self.transmit_long(umem, frame);
+        }
         if !self.has_place(umem, 1) {
             return Err(frame);
         }
@@ -313,45 +261,6 @@ impl PortSocket {
             umem.held -= 1;
             self.stage(umem, desc, Place::Held);
         }
-        Ok(())
-    }
-
-    /// Accepts a copy of `bytes` for transmission as one frame, in as many free chunks as it takes.
-    ///
-    /// # Errors
-    /// Says why it has not; nothing has changed then.
-    pub fn transmit_bytes(&mut self, umem: &mut Umem, mut bytes: &[u8]) -> Result<(), NotSent> {
-        self.assert_same(umem);
-        if !self.has_place(umem, (bytes.len() >> umem.chunk_shift) + 1) {
-            return Err(NotSent::RingFull);
-        }
-        let mut parts: ArrayVec<FrameDesc, CHUNKS_MAX> = ArrayVec::new();
-        let most = if self.long_frames { CHUNKS_MAX } else { 1 };
-        while !bytes.is_empty() && parts.len() < most {
-            let Some(mut desc) = umem.pool.pop() else { break };
-            // SAFETY: the chunk was free, and this is its only user now.
-            let room = unsafe { umem.chunk_room(&mut desc) };
-            let (part, rest) = bytes.split_at(bytes.len().min(room.len()));
-            room[..part.len()].copy_from_slice(part);
-            // SAFETY: as above; only the length is set.
-            unsafe { umem.area.data_mut(&mut desc) }.cursor().set_pos(part.len());
-            desc.set_options(if rest.is_empty() { 0 } else { XDP_PKT_CONTD });
-            parts.push(desc);
-            bytes = rest;
-        }
-        let refusal = match bytes {
-            [] if self.has_place(umem, parts.len()) => None,
-            [] => Some(NotSent::RingFull),
-            _ => Some(NotSent::NoChunks),
-        };
-        if let Some(refusal) = refusal {
-            umem.pool.extend(parts.into_iter().rev().map(|mut desc| {
-                desc.set_options(0);
-                desc
-            }));
-            return Err(refusal);
-        }
-        parts.into_iter().for_each(|desc| self.stage(umem, desc, Place::Pool));
         Ok(())
     }
 
