@@ -266,7 +266,20 @@ INLINE enum outcome judge_transport(struct packet *packet, __u8 protocol, void *
 	return OUTCOME_PASS_NOT_OURS;
 }
 
-INLINE enum outcome judge_ipv4(void *network, void *end, __u32 *room)
+/*
+ * Whether the packet of `len` bytes at `network`, which does not end in the frame's first buffer, ends in the others: there
+ * are such for the program for long frames only. All headers that are looked at have to be in the first one.
+ */
+INLINE int ends_behind(struct xdp_md *ctx, void *network, __u32 len)
+{
+#ifdef LONG_FRAMES
+	return network - (void *)(long)ctx->data + len <= get_frame_len(ctx);
+#else
+	return 0;
+#endif
+}
+
+INLINE enum outcome judge_ipv4(struct xdp_md *ctx, void *network, void *end, __u32 *room)
 {
 	struct packet packet = {.end = end};
 	enum outcome outcome;
@@ -277,7 +290,8 @@ INLINE enum outcome judge_ipv4(void *network, void *end, __u32 *room)
 		return OUTCOME_PASS_MALFORMED;
 	header_len = ip->ihl * 4; /* options included */
 	total_len = HOST16(ip->tot_len);
-	if (ip->version != 4 || header_len < sizeof(*ip) || total_len < header_len || network + total_len > end)
+	if (ip->version != 4 || header_len < sizeof(*ip) || total_len < header_len ||
+	    (network + total_len > end && !ends_behind(ctx, network, total_len)))
 		return OUTCOME_PASS_MALFORMED;
 
 	packet.source.family = packet.destination.family = 4;
@@ -291,7 +305,7 @@ INLINE enum outcome judge_ipv4(void *network, void *end, __u32 *room)
 	return outcome;
 }
 
-INLINE enum outcome judge_ipv6(void *network, void *end, __u32 *room)
+INLINE enum outcome judge_ipv6(struct xdp_md *ctx, void *network, void *end, __u32 *room)
 {
 	struct packet packet = {.end = end};
 	enum outcome outcome;
@@ -302,7 +316,7 @@ INLINE enum outcome judge_ipv6(void *network, void *end, __u32 *room)
 	if ((void *)(ip + 1) > end)
 		return OUTCOME_PASS_MALFORMED;
 	len = sizeof(*ip) + HOST16(ip->payload_len);
-	if (ip->version != 6 || network + len > end)
+	if (ip->version != 6 || (network + len > end && !ends_behind(ctx, network, len)))
 		return OUTCOME_PASS_MALFORMED;
 
 	packet.source.family = packet.destination.family = 6;
@@ -322,7 +336,7 @@ INLINE enum outcome judge_ipv6(void *network, void *end, __u32 *room)
 	}
 }
 
-INLINE enum outcome judge(void *frame, void *end, __u32 *room)
+INLINE enum outcome judge(struct xdp_md *ctx, void *frame, void *end, __u32 *room)
 {
 	struct ethhdr *ethernet = frame;
 	void *network = ethernet + 1;
@@ -340,9 +354,9 @@ INLINE enum outcome judge(void *frame, void *end, __u32 *room)
 		network = tag + 1;
 	}
 	if (type == NET16(ETH_P_IP))
-		return judge_ipv4(network, end, room);
+		return judge_ipv4(ctx, network, end, room);
 	if (type == NET16(ETH_P_IPV6))
-		return judge_ipv6(network, end, room);
+		return judge_ipv6(ctx, network, end, room);
 	/* A provider's tag, or a second one: what is behind is another network, whose addresses may be the same. */
 	return type == NET16(ETH_P_8021AD) || type == NET16(ETH_P_8021Q) ? OUTCOME_PASS_TAGS : OUTCOME_PASS_NOT_IP;
 }

@@ -280,6 +280,11 @@ INLINE int carry(struct xdp_md *ctx, __u32 place)
 
 	if (network > end)
 		return COMES_UP;
+#ifdef LONG_FRAMES
+	/* Not every driver sends on what is in several buffers. */
+	if (get_frame_len(ctx) != (__u64)(end - frame))
+		return COMES_UP;
+#endif
 	type = ((struct ethhdr *)frame)->h_proto;
 	if (type == NET16(ETH_P_8021Q)) {
 		struct vlan_tag *tag = network;

@@ -41,7 +41,7 @@
 #include "ports.bpf.h"
 #include "sockets.bpf.h"
 
-SEC("xdp")
+SEC(XDP)
 int steer(struct xdp_md *ctx)
 {
 	__u32 place = find_place(ctx->ingress_ifindex);
@@ -58,7 +58,7 @@ int steer(struct xdp_md *ctx)
 		}
 	}
 	frame = (void *)(long)ctx->data;
-	outcome = judge(frame, (void *)(long)ctx->data_end, &room);
+	outcome = judge(ctx, frame, (void *)(long)ctx->data_end, &room);
 	if (outcome < OUTCOME_NO_SOCKET)
 		outcome = to_socket(ctx, place, frame, outcome);
 	if (room && outcome < OUTCOME_NO_SOCKET)
@@ -68,7 +68,7 @@ int steer(struct xdp_md *ctx)
 }
 
 /* Takes the place of the other for its last moments: see leave.rs. */
-SEC("xdp")
+SEC(XDP)
 int quiet(struct xdp_md *ctx)
 {
 	return XDP_PASS;

@@ -5,6 +5,7 @@
 mod agreement;
 mod figures;
 mod frames;
+mod long_frames;
 mod model;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
 #[path = "../common/netns.rs"]
@@ -71,7 +72,10 @@ fn load() -> Steering {
 
 /// The program with `rules` and a socket at queue 0 of the loopback interface.
 fn steering(rules: &Rules) -> Steering {
-    let mut steering = load();
+    with_rules(load(), rules)
+}
+
+fn with_rules(mut steering: Steering, rules: &Rules) -> Steering {
     steering.apply(rules).unwrap();
     steering.assume_port(LOOPBACK, 0, MAC_TO).unwrap();
     // The map holds a socket only while it is open, so this one stays open until the process ends.

@@ -44,6 +44,9 @@ pub use trial::{Arrival, Trial, Verdict, bare_socket};
 /// The program as `build.rs` compiled it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
+/// The same for frames of several buffers, of which it sees the first.
+static OBJECT_LONG: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer_long.bpf.o"));
+
 /// How often loading is tried while the kernel's answer may pass: as often as libbpf does.
 const LOAD_ATTEMPTS: u32 = 5;
 
@@ -90,16 +93,29 @@ impl Steering {
     /// # Errors
     /// As for [`load`](Self::load).
     pub fn load_with(flows: Option<u32>) -> Result<Self, SteerError> {
+        Self::load_object(OBJECT, flows)
+    }
+
+    /// As [`load_with`](Self::load_with), for interfaces and sockets with frames of several buffers
+    /// ([`long_frames`](super::options::SocketOptions::long_frames)). Those that are in several are never offloaded.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load), and a kernel older than 5.18.
+    pub fn load_for_long_frames(flows: Option<u32>) -> Result<Self, SteerError> {
+        Self::load_object(OBJECT_LONG, flows)
+    }
+
+    fn load_object(object: &[u8], flows: Option<u32>) -> Result<Self, SteerError> {
         let mut attempt = 1;
         loop {
-            match Self::try_load(flows) {
+            match Self::try_load(object, flows) {
                 Err(error) if error.may_pass() && attempt < LOAD_ATTEMPTS => attempt += 1,
                 result => return result,
             }
         }
     }
 
-    fn try_load(flows: Option<u32>) -> Result<Self, SteerError> {
+    fn try_load(object: &[u8], flows: Option<u32>) -> Result<Self, SteerError> {
         let mut loader = EbpfLoader::new();
         // Errors without the trace of every instruction, which can outgrow any buffer and hide the error.
         loader.verifier_log_level(VerifierLogLevel::STATS);
@@ -116,7 +132,7 @@ impl Steering {
                 loader.map_max_entries(map, entries);
             }
         }
-        let mut ebpf = loader.load(OBJECT).map_err(SteerError::from_load)?;
+        let mut ebpf = loader.load(object).map_err(SteerError::from_load)?;
         let offload = flows.map(|flows| Offload::of(&mut ebpf, flows)).transpose()?;
         let mut steering = Self {
             services: key_set(&mut ebpf, "services")?,
