@@ -6,17 +6,19 @@ use std::process::{Command, exit};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=src/xdp/bpf.h");
-    println!("cargo::rerun-if-changed=src/xdp/offload.bpf.h");
+    // A directory stands for all that is in it: the programs' headers are beside them.
+    println!("cargo::rerun-if-changed=src/xdp");
     println!("cargo::rerun-if-env-changed=CLANG");
-    compile("src/xdp/steer.bpf.c", "steer.bpf.o");
+    compile("src/xdp/steer.bpf.c", "steer.bpf.o", &[]);
+    compile("src/xdp/steer.bpf.c", "steer_long.bpf.o", &["-DLONG_FRAMES"]);
     // For the AF_XDP tests and the benches, which look at rings and not at steering.
-    compile("benches/redirect_all.bpf.c", "redirect_all.o");
-    compile("benches/flood.bpf.c", "flood.o");
+    compile("benches/redirect_all.bpf.c", "redirect_all.o", &[]);
+    compile("benches/flood.bpf.c", "flood.o", &[]);
+    compile("benches/refill.bpf.c", "refill.o", &[]);
 }
 
 /// Compiles `source` for the BPF machine into `OUT_DIR/object`.
-fn compile(source: &str, object: &str) {
+fn compile(source: &str, object: &str, definitions: &[&str]) {
     println!("cargo::rerun-if-changed={source}");
     let clang = env::var("CLANG").unwrap_or_else(|_| "clang".into());
     let object = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(object);
@@ -32,6 +34,7 @@ fn compile(source: &str, object: &str) {
     if Path::new(&headers).is_dir() {
         compile.arg(format!("-I{headers}"));
     }
+    compile.args(definitions);
     compile.args(["-c", source, "-o"]).arg(&object);
 
     match compile.output() {

@@ -19,7 +19,8 @@ struct {
     __u32 *value;
 } sockets SECTION(".maps");
 
-SECTION("xdp")
+// Frames of several buffers too, as they are.
+SECTION("xdp.frags")
 int redirect_all(struct xdp_md *context)
 {
     return (int)redirect_map(&sockets, context->rx_queue_index, XDP_PASS);

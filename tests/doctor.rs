@@ -117,14 +117,14 @@ fn the_cures_cure() {
     .unwrap();
     shell(&format!("clang -O2 -target bpf -c {} -o {}", source.display(), object.display()));
     lab.near(&format!("ip link set v0 xdpgeneric obj {} sec xdp", object.display()));
-    lab.near("ip link set v1 mtu 9000; sysctl -qw net.ipv4.conf.v1.rp_filter=1; ip link set v0 down");
+    lab.near("ip link set v1 mtu 9300; sysctl -qw net.ipv4.conf.v1.rp_filter=1; ip link set v0 down");
 
     let (before, status) = lab.doctor(&["v0", "v1"]);
     assert_eq!(status, 1);
     assert!(line(&before, "v0", "link").starts_with("FAIL"), "down");
     assert!(line(&before, "v0", "XDP program").contains("another one is attached (generic, program id"));
     assert!(line(&before, "v1", "other end").starts_with("FAIL other end v2: tx, tso, gso, txvlan on"));
-    assert!(line(&before, "v1", "MTU").starts_with("FAIL MTU 9000, 3758"));
+    assert!(line(&before, "v1", "MTU").starts_with("FAIL MTU 9300, 9216"));
     assert!(line(&before, "v1", "rp_filter").starts_with("warn rp_filter 1, strict"));
     assert_eq!(line(&before, "all interfaces", "receive queues"), "FAIL receive queues v0 2, v1 4");
 

@@ -24,7 +24,7 @@ use crate::packet::fragment::{DatagramKey, Fragment};
 
 /// Datagrams that are remembered, over all shards.
 pub const MAX_DATAGRAMS: usize = 4096;
-/// Fragments that may wait for their first one, over all shards: 2 MiB, touched as used.
+/// Fragments that may wait for their first one, over all shards: 4.6 MiB, touched as used.
 pub const MAX_HELD: usize = 512;
 /// How long a datagram is remembered that does not become whole: `ipfrag_time`.
 pub const DATAGRAM_S: u32 = 30;

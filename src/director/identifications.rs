@@ -2,9 +2,9 @@
 //! another IP version.
 //!
 //! No two workers give the same one, so that nobody mixes up their pieces; each comes again as late as can be. (What the
-//! steering program sends on has random ones.) Who knows
-//! some of IPv6 knows nothing of the next (RFC 7739): they are a counter's numbers, put in another order by a permutation
-//! that a secret chooses. IPv4 packets are many, and their field is too short to be a secret: those are counted, from a
+//! steering program sends on has others, which are the same no more often than by chance: `src/xdp/cpu.bpf.h` says why that
+//! does.) Who knows some of IPv6 knows nothing of the next (RFC 7739): they are a counter's numbers, put in another order by
+//! a permutation that a secret chooses. IPv4 packets are many, and their field is too short to be a secret: those are counted, from a
 //! random number on.
 
 use super::Director;

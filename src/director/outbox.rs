@@ -5,10 +5,10 @@ use arrayvec::ArrayVec;
 
 use super::forward::hops::PortId;
 
-/// Frames one batch may bring about: a batch of packets in three pieces each. 512 KiB for each engine, touched as used.
+/// Frames one batch may bring about: a batch of packets in three pieces each. 1.2 MiB for each engine, touched as used.
 pub const OUTBOX_FRAMES: usize = 128;
-/// Longest frame in bytes: the largest chunk of packet memory.
-pub const FRAME_MAX: usize = 4096;
+/// Longest frame in bytes: one of MTU 9216 with the headers and the room that tunnels need.
+pub const FRAME_MAX: usize = 9408;
 
 /// Made frames, in the order in which they are to be sent.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ const BASIC: u64 = 1;
 const REDIRECT: u64 = 2;
 const NDO_XMIT: u64 = 4;
 const ZERO_COPY: u64 = 8;
+const RX_SG: u64 = 32;
 
 /// What a driver can do with XDP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct XdpFeatures {
     /// Packets can be redirected to it from a driver. Of a veth: its other end takes them, by a program of its own or by
     /// GRO.
     pub takes_redirected: bool,
+    /// A program in the driver sees packets of several buffers too.
+    pub several_buffers: bool,
     /// AF_XDP without a copy.
     pub zero_copy: bool,
     /// Most frames a packet may consist of without a copy; 0 or 1: only whole ones.
@@ -44,6 +47,7 @@ pub async fn of(ifindex: u32) -> Result<Option<XdpFeatures>, NetError> {
     Ok(answer.map(|device| XdpFeatures {
         native: device.features & (BASIC | REDIRECT) == BASIC | REDIRECT,
         takes_redirected: device.features & NDO_XMIT != 0,
+        several_buffers: device.features & RX_SG != 0,
         zero_copy: device.features & ZERO_COPY != 0,
         zero_copy_segments: device.segments,
     }))

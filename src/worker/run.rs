@@ -20,8 +20,8 @@ use crate::director::outbox::FRAME_MAX;
 use crate::director::time::Time;
 use crate::xdp::error::XdpError;
 use crate::xdp::frame::{self, Frames};
-use crate::xdp::options::CHUNK_LENS;
-use crate::xdp::socket::PortSocket;
+use crate::xdp::options::{CHUNK_LENS, LONG_LEN};
+use crate::xdp::socket::{NotSent, PortSocket};
 use crate::xdp::tap::Tap;
 use crate::xdp::umem::Umem;
 
@@ -33,6 +33,7 @@ use super::report::WorkerReport;
 use super::spawn::WorkerSetup;
 
 const _: () = assert!(CHUNK_LENS[1] as usize <= FRAME_MAX, "a frame of any chunk fits the outbox");
+const _: () = assert!(LONG_LEN <= FRAME_MAX, "one of several chunks does, too");
 const _: () = assert!(engine::BATCH == frame::BATCH, "a batch received is a batch processed");
 
 /// How often the kernel's own counters are read and the sockets are asked whether they still stand.
@@ -184,7 +185,7 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
     fn hear(&mut self) -> bool {
         let Some(tap) = self.pass.as_ref().filter(|tap| tap.is_heard()) else { return false };
         while !self.frames.is_full()
-            && let Some(mut frame) = self.umem.take()
+            && let Some(mut frame) = self.umem.take_longest()
         {
             match tap.read(self.umem.room(&mut frame)) {
                 Some(len) => {
@@ -251,31 +252,18 @@ impl<P: Processor, H: NextHops> Loop<P, H> {
                 continue;
             }
             let out = usize::from(out);
-            let Some(mut frame) = self.umem.take() else {
-                without_frame += 1;
-                continue;
-            };
-            let room = self.umem.room(&mut frame);
-            let Some(room) = room.get_mut(..bytes.len()) else {
-                // Longer than a chunk: the processor splits what is longer than an MTU, and an MTU fits a chunk.
-                self.umem.recycle(frame);
-                without_frame += 1;
-                continue;
-            };
-            room.copy_from_slice(bytes);
-            frame.set_len(bytes.len());
             let tally = &mut self.tallies[out];
-            match self.ports[out].transmit(&mut self.umem, frame) {
+            match self.ports[out].transmit_bytes(&mut self.umem, bytes) {
                 Ok(()) => {
                     tally.tx_packets += 1;
                     tally.tx_made += 1;
                     tally.tx_bytes += bytes.len() as u64;
                 }
-                Err(frame) => {
+                Err(NotSent::RingFull) => {
                     tally.transmit_full += 1;
                     unsent += 1;
-                    self.umem.recycle(frame);
                 }
+                Err(NotSent::NoChunks) => without_frame += 1,
             }
         }
         outbox.clear();

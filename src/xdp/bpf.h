@@ -12,6 +12,16 @@
 /* The loader finds programs, maps and the licence by the name of their section. */
 #define SEC(name) __attribute__((section(name), used))
 
+/*
+ * Compiled with LONG_FRAMES, the program takes frames of several buffers, of which it sees the first. Kernels before 5.18
+ * refuse such a program.
+ */
+#ifdef LONG_FRAMES
+#define XDP "xdp.frags"
+#else
+#define XDP "xdp"
+#endif
+
 /* BPF functions live on 512 bytes of stack and small programs verify fastest as one function. */
 #define INLINE static inline __attribute__((always_inline))
 
@@ -46,6 +56,8 @@ static void *(*const map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_
 static long (*const adjust_tail)(struct xdp_md *ctx, int delta) = (void *)BPF_FUNC_xdp_adjust_tail;
 static __u32 (*const get_prandom_u32)(void) = (void *)BPF_FUNC_get_prandom_u32;
 static long (*const adjust_head)(struct xdp_md *ctx, int delta) = (void *)BPF_FUNC_xdp_adjust_head;
+static __u64 (*const get_frame_len)(struct xdp_md *ctx) = (void *)BPF_FUNC_xdp_get_buff_len;
+static __u64 (*const jiffies64)(void) = (void *)BPF_FUNC_jiffies64;
 static __u64 (*const ktime_get_coarse_ns)(void) = (void *)BPF_FUNC_ktime_get_coarse_ns;
 static long (*const redirect_map)(void *map, __u64 index, __u64 action_if_absent) =
 	(void *)BPF_FUNC_redirect_map;

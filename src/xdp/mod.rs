@@ -9,7 +9,7 @@ pub mod ledger;
 pub mod open;
 pub mod options;
 pub mod socket;
-mod sockopt;
+pub mod sockopt;
 pub mod steer;
 pub mod tap;
 pub mod umem;

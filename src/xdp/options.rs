@@ -19,13 +19,20 @@ const HEADROOM: u32 = 256;
 pub const HEADER_LEN: u32 = 18;
 
 /// Bytes of a frame that tunnels need besides.
-const ROOM: u32 = ROOM_MAX as u32;
+pub(super) const ROOM: u32 = ROOM_MAX as u32;
 
 /// The largest MTU, in bytes, of an interface whose frames fit chunks of `chunk_len` bytes (`frame_bytes`). A
 /// driver's native XDP may allow less.
 pub const fn mtu_max(chunk_len: u32) -> u32 {
     chunk_len.saturating_sub(HEADROOM + HEADER_LEN + ROOM)
 }
+
+/// The largest MTU, in bytes, with frames of several chunks ([`SocketOptions::long_frames`]): 9,000 and what tunnels and
+/// switches add to it.
+pub const LONG_MTU_MAX: u32 = 9216;
+
+/// The longest frame, in bytes, that is put together from several chunks, with the room behind it.
+pub const LONG_LEN: usize = (LONG_MTU_MAX + HEADER_LEN + 2 * ROOM) as usize;
 
 /// Whether sockets must, may or may not be zero-copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +53,9 @@ pub struct SocketOptions {
     pub chunk_len: u32,
     /// Entries of each ring: a power of two from [`RING_LEN_MIN`] to [`RING_LEN_MAX`].
     pub ring_len: u32,
+    /// Take and send frames of several chunks, up to an MTU of [`LONG_MTU_MAX`]: XDP's multi-buffer, Linux 6.6. Each of them
+    /// is copied into one piece and apart again; those of one chunk are not.
+    pub long_frames: bool,
     /// Put the UMEM on huge pages of the default size if there are any.
     pub hugepages: bool,
     /// Whether to require zero-copy.
@@ -60,6 +70,7 @@ impl Default for SocketOptions {
         Self {
             chunk_len: 4096,
             ring_len: RING_LEN_DEFAULT,
+            long_frames: false,
             hugepages: false,
             zero_copy: ZeroCopy::Prefer,
             busy_poll: false,

@@ -6,6 +6,8 @@
 //! ```
 //!
 //! At most one ring of frames is given to the kernel in each direction, so no ring can overflow.
+//!
+//! With long frames there are more chunks than packets: socket/long.rs.
 
 #![allow(unsafe_code, reason = "rings and packet memory: every block names its invariant")]
 
@@ -18,12 +20,15 @@ use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig}
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue};
 
 use super::error::{XdpError, cause};
-use super::frame::{BATCH, Frame, Frames, UmemId};
+use super::frame::{BATCH, Body, Frame, Frames, UmemId};
 use super::ledger::Place;
 use super::options::{SocketOptions, ZeroCopy};
 use super::sockopt;
 use super::umem::Umem;
 
+mod long;
+
+pub use long::NotSent;
 pub use xsk_rs::socket::XdpStatistics;
 
 /// Frames that a `sendto` transmits in copy mode. Newer kernels let a socket raise it (`XDP_MAX_TX_SKB_BUDGET`);
@@ -50,6 +55,8 @@ pub struct PortSocket {
     /// Whether the transmit ring may hold frames that the kernel has not looked at.
     unsent: bool,
     ring_len: usize,
+    long_frames: bool,
+    gathering: Option<long::Gathering>,
     busy_poll: bool,
     zero_copy: bool,
     umem: UmemId,
@@ -70,11 +77,12 @@ impl PortSocket {
             ZeroCopy::Require => BindFlags::XDP_ZEROCOPY,
             ZeroCopy::Never => BindFlags::XDP_COPY,
         };
+        let several = if options.long_frames { BindFlags::XDP_USE_SG } else { BindFlags::empty() };
         let config = SocketConfig::builder()
             .rx_queue_size(ring)
             .tx_queue_size(ring)
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-            .bind_flags(mode | BindFlags::XDP_USE_NEED_WAKEUP)
+            .bind_flags(mode | several | BindFlags::XDP_USE_NEED_WAKEUP)
             .build();
         let device: Interface =
             interface.parse().map_err(|_| XdpError::NoInterface { interface: interface.to_owned() })?;
@@ -97,6 +105,8 @@ impl PortSocket {
             transmitting: 0,
             unsent: false,
             ring_len: options.ring_len as usize,
+            long_frames: options.long_frames,
+            gathering: None,
             busy_poll: options.busy_poll,
             zero_copy: false,
             umem: umem.id,
@@ -160,17 +170,27 @@ impl PortSocket {
     pub fn receive(&mut self, umem: &mut Umem, frames: &mut Frames) -> usize {
         self.assert_same(umem);
         let mut descs = [FrameDesc::default(); BATCH];
-        // SAFETY: the ring and the UMEM belong together since they were made.
-        let count = unsafe { self.receive.consume(&mut descs[..frames.remaining_capacity()]) };
-        for desc in &descs[..count] {
-            umem.places.change(umem.chunk(desc), Place::Receive, Place::Held);
-            let mut frame = Frame { desc: *desc, len: 0, umem: umem.id };
-            frame.set_len(desc.lengths().data());
-            frames.push(frame);
+        let mut most = frames.remaining_capacity();
+        if self.long_frames {
+            most = most.min(umem.long.len()); // Each may be the beginning of a long one.
         }
+        // SAFETY: the ring and the UMEM belong together since they were made.
+        let count = unsafe { self.receive.consume(&mut descs[..most]) };
         self.receiving -= count;
         umem.held += count;
-        count
+        let before = frames.len();
+        for desc in &descs[..count] {
+            umem.places.change(umem.chunk(desc), Place::Receive, Place::Held);
+            let len = desc.lengths().data();
+            let mut frame = Frame { body: Body::Chunk(*desc), len: 0, umem: umem.id };
+            frame.set_len(len);
+            if self.long_frames && self.is_part(umem, desc) {
+                frames.extend(self.gather(umem, frame, desc.has_more_frames()));
+            } else {
+                frames.push(frame);
+            }
+        }
+        frames.len() - before
     }
 
     /// Gives the kernel as many free frames to receive into as it may have and the pool has.
@@ -224,26 +244,46 @@ impl PortSocket {
     /// # Errors
     /// The frame itself: the caller still owns it.
     #[inline]
-    pub fn transmit(&mut self, umem: &mut Umem, mut frame: Frame) -> Result<(), Frame> {
+    pub fn transmit(&mut self, umem: &mut Umem, frame: Frame) -> Result<(), Frame> {
         umem.assert_mine(&frame);
         self.assert_same(umem);
-        if self.transmitting == self.ring_len && self.reap(umem) == 0 {
+        if matches!(frame.body, Body::Long(_)) {
+            return self.transmit_long(umem, frame);
+        }
+        if !self.has_place(umem, 1) {
             return Err(frame);
         }
-        if self.staged.is_full() {
-            self.submit();
-            if self.staged.is_full() {
-                return Err(frame);
+        let len = frame.len();
+        if let Body::Chunk(mut desc) = frame.into_body() {
+            // SAFETY: the handle was unique and its frame is in no ring; only the length is set.
+            let mut data = unsafe { umem.area.data_mut(&mut desc) };
+            data.cursor().set_pos(len);
+            umem.held -= 1;
+            self.stage(umem, desc, Place::Held);
+        }
+        Ok(())
+    }
+
+    /// Whether so many chunks can be staged, if need be after reaping and submitting.
+    #[inline]
+    fn has_place(&mut self, umem: &mut Umem, chunks: usize) -> bool {
+        if self.transmitting + chunks > self.ring_len {
+            self.reap(umem);
+            if self.transmitting + chunks > self.ring_len {
+                return false;
             }
         }
-        // SAFETY: the handle is unique and its frame is in no ring; only the length is set.
-        let mut data = unsafe { umem.area.data_mut(&mut frame.desc) };
-        data.cursor().set_pos(frame.len as usize);
-        umem.places.change(umem.chunk(&frame.desc), Place::Held, Place::Transmit);
-        self.staged.push(frame.into_desc());
-        umem.held -= 1;
+        if self.staged.remaining_capacity() < chunks {
+            self.submit();
+        }
+        self.staged.remaining_capacity() >= chunks
+    }
+
+    #[inline]
+    fn stage(&mut self, umem: &mut Umem, desc: FrameDesc, from: Place) {
+        umem.places.change(umem.chunk(&desc), from, Place::Transmit);
+        self.staged.push(desc);
         self.transmitting += 1;
-        Ok(())
     }
 
     /// Puts what is staged into the transmit ring.

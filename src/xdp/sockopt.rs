@@ -1,4 +1,4 @@
-//! Socket options that xsk-rs does not wrap.
+//! Socket options that xsk-rs does not wrap, and a question to the kernel.
 
 #![allow(unsafe_code, reason = "rings and packet memory: every block names its invariant")]
 
@@ -6,10 +6,14 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::steer::bare_socket;
+
 /// `XDP_OPTIONS` of `linux/if_xdp.h`: what the socket became.
 const XDP_OPTIONS: libc::c_int = 8;
 /// Its bit for zero-copy.
 const XDP_OPTIONS_ZEROCOPY: u32 = 1;
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "44")]
+const AF_XDP: u16 = libc::AF_XDP as u16;
 /// Microseconds a busy poll may last.
 const BUSY_POLL_US: u32 = 20;
 /// Frames a busy poll may handle.
@@ -30,6 +34,32 @@ pub(super) fn is_zero_copy(fd: BorrowedFd<'_>) -> io::Result<bool> {
         )
     };
     if status != 0 { Err(io::Error::last_os_error()) } else { Ok(options & XDP_OPTIONS_ZEROCOPY != 0) }
+}
+
+/// Whether the kernel's AF_XDP takes frames of several chunks ([`long_frames`](super::options::SocketOptions::long_frames)),
+/// which it does since Linux 6.6.
+///
+/// # Errors
+/// No AF_XDP in the kernel, or no privileges.
+pub fn kernel_has_long_frames() -> io::Result<bool> {
+    let socket = bare_socket()?;
+    // No interface has this number: a kernel that knows the flag says so, another one that it does not know the flag.
+    let to = libc::sockaddr_xdp {
+        sxdp_family: AF_XDP,
+        sxdp_flags: libc::XDP_USE_SG,
+        sxdp_ifindex: 0,
+        sxdp_queue_id: 0,
+        sxdp_shared_umem_fd: 0,
+    };
+    let len = mem::size_of_val(&to);
+    // SAFETY: the kernel reads `len` bytes, the size of `to`, which outlives the call.
+    let status = unsafe { libc::bind(socket.as_raw_fd(), (&raw const to).cast(), socklen(len)) };
+    match io::Error::last_os_error() {
+        _ if status == 0 => Ok(true),
+        error if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        error if error.raw_os_error() == Some(libc::ENODEV) => Ok(true),
+        error => Err(error),
+    }
 }
 
 /// Lets the worker drive the driver's receive path.
@@ -53,7 +83,11 @@ fn set(fd: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: u32) 
     if status != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "four")]
 const fn option_len() -> libc::socklen_t {
-    mem::size_of::<u32>() as libc::socklen_t
+    socklen(mem::size_of::<u32>())
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the size of a small struct")]
+const fn socklen(len: usize) -> libc::socklen_t {
+    len as libc::socklen_t
 }

@@ -15,9 +15,9 @@ use xsk_rs::FrameDesc;
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 
 use super::error::{XdpError, cause};
-use super::frame::{Frame, UmemId};
+use super::frame::{BATCH, Body, Frame, UmemId};
 use super::ledger::{Census, Place, Places};
-use super::options::SocketOptions;
+use super::options::{LONG_LEN, SocketOptions};
 use super::socket::PortSocket;
 
 /// The usual huge page; the UMEM is a multiple of it when huge pages are asked for.
@@ -32,6 +32,9 @@ pub struct Umem {
     pub(super) pool: Vec<FrameDesc>,
     pub(super) held: usize,
     pub(super) places: Places,
+    /// Buffers for frames of several chunks, if there are any such: one for each frame in hand, and for each port one for
+    /// a frame that is not whole yet.
+    pub(super) long: Vec<Box<[u8]>>,
     total: usize,
     pub(super) chunk_shift: u32,
     hugepages: bool,
@@ -77,12 +80,14 @@ impl Umem {
         };
         let (area, pool) = made.map_err(|error| XdpError::of_umem(cause(&error), need_bytes))?;
 
+        let long = if options.long_frames { BATCH + sockets as usize } else { 0 };
         static NEXT_ID: AtomicU32 = AtomicU32::new(0);
         Ok(Self {
             area,
             id: UmemId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             held: 0,
             places: Places::new(pool.len()),
+            long: (0..long).map(|_| vec![0; LONG_LEN].into()).collect(),
             total: pool.len(),
             pool,
             chunk_shift: options.chunk_len.trailing_zeros(),
@@ -105,27 +110,53 @@ impl Umem {
         let desc = self.pool.pop()?;
         self.held += 1;
         self.places.change(self.chunk(&desc), Place::Pool, Place::Held);
-        Some(Frame { desc, len: 0, umem: self.id })
+        Some(Frame { body: Body::Chunk(desc), len: 0, umem: self.id })
+    }
+
+    /// A free frame with room for the longest packet that its sockets take.
+    pub fn take_longest(&mut self) -> Option<Frame> {
+        match self.long.pop() {
+            Some(buffer) => Some(Frame { body: Body::Long(buffer), len: 0, umem: self.id }),
+            None => self.take(),
+        }
     }
 
     /// Puts a frame back into the pool.
     pub fn recycle(&mut self, frame: Frame) {
         self.assert_mine(&frame);
-        self.places.change(self.chunk(&frame.desc), Place::Held, Place::Pool);
-        self.held -= 1;
-        self.pool.push(frame.into_desc());
+        match frame.into_body() {
+            Body::Chunk(desc) => {
+                self.places.change(self.chunk(&desc), Place::Held, Place::Pool);
+                self.held -= 1;
+                self.pool.push(desc);
+            }
+            Body::Long(buffer) => self.long.push(buffer),
+        }
     }
 
-    /// The bytes from the packet's first one to the end of the chunk.
+    /// The bytes from the packet's first one to the end of the chunk, or of the buffer that is longer than one.
     #[inline]
     pub fn room<'f>(&'f self, frame: &'f mut Frame) -> &'f mut [u8] {
         self.assert_mine(frame);
-        // SAFETY: the frame belongs to this UMEM (asserted), and its handle is unique and in no ring, so
-        // neither another slice nor the kernel touches the chunk while the handle is borrowed.
-        let mut data = unsafe { self.area.data_mut(&mut frame.desc) };
+        match &mut frame.body {
+            // SAFETY: the frame belongs to this UMEM (asserted), and its handle is unique and in no ring.
+            Body::Chunk(desc) => unsafe { self.chunk_room(desc) },
+            Body::Long(buffer) => buffer,
+        }
+    }
+
+    /// The bytes from where a descriptor's packet starts to the end of its chunk.
+    ///
+    /// # Safety
+    /// The chunk belongs to this UMEM, and who calls is its only user: neither another slice nor the kernel touches it
+    /// while the descriptor is borrowed.
+    #[inline]
+    pub(super) unsafe fn chunk_room<'d>(&'d self, desc: &'d mut FrameDesc) -> &'d mut [u8] {
+        // SAFETY: as the caller says.
+        let mut data = unsafe { self.area.data_mut(desc) };
         data.cursor().set_pos(usize::MAX);
         let room = data.contents_mut();
-        // SAFETY: the same slice, for as long as the handle is borrowed instead of for as long as the local
+        // SAFETY: the same slice, for as long as the descriptor is borrowed instead of for as long as the local
         // `data` lives; the memory stays mapped while `self` is borrowed.
         unsafe { slice::from_raw_parts_mut(room.as_mut_ptr(), room.len()) }
     }

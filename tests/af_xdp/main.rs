@@ -24,6 +24,7 @@ use xvs::xdp::socket::PortSocket;
 use xvs::xdp::umem::Umem;
 
 mod alone;
+mod long;
 mod memory;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
 #[path = "../common/netns.rs"]
@@ -39,6 +40,7 @@ const QUEUES: u32 = 2;
 const SMALL: SocketOptions = SocketOptions {
     chunk_len: 2048,
     ring_len: 64,
+    long_frames: false,
     hugepages: false,
     zero_copy: ZeroCopy::Prefer,
     busy_poll: false,
@@ -140,7 +142,11 @@ fn attach<'p>(
 
 /// The `number`th test packet: another length and content for each.
 fn packet(number: u32) -> Vec<u8> {
-    let len = 60 + (number * 37) % 1400;
+    packet_of(number, 60 + (number * 37) % 1400)
+}
+
+/// The same of `len` bytes.
+fn packet_of(number: u32, len: u32) -> Vec<u8> {
     let mut bytes: Vec<u8> =
         (0..len).map(|at| (number.wrapping_mul(31).wrapping_add(at * 7) % 251) as u8).collect();
     bytes[0] = 0x02;

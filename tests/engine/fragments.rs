@@ -20,17 +20,17 @@ const VIP: &str = "10.0.0.100:53";
 const SERVER: &str = "10.1.0.11:5353";
 const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0xa, 11];
 
-fn pool(method: Method) -> Pool {
+pub fn pool(method: Method) -> Pool {
     let server = if method == Method::Nat { SERVER } else { "10.1.0.11:53" };
     service(Protocol::Udp, VIP, method, &[(server, 1)])
 }
 
-fn payload(len: usize) -> Vec<u8> {
+pub fn payload(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + i / 256).to_le_bytes()[0]).collect()
 }
 
 /// A whole packet with this identification that may be fragmented.
-fn numbered(mut frame: Vec<u8>, id: u16) -> Vec<u8> {
+pub fn numbered(mut frame: Vec<u8>, id: u16) -> Vec<u8> {
     frame[18..20].copy_from_slice(&id.to_be_bytes());
     frame[20..22].fill(0);
     mend(&mut frame);
@@ -58,12 +58,12 @@ fn piece(frame: &[u8], from: usize, to: usize) -> Vec<u8> {
 }
 
 /// Fragments of at most `step` bytes.
-fn cut(frame: &[u8], step: usize) -> Vec<Vec<u8>> {
+pub fn cut(frame: &[u8], step: usize) -> Vec<Vec<u8>> {
     (0..frame.len() - 34).step_by(step).map(|from| piece(frame, from, from + step)).collect()
 }
 
 /// Puts the packets together that these frames are fragments of.
-fn reassembled(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+pub fn reassembled(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
     type Parts = (Vec<u8>, Vec<Option<u8>>, Option<usize>);
     let mut all: HashMap<Vec<u8>, Parts> = HashMap::new();
     for frame in frames {
@@ -120,7 +120,7 @@ fn permutations(count: usize) -> Vec<Vec<usize>> {
 }
 
 /// Sends these frames one by one, to the workers in turn; what was sent comes back.
-fn through(t: &mut Table, frames: &[Vec<u8>], port: PortId) -> Vec<Vec<u8>> {
+pub fn through(t: &mut Table, frames: &[Vec<u8>], port: PortId) -> Vec<Vec<u8>> {
     let mut sent = Vec::new();
     for (worker, frame) in [0, 1].into_iter().cycle().zip(frames) {
         let (verdict, after) = t.batch(worker, std::slice::from_ref(frame), port).remove(0);

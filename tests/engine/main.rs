@@ -18,6 +18,7 @@ mod ipsec;
 mod ipv6;
 mod leaving;
 mod listing;
+mod long_frames;
 mod lookup;
 mod mss;
 mod nat64;

@@ -14,7 +14,7 @@ const SERVER: [u8; 6] = [2, 0, 0, 0, 0xa, 11];
 
 const GUE: Tunnel = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Full };
 const GRE: Tunnel = Tunnel::Gre { checksum: TunnelChecksum::Full };
-const TUNNELS: [Tunnel; 3] = [Tunnel::Ipip, GUE, GRE];
+pub const TUNNELS: [Tunnel; 3] = [Tunnel::Ipip, GUE, GRE];
 
 fn tun(tunnel: Tunnel) -> Pool {
     service(Protocol::Tcp, VIP, Method::Tun(tunnel), &[("10.1.0.11:80", 1)])
@@ -25,7 +25,7 @@ fn table(tunnel: Tunnel) -> Table {
 }
 
 /// The outer addresses, and the inner packet behind the outer frame's MAC addresses, by another parser.
-fn unwrap(frame: &[u8], tunnel: Tunnel) -> (String, String, Vec<u8>) {
+pub fn unwrap(frame: &[u8], tunnel: Tunnel) -> (String, String, Vec<u8>) {
     let sliced = etherparse::SlicedPacket::from_ethernet(frame).unwrap();
     let Some(etherparse::NetSlice::Ipv4(ip)) = &sliced.net else { panic!("{sliced:?}") };
     let outer = ip.header().to_header();
@@ -36,7 +36,7 @@ fn unwrap(frame: &[u8], tunnel: Tunnel) -> (String, String, Vec<u8>) {
     (IpAddr::from(outer.source).to_string(), IpAddr::from(outer.destination).to_string(), inner)
 }
 
-fn transmitted(t: &mut Table, frame: &[u8]) -> Vec<u8> {
+pub fn transmitted(t: &mut Table, frame: &[u8]) -> Vec<u8> {
     let (verdict, after) = t.batch(0, &[frame.to_vec()], OUTSIDE).remove(0);
     assert_eq!(verdict, Verdict::Transmit(INSIDE));
     after

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use etherparse::{EtherType, NetSlice, SlicedPacket, TransportSlice};
@@ -29,6 +30,8 @@ const MOST_FRAMES: usize = 1000;
 /// What a tunnel may add.
 const OVERHEAD: usize = 48;
 const IP: usize = 14;
+/// Frames that the kernel runs it on.
+const RUN: Range<usize> = IP..4000;
 
 /// Loaded with the first offer, since many a test makes none, and used again by other tests.
 struct Program {
@@ -220,8 +223,7 @@ impl Witness {
 
 /// What the program does to a frame: where it leaves, and how; nothing if it comes up, as it came.
 fn run(steering: &mut Steering, frame: &[u8]) -> Option<(PortId, Vec<u8>)> {
-    // The kernel runs it on no others.
-    if !(IP..4000).contains(&frame.len()) {
+    if !RUN.contains(&frame.len()) {
         return None;
     }
     let (verdict, left) = steering.run_frame(frame).unwrap();
@@ -239,7 +241,8 @@ fn run(steering: &mut Steering, frame: &[u8]) -> Option<(PortId, Vec<u8>)> {
 fn key_of_a_plain_packet(frame: &[u8], hops: &Hops) -> Option<FlowKey> {
     let sliced = SlicedPacket::from_ethernet(frame).ok()?;
     let is_for_us = frame[..6] == OUTSIDE_MAC && sliced.link_exts.is_empty() && hops.vlans == [None; 2];
-    let fits = frame.len() + OVERHEAD <= usize::from(hops.mtu) && hops.mtu >= 1280;
+    let fits =
+        RUN.contains(&frame.len()) && frame.len() + OVERHEAD <= usize::from(hops.mtu) && hops.mtu >= 1280;
     let (protocol, addresses): (_, (IpAddr, IpAddr)) =
         match sliced.net.as_ref().filter(|_| is_for_us && fits)? {
             NetSlice::Ipv4(ip) if frame[12..14] == EtherType::IPV4.0.to_be_bytes() => {

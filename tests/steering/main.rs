@@ -5,6 +5,7 @@
 mod agreement;
 mod figures;
 mod frames;
+mod long_frames;
 mod model;
 #[allow(dead_code, reason = "shared: no test binary uses all of it")]
 #[path = "../common/netns.rs"]
@@ -71,7 +72,10 @@ fn load() -> Steering {
 
 /// The program with `rules` and a socket at queue 0 of the loopback interface.
 fn steering(rules: &Rules) -> Steering {
-    let mut steering = load();
+    with_rules(load(), rules)
+}
+
+fn with_rules(mut steering: Steering, rules: &Rules) -> Steering {
     steering.apply(rules).unwrap();
     steering.assume_port(LOOPBACK, 0, MAC_TO).unwrap();
     // The map holds a socket only while it is open, so this one stays open until the process ends.
@@ -101,7 +105,7 @@ fn outcome(steering: &mut Steering, name: &str, frame: &[u8]) -> Outcome {
 /// What the program leaves to the kernel and what the director drops must not part.
 #[test]
 fn the_director_walks_over_as_many_extension_headers() {
-    let source = include_str!("../../src/xdp/steer.bpf.c");
+    let source = include_str!("../../src/xdp/extensions.bpf.h");
     for (name, limit) in
         [("MAX_EXTENSIONS", ipv6::MAX_EXTENSIONS), ("MAX_EXTENSIONS_LEN", ipv6::MAX_EXTENSIONS_LEN)]
     {
@@ -250,6 +254,59 @@ fn a_new_set_of_rules_replaces_the_old_one() {
 
     steering.apply(&rules()).unwrap();
     assert_eq!(outcomes(&mut steering), before);
+}
+
+#[test]
+fn services_and_servers_of_any_port_come_and_go() {
+    use Outcome::{NatReturn, PassNotOurs, ServiceAnyPort};
+    let net = &nets()[0];
+    let frames = [
+        tcp(net.client, CLIENT_PORT, net.whole, 4711),
+        tcp(net.any_port_server, 4711, net.client, CLIENT_PORT),
+    ];
+    let without = |services: bool, servers: bool| {
+        let mut rules = rules();
+        rules.services.retain(|service| service.port != 0 || services);
+        rules.nat_servers.retain(|server| server.port != 0 || servers);
+        rules
+    };
+    let mut steering = steering(&without(false, false));
+    for (services, servers) in [
+        (false, false),
+        (true, false),
+        (true, true),
+        (false, true),
+        (true, true),
+        (false, false),
+        (true, true),
+    ] {
+        steering.apply(&without(services, servers)).unwrap();
+        let expected = [
+            if services { ServiceAnyPort } else { PassNotOurs },
+            if servers { NatReturn } else { PassNotOurs },
+        ];
+        let outcomes = frames.each_ref().map(|frame| outcome(&mut steering, "", frame));
+        assert_eq!(outcomes, expected, "services {services}, servers {servers}");
+    }
+}
+
+#[test]
+fn an_interface_whose_place_is_taken_has_another_one() {
+    let net = &nets()[0];
+    let frame = tcp(net.client, CLIENT_PORT, net.vip, HTTP);
+    let mut steering = load();
+    steering.apply(&rules()).unwrap();
+    // They want the place of the loopback interface, and the one behind it.
+    for interface in [LOOPBACK + 128, LOOPBACK + 256, LOOPBACK + 1] {
+        steering.assume_port(interface, 1, MAC_TO).unwrap();
+    }
+    assert_eq!(outcome(&mut steering, "not known yet", &frame), Outcome::NoSocket);
+    let socket = bare_socket().unwrap();
+    steering.assume_port(LOOPBACK, 3, MAC_TO).unwrap();
+    steering.set_socket(3, 0, &socket).unwrap();
+    assert_eq!(outcome(&mut steering, "known", &frame), Outcome::Service);
+    steering.assume_port(LOOPBACK, 3, [2; 6]).unwrap();
+    assert_eq!(outcome(&mut steering, "with another MAC address", &frame), Outcome::PassOtherMac);
 }
 
 /// NAT64: what comes back is of another IP version than what is balanced.

@@ -9,13 +9,13 @@ use crate::decapsulator::Decapsulator;
 use crate::lab::{self, DR_VIP, Lab, NAT_VIP, rip};
 use crate::netns::{inside, succeed};
 use crate::server::Server;
-use crate::xvs::{Xvs, abc, command, config, ends, service, stats};
+use crate::xvs::{Xvs, abc, config, service, stats};
 
 const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
 const DR: SocketAddrV4 = SocketAddrV4::new(DR_VIP, 80);
 const NEAR: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
 /// Some thousand packets of full size.
-const LEN: usize = 4 << 20;
+pub const LEN: usize = 4 << 20;
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn nat() -> String {
@@ -27,7 +27,7 @@ fn dr() -> String {
 }
 
 /// A file down and then up by one connection; the server's name.
-fn transfer(lab: &Lab, netns: &str, from: Ipv4Addr, vip: SocketAddrV4) -> String {
+pub fn transfer(lab: &Lab, netns: &str, from: Ipv4Addr, vip: SocketAddrV4) -> String {
     std::fs::write(lab.dir().join("file"), vec![b'x'; LEN]).expect("file written");
     client::run_in(netns, async || {
         let mut wire = connect(from, vip).await.unwrap_or_else(|error| panic!("{from} to {vip}: {error}"));
@@ -112,7 +112,7 @@ fn three_interfaces_and_replies_by_another_way_than_requests() {
 }
 
 /// Sets the MTU of everything between clients and servers.
-fn set_mtu(lab: &Lab, mtu: u16) {
+pub fn set_mtu(lab: &Lab, mtu: u16) {
     let of = |device: &str| format!("link set {device} mtu {mtu}");
     lab.ip("director", &[of("lb0"), of("lb1")]);
     lab.ip("clients", &["cl0", "to-lb", "to-a", "to-b", "to-c", "switch"].map(of));
@@ -120,8 +120,8 @@ fn set_mtu(lab: &Lab, mtu: u16) {
 }
 
 #[test]
-fn the_longest_frames_that_a_chunk_holds_and_none_longer() {
-    // What a veth's native XDP takes: a page, less what the kernel keeps of it. Any interface's generic one takes more.
+fn the_longest_frames_that_a_chunk_holds() {
+    // What a veth's native XDP takes in a page, less what the kernel keeps of it. Any interface's generic one takes more.
     for (mode, mtu) in [("native", 3506), ("generic", 3758)] {
         let lab = Lab::new();
         set_mtu(&lab, mtu);
@@ -138,13 +138,6 @@ fn the_longest_frames_that_a_chunk_holds_and_none_longer() {
             let full = LEN as u64 / u64::from(mtu - 52);
             assert!(in_bytes > LEN as u64 && in_packets < 3 * full, "{mode} {vip}: {in_packets} packets");
         }
-    }
-    let lab = Lab::new();
-    set_mtu(&lab, 3759);
-    let (status, _, said) = ends(&mut command(&lab, &[], &config(&[nat()])));
-    assert!(!status.success() && !lab.xdp_attached());
-    for word in ["lb0", "3759", "3758", "ip link set dev lb0 mtu 3758", "multi-buffer"] {
-        assert!(said.contains(word), "does not say {word}: {said}");
     }
 }
 

@@ -24,6 +24,7 @@ mod links;
 mod load;
 mod local;
 mod local6;
+mod long_frames;
 mod marks;
 mod mtu6;
 mod mtu_tunnels;

@@ -1,4 +1,4 @@
-//! Gathers what the doctor judges. Reads only: netlink, ethtool, `/proc`, `/sys`, and one AF_XDP socket that is
+//! Gathers what the doctor judges. Reads only: netlink, ethtool, `/proc`, `/sys`, and AF_XDP sockets that are
 //! closed at once.
 
 use std::fs;
@@ -15,6 +15,7 @@ use crate::net::offloads::{self, Offloads};
 use crate::net::queues::{self, Queues};
 use crate::net::rss;
 use crate::net::xdp_features::{self, XdpFeatures};
+use crate::xdp::sockopt::kernel_has_long_frames;
 use crate::xdp::tap::TUN_FILE;
 
 /// Everything the doctor knows.
@@ -31,6 +32,8 @@ pub struct Facts {
 pub struct HostFacts {
     /// Whether an AF_XDP socket can be made; the error number otherwise.
     pub af_xdp: Option<Result<(), i32>>,
+    /// Whether AF_XDP takes frames of several chunks.
+    pub long_frames: Option<bool>,
     /// Effective capabilities of this process, as a bit for each.
     pub capabilities: Option<u64>,
     /// Soft limit of locked memory, in bytes; [`u64::MAX`] is no limit.
@@ -145,6 +148,7 @@ fn host(addresses: Vec<IpAddr>) -> HostFacts {
     let memlock = getrlimit(Resource::RLIMIT_MEMLOCK).ok();
     HostFacts {
         af_xdp: try_af_xdp(),
+        long_frames: kernel_has_long_frames().ok(),
         capabilities: effective_capabilities(),
         memlock: memlock.map(|(soft, _)| if soft == RLIM_INFINITY { u64::MAX } else { soft }),
         ip_forward: sysctl::<u8>("net/ipv4/ip_forward").map(|value| value != 0),

@@ -63,7 +63,7 @@ impl Finding {
 pub fn judge(facts: &Facts, vips: &[IpAddr], chunk_len: u32, busy_poll: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     for one in &facts.interfaces {
-        findings.extend(interface::judge(one, facts.host.rp_filter_all, chunk_len));
+        findings.extend(interface::judge(one, &facts.host, chunk_len));
         findings.extend(busy_poll.then(|| power::interrupts(one)).flatten());
     }
     findings.extend(interface::queues_agree(&facts.interfaces));

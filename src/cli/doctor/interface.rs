@@ -1,9 +1,10 @@
 //! Findings about one interface: link, driver, queues, XDP, MTU, rp_filter; and the counts of several.
 
 use crate::net::links::{Link, XdpMode};
-use crate::xdp::options::mtu_max;
+use crate::net::xdp_features::XdpFeatures;
+use crate::xdp::options::{LONG_MTU_MAX, mtu_max};
 
-use super::facts::InterfaceFacts;
+use super::facts::{HostFacts, InterfaceFacts};
 use super::findings::{Finding, Severity};
 use super::offload;
 
@@ -46,7 +47,7 @@ struct Judged {
     how: &'static str,
 }
 
-pub(super) fn judge(facts: &InterfaceFacts, rp_filter_all: Option<u8>, chunk_len: u32) -> Vec<Finding> {
+pub(super) fn judge(facts: &InterfaceFacts, host: &HostFacts, chunk_len: u32) -> Vec<Finding> {
     let name = facts.name.as_str();
     let Some(link) = &facts.link else {
         let finding = Finding::new(Severity::Fail, name, "link", "there is no such interface");
@@ -69,9 +70,9 @@ pub(super) fn judge(facts: &InterfaceFacts, rp_filter_all: Option<u8>, chunk_len
     findings.push(redirected(facts, &native));
     findings.push(attached(link));
     findings.extend(offload::judge(facts, native.possible));
-    findings.push(mtu(link, chunk_len));
+    findings.push(mtu(link, facts.xdp, chunk_len, host.long_frames));
     findings.extend(facts.above.iter().map(|above| other_mac(link, above)));
-    findings.extend(rp_filter(name, facts.rp_filter, rp_filter_all));
+    findings.extend(rp_filter(name, facts.rp_filter, host.rp_filter_all));
     findings
 }
 
@@ -224,20 +225,34 @@ fn attached(link: &Link) -> Finding {
         .cure(format!("ip link set dev {} {word} off", link.name))
 }
 
-fn mtu(link: &Link, chunk_len: u32) -> Finding {
+fn mtu(link: &Link, xdp: Option<XdpFeatures>, chunk_len: u32, long_frames: Option<bool>) -> Finding {
     let most = mtu_max(chunk_len);
     let finding = |severity, found| Finding::new(severity, &link.name, "MTU", found);
     let cure = |mtu| format!("ip link set dev {} mtu {mtu}", link.name);
-    if link.mtu > most {
-        finding(Severity::Fail, format!("{}, {most} is the most", link.mtu))
-            .why("a frame must fit one packet buffer: `xvs run` refuses to start")
-            .cure(cure(most))
-    } else if link.mtu > NATIVE_MTU_MAX {
-        finding(Severity::Warn, format!("{}, above {NATIVE_MTU_MAX}", link.mtu))
+    let no_native = || xdp.is_some_and(|xdp| xdp.native && !xdp.several_buffers);
+    match long_frames {
+        _ if link.mtu <= NATIVE_MTU_MAX.min(most) => finding(Severity::Ok, link.mtu.to_string()),
+        _ if link.mtu <= most => finding(Severity::Warn, format!("{}, above {NATIVE_MTU_MAX}", link.mtu))
             .why("drivers may refuse native XDP")
-            .cure(cure(NATIVE_MTU_MAX))
-    } else {
-        finding(Severity::Ok, link.mtu.to_string())
+            .cure(cure(NATIVE_MTU_MAX)),
+        Some(false) => finding(Severity::Fail, format!("{}, {most} is the most", link.mtu))
+            .why("a frame must fit one packet buffer before Linux 6.6: `xvs run` refuses to start")
+            .cure(cure(most)),
+        _ if link.mtu > LONG_MTU_MAX => {
+            finding(Severity::Fail, format!("{}, {LONG_MTU_MAX} is the most", link.mtu))
+                .why("longer frames are not put together: `xvs run` refuses to start")
+                .cure(cure(LONG_MTU_MAX))
+        }
+        None => finding(Severity::Warn, format!("{}, above {most}", link.mtu))
+            .why("that takes Linux 6.6, which cannot be tried without CAP_NET_RAW")
+            .cure("run `xvs doctor` as root"),
+        Some(true) if no_native() => finding(Severity::Warn, format!("{}, above {most}", link.mtu))
+            .why("longer frames are of several buffers, which the driver has for generic XDP only")
+            .cure(cure(most)),
+        Some(true) => finding(
+            Severity::Ok,
+            format!("{}: frames above {most} are put together from several buffers", link.mtu),
+        ),
     }
 }
 
@@ -278,7 +293,6 @@ mod tests {
     use super::*;
     use crate::net::links::AttachedXdp;
     use crate::net::queues::Queues;
-    use crate::net::xdp_features::XdpFeatures;
 
     fn nic(name: &str) -> InterfaceFacts {
         InterfaceFacts {
@@ -296,6 +310,7 @@ mod tests {
             xdp: Some(XdpFeatures {
                 native: true,
                 takes_redirected: true,
+                several_buffers: true,
                 zero_copy: true,
                 zero_copy_segments: 1,
             }),
@@ -310,7 +325,8 @@ mod tests {
 
     /// What is not as it should be.
     fn complaints(facts: &InterfaceFacts) -> Vec<(&'static str, Severity, String)> {
-        let bad = judge(facts, Some(0), 4096).into_iter().filter(|finding| finding.severity != Severity::Ok);
+        let host = HostFacts { rp_filter_all: Some(0), long_frames: Some(true), ..HostFacts::default() };
+        let bad = judge(facts, &host, 4096).into_iter().filter(|finding| finding.severity != Severity::Ok);
         bad.map(|finding| (finding.check, finding.severity, finding.cure.unwrap_or_default())).collect()
     }
 
@@ -361,7 +377,28 @@ mod tests {
         assert_eq!(of(3506), []);
         let warning = complaint("MTU", Severity::Warn, "ip link set dev eth0 mtu 3506");
         assert_eq!((of(3507), of(3758)), (warning.clone(), warning));
-        assert_eq!(of(3759), complaint("MTU", Severity::Fail, "ip link set dev eth0 mtu 3758"));
+        assert_eq!((of(3759), of(9216)), (vec![], vec![]));
+        assert_eq!(of(9217), complaint("MTU", Severity::Fail, "ip link set dev eth0 mtu 9216"));
+    }
+
+    #[test]
+    fn longer_frames_take_a_kernel_and_for_native_mode_a_driver_that_have_them() {
+        let link = |mtu| Link { name: "eth0".to_owned(), mtu, ..Link::default() };
+        let told = |mtu_of, xdp, long_frames| {
+            let finding = mtu(&link(mtu_of), xdp, 4096, long_frames);
+            (finding.severity, finding.cure.unwrap_or_default())
+        };
+        let to = |mtu| format!("ip link set dev eth0 mtu {mtu}");
+        let driver =
+            |several_buffers| Some(XdpFeatures { native: true, several_buffers, ..XdpFeatures::default() });
+        assert_eq!(told(9000, driver(true), Some(true)), (Severity::Ok, String::new()));
+        assert_eq!(told(9000, None, Some(true)), (Severity::Ok, String::new()));
+        assert_eq!(told(9000, driver(false), Some(true)), (Severity::Warn, to(3758)));
+        assert_eq!(told(9000, driver(true), Some(false)), (Severity::Fail, to(3758)));
+        assert_eq!(told(9217, driver(true), Some(false)), (Severity::Fail, to(3758)));
+        assert_eq!(told(9000, driver(true), None).0, Severity::Warn);
+        assert_eq!(told(9217, driver(true), None), (Severity::Fail, to(9216)));
+        assert_eq!(told(1500, driver(false), Some(false)), (Severity::Ok, String::new()));
     }
 
     #[test]
@@ -386,8 +423,8 @@ mod tests {
     #[test]
     fn smaller_chunks_allow_a_smaller_mtu() {
         let jumbo = Link { mtu: 1711, ..Link::default() };
-        assert_eq!(mtu(&jumbo, 4096).severity, Severity::Ok);
-        let finding = mtu(&jumbo, 2048);
+        assert_eq!(mtu(&jumbo, None, 4096, Some(false)).severity, Severity::Ok);
+        let finding = mtu(&jumbo, None, 2048, Some(false));
         assert_eq!((finding.severity, finding.found.as_str()), (Severity::Fail, "1711, 1710 is the most"));
     }
 

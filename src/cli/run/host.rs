@@ -6,7 +6,8 @@ use crate::control::config::{Director, FRAME_BYTES};
 use crate::net::Snapshot;
 use crate::net::links::{self, Link};
 use crate::net::queues::{self, Queues};
-use crate::xdp::options::mtu_max;
+use crate::xdp::options::{LONG_MTU_MAX, mtu_max};
+use crate::xdp::sockopt::kernel_has_long_frames;
 
 /// The number of receive queues that every interface has.
 ///
@@ -110,27 +111,47 @@ pub(super) async fn warn_of_members_left_out(interfaces: &[String]) -> anyhow::R
     Ok(())
 }
 
-/// Refuses interfaces whose frames do not all fit a chunk: the kernel would drop the long ones in silence.
+/// Whether frames of an interface may be longer than a chunk, and have to be taken in several.
 ///
 /// # Errors
-/// An MTU is too large for `frame_bytes`.
-pub(super) fn check_mtus(director: &Director, snapshot: &Snapshot) -> anyhow::Result<()> {
+/// An MTU is too large for `frame_bytes` and a kernel that takes frames in one chunk, or for any: the long ones would be lost
+/// in silence.
+pub(super) fn has_long_frames(director: &Director, snapshot: &Snapshot) -> anyhow::Result<bool> {
     let most = mtu_max(director.frame_bytes);
-    for (index, name) in (0..).zip(&director.interfaces) {
-        let Some(port) = snapshot.port(index).filter(|port| u32::from(port.mtu) > most) else { continue };
-        let larger = FRAME_BYTES.into_iter().find(|&bytes| u32::from(port.mtu) <= mtu_max(bytes));
-        let or_else = larger.map_or_else(
-            || " (a frame is one chunk, which the kernel bounds by its page; frames of several, XDP's multi-buffer, are not taken)".to_owned(),
-            |bytes| format!(", or set frame_bytes = {bytes}"),
-        );
-        bail!(
-            "interface {name} has MTU {}, and frames of frame_bytes = {} hold {most} at most: run `ip link set dev \
-             {name} mtu {most}`{or_else}",
-            port.mtu,
-            director.frame_bytes
-        );
+    let longest = (0..)
+        .zip(&director.interfaces)
+        .filter_map(|(index, name)| Some((name.as_str(), u32::from(snapshot.port(index)?.mtu))))
+        .max_by_key(|(_, mtu)| *mtu);
+    let Some((name, mtu)) = longest.filter(|(_, mtu)| *mtu > most) else { return Ok(false) };
+    let several = kernel_has_long_frames().context("cannot ask the kernel for frames of several chunks")?;
+    refuse_long_frames(name, mtu, director.frame_bytes, several)?;
+    tracing::info!(
+        interface = name,
+        mtu,
+        "frames longer than MTU {most} are put together from several buffers"
+    );
+    Ok(true)
+}
+
+/// Refuses an MTU above that of frames of one chunk if the kernel does not take `several`, or if it is above that of those too.
+fn refuse_long_frames(name: &str, mtu: u32, frame_bytes: u32, several: bool) -> anyhow::Result<()> {
+    let cure = |most| format!("run `ip link set dev {name} mtu {most}`");
+    if several && mtu > LONG_MTU_MAX {
+        bail!("interface {name} has MTU {mtu}, and {LONG_MTU_MAX} is the most: {}", cure(LONG_MTU_MAX));
     }
-    Ok(())
+    if several {
+        return Ok(());
+    }
+    let most = mtu_max(frame_bytes);
+    let larger = FRAME_BYTES.into_iter().find(|&bytes| mtu <= mtu_max(bytes));
+    let or_else = larger.map_or_else(
+        || " (this kernel bounds a frame by a page; since Linux 6.6 it may be longer)".to_owned(),
+        |bytes| format!(", or set frame_bytes = {bytes}"),
+    );
+    bail!(
+        "interface {name} has MTU {mtu}, and frames of frame_bytes = {frame_bytes} hold {most} at most: {}{or_else}",
+        cure(most)
+    );
 }
 
 #[cfg(test)]
@@ -163,6 +184,23 @@ mod tests {
         assert!(bond.contains("bond0") && bond.contains("interfaces = [\"eth1\", \"eth2\"]"), "{bond}");
         let vlan = refusal(4).unwrap_err();
         assert!(vlan.contains("eth0.10 is a VLAN") && vlan.contains("give eth0 instead"), "{vlan}");
+    }
+
+    #[test]
+    fn an_mtu_whose_frames_would_be_lost_is_refused_with_what_would_do() {
+        let refusal = |mtu, frame_bytes, several| {
+            refuse_long_frames("eth0", mtu, frame_bytes, several).map_err(|e| e.to_string())
+        };
+        assert_eq!((refusal(9000, 4096, true), refusal(9216, 2048, true)), (Ok(()), Ok(())));
+        for (refused, words) in [
+            (refusal(9217, 4096, true), ["MTU 9217", "ip link set dev eth0 mtu 9216"]),
+            (refusal(3000, 2048, false), ["ip link set dev eth0 mtu 1710", "frame_bytes = 4096"]),
+            (refusal(3759, 4096, false), ["ip link set dev eth0 mtu 3758", "Linux 6.6"]),
+            (refusal(9000, 2048, false), ["ip link set dev eth0 mtu 1710", "Linux 6.6"]),
+        ] {
+            let refused = refused.unwrap_err();
+            assert!(words.iter().all(|word| refused.contains(word)), "{refused}");
+        }
     }
 
     #[test]

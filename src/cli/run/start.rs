@@ -43,7 +43,7 @@ impl Running {
         let queues = host::queue_count(&wanted.interfaces).await?;
         host::warn_of_members_left_out(&wanted.interfaces).await?;
         let mirror = follow_network(config).await?;
-        host::check_mtus(wanted, &mirror.snapshots().load())?;
+        let long_frames = host::has_long_frames(wanted, &mirror.snapshots().load())?;
 
         let (taps, up) = pass::open(wanted, queues, &mirror.snapshots().load()).await?;
 
@@ -63,7 +63,9 @@ impl Running {
         let cores: Vec<_> =
             (0..queues).map(|queue| cores::choose(queue, configured, &allowed)).collect::<Result<_, _>>()?;
 
-        let mut steering = Steering::load_with(offload::flows(wanted))?;
+        let flows = offload::flows(wanted);
+        let mut steering =
+            if long_frames { Steering::load_for_long_frames(flows) } else { Steering::load_with(flows) }?;
         let mut interfaces = attach(&mut steering, config)?;
         // A driver may change its queues when a program is attached.
         let after = host::queue_count(&wanted.interfaces).await?;
@@ -78,7 +80,7 @@ impl Running {
         let clock = Clock::new();
         let offloads =
             offload::prepare(wanted, &mut interfaces, &mut steering, &director, &mirror, clock).await?;
-        let sockets = open_sockets(queues, config, &mut steering)?;
+        let sockets = open_sockets(queues, config, long_frames, &mut steering)?;
         for (_, ports) in &sockets {
             for (interface, socket) in interfaces.iter_mut().zip(ports) {
                 interface.zero_copy.push(socket.zero_copy());
@@ -187,12 +189,14 @@ fn attach(steering: &mut Steering, config: &Config) -> anyhow::Result<Vec<Interf
 fn open_sockets(
     queues: u32,
     config: &Config,
+    long_frames: bool,
     steering: &mut Steering,
 ) -> anyhow::Result<Vec<(Umem, Vec<PortSocket>)>> {
     let wanted = &config.director;
     let mut options = SocketOptions {
         chunk_len: wanted.frame_bytes,
         ring_len: wanted.ring_frames,
+        long_frames,
         hugepages: wanted.huge_pages,
         zero_copy: match wanted.zero_copy {
             config::ZeroCopy::Auto => ZeroCopy::Prefer,

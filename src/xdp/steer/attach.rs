@@ -13,8 +13,7 @@ use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{LinkAddr, SockaddrStorage};
 
 use super::error::attach_reason;
-use super::rules::port_value;
-use super::{MAX_PORTS, SteerError, Steering, write_error};
+use super::{MAX_PORTS, SteerError, Steering};
 
 /// Which modes will do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,16 +73,14 @@ impl Steering {
             .map_err(|_| SteerError::NoInterface { interface: interface.to_owned() })?;
         let mac = mac_of(index).ok_or_else(|| SteerError::NoMac { interface: interface.to_owned() })?;
         self.detach(port_index)?;
-        self.ports
-            .insert(index, port_value(port_index, mac), 0)
-            .map_err(|source| write_error("ports", source))?;
+        self.ports.set(index, port_index, mac)?;
         match link(self.program()?, interface, index, require) {
             Ok((link, mode)) => {
                 self.attachments.insert(port_index, Attachment { interface: index, mac, link });
                 Ok(mode)
             }
             Err(error) => {
-                self.ports.remove(&index).map_err(|source| write_error("ports", source))?;
+                self.ports.remove(index)?;
                 Err(error)
             }
         }
@@ -98,9 +95,7 @@ impl Steering {
         let Some(attachment) = self.attachments.get_mut(&port_index).filter(|a| a.mac != mac) else {
             return Ok(());
         };
-        self.ports
-            .insert(attachment.interface, port_value(port_index, mac), 0)
-            .map_err(|source| write_error("ports", source))?;
+        self.ports.set(attachment.interface, port_index, mac)?;
         attachment.mac = mac;
         Ok(())
     }
@@ -115,7 +110,7 @@ impl Steering {
             Some(attachment) => {
                 let interface = attachment.interface;
                 self.leave([attachment]);
-                self.ports.remove(&interface).map_err(|source| write_error("ports", source))
+                self.ports.remove(interface)
             }
             None => Ok(()),
         }

@@ -4,12 +4,14 @@
 //! attachments: dropping [`Steering`], or the death of the process, detaches from every interface.
 //! Must not know why an endpoint is a service or who its servers are: it is told keys.
 
+mod any_port;
 mod attach;
 mod error;
 mod key_set;
 mod leave;
 pub mod offload;
 mod outcome;
+mod ports;
 mod ranges;
 mod rules;
 mod trial;
@@ -18,19 +20,21 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
-use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
+use aya::maps::{Map, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 
+use any_port::{AnyPort, There};
 use attach::Attachment;
 pub use attach::{Require, XdpMode};
 pub use error::SteerError;
 use key_set::KeySet;
 use offload::Offload;
 pub use outcome::Outcome;
+use ports::Ports;
 use ranges::RangeMap;
 pub use ranges::{MAX_RANGES, Range};
-use rules::{BY_NAT, Keyed, PortValue};
+use rules::{BY_NAT, Keyed};
 pub use rules::{
     Endpoint, MAX_HOST_ADDRESSES, MAX_LOCAL_ADDRESSES, MAX_NAT_SERVERS, MAX_PORTS, MAX_QUEUES, MAX_SERVICES,
     MAX_TUNNELS, MAX_VIPS, ROOM_MAX, Rules,
@@ -39,6 +43,9 @@ pub use trial::{Arrival, Trial, Verdict, bare_socket};
 
 /// The program as `build.rs` compiled it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
+
+/// The same for frames of several buffers, of which it sees the first.
+static OBJECT_LONG: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer_long.bpf.o"));
 
 /// How often loading is tried while the kernel's answer may pass: as often as libbpf does.
 const LOAD_ATTEMPTS: u32 = 5;
@@ -53,9 +60,9 @@ pub struct Steering {
     host_addresses: KeySet<IpAddr>,
     local_addresses: KeySet<IpAddr>,
     tunnels: KeySet<Endpoint>,
+    any_port: AnyPort,
     ranges: RangeMap,
-    /// Interface index to what the program has to know of the interface.
-    ports: HashMap<MapData, u32, PortValue>,
+    ports: Ports,
     sockets: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
     /// By port index.
@@ -86,16 +93,29 @@ impl Steering {
     /// # Errors
     /// As for [`load`](Self::load).
     pub fn load_with(flows: Option<u32>) -> Result<Self, SteerError> {
+        Self::load_object(OBJECT, flows)
+    }
+
+    /// As [`load_with`](Self::load_with), for interfaces and sockets with frames of several buffers
+    /// ([`long_frames`](super::options::SocketOptions::long_frames)). Those that are in several are never offloaded.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load), and a kernel older than 5.18.
+    pub fn load_for_long_frames(flows: Option<u32>) -> Result<Self, SteerError> {
+        Self::load_object(OBJECT_LONG, flows)
+    }
+
+    fn load_object(object: &[u8], flows: Option<u32>) -> Result<Self, SteerError> {
         let mut attempt = 1;
         loop {
-            match Self::try_load(flows) {
+            match Self::try_load(object, flows) {
                 Err(error) if error.may_pass() && attempt < LOAD_ATTEMPTS => attempt += 1,
                 result => return result,
             }
         }
     }
 
-    fn try_load(flows: Option<u32>) -> Result<Self, SteerError> {
+    fn try_load(object: &[u8], flows: Option<u32>) -> Result<Self, SteerError> {
         let mut loader = EbpfLoader::new();
         // Errors without the trace of every instruction, which can outgrow any buffer and hide the error.
         loader.verifier_log_level(VerifierLogLevel::STATS);
@@ -112,7 +132,7 @@ impl Steering {
                 loader.map_max_entries(map, entries);
             }
         }
-        let mut ebpf = loader.load(OBJECT).map_err(SteerError::from_load)?;
+        let mut ebpf = loader.load(object).map_err(SteerError::from_load)?;
         let offload = flows.map(|flows| Offload::of(&mut ebpf, flows)).transpose()?;
         let mut steering = Self {
             services: key_set(&mut ebpf, "services")?,
@@ -122,8 +142,9 @@ impl Steering {
             host_addresses: key_set(&mut ebpf, "host_addresses")?,
             local_addresses: key_set(&mut ebpf, "local_addresses")?,
             tunnels: key_set(&mut ebpf, "tunnels")?,
+            any_port: AnyPort::new(take(&mut ebpf, "any_port")?),
             ranges: RangeMap::new(take(&mut ebpf, "ranges")?, take(&mut ebpf, "ranges_in_use")?),
-            ports: take(&mut ebpf, "ports")?,
+            ports: Ports::new(take(&mut ebpf, "ports")?),
             sockets: take(&mut ebpf, "sockets")?,
             counters: take(&mut ebpf, "counters")?,
             attachments: BTreeMap::new(),
@@ -145,6 +166,8 @@ impl Steering {
     /// it.
     pub fn apply(&mut self, rules: &Rules) -> Result<(), SteerError> {
         rules.check()?;
+        let any_port = There::of(rules);
+        self.any_port.add(any_port)?;
         // Host addresses first and last: they keep replies to this host out of `nat_servers`' reach. Replies
         // before requests: no service may be answered by a server whose replies are not yet, or no longer, ours.
         let old_host_addresses = self.host_addresses.add(&rules.host_addresses, |_| 0)?;
@@ -174,7 +197,8 @@ impl Steering {
         self.nat_addresses.remove(old_nat_addresses)?;
         self.nat_servers.remove(old_nat_servers)?;
         self.local_addresses.remove(old_locals)?;
-        self.host_addresses.remove(old_host_addresses)
+        self.host_addresses.remove(old_host_addresses)?;
+        self.any_port.set(any_port)
     }
 
     /// Gives frames that are ours and arrive at `queue` of the interface attached as `port_index` to the

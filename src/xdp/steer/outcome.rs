@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_program_has_the_same_outcomes_in_the_same_order() {
-        let source = include_str!("../steer.bpf.c");
+        let source = include_str!("../counters.bpf.h");
         let (_, body) = source.split_once("enum outcome {").expect("the enum is in the program");
         let (body, _) = body.split_once("};").expect("the enum ends");
         let in_c: Vec<String> = body

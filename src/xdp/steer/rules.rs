@@ -182,24 +182,17 @@ impl Keyed for Endpoint {
     }
 }
 
-/// The bytes of `struct port` in the program: place of queue 0, MAC address, two unused.
-pub(super) type PortValue = [u8; 12];
-
-/// What the program is told of the interface at `port_index` with this MAC address.
-pub(super) fn port_value(port_index: u16, mac: [u8; 6]) -> PortValue {
-    let mut value = [0; 12];
-    value[..4].copy_from_slice(&(u32::from(port_index) * MAX_QUEUES).to_ne_bytes());
-    value[4..10].copy_from_slice(&mac);
-    value
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_program_has_the_same_limits() {
-        let source = include_str!("../steer.bpf.c");
+        let source = concat!(
+            include_str!("../rules.bpf.h"),
+            include_str!("../ports.bpf.h"),
+            include_str!("../sockets.bpf.h")
+        );
         for (name, limit) in [
             ("MAX_SERVICES", MAX_SERVICES),
             ("MAX_NAT_SERVERS", MAX_NAT_SERVERS),

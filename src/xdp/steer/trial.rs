@@ -6,11 +6,10 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 
-use super::rules::port_value;
-use super::{SteerError, Steering, write_error};
+use super::{SteerError, Steering};
 
 /// What the program answered for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,9 +100,7 @@ impl Steering {
     /// # Errors
     /// If the map of interfaces cannot be written.
     pub fn assume_port(&mut self, interface: u32, port_index: u16, mac: [u8; 6]) -> Result<(), SteerError> {
-        self.ports
-            .insert(interface, port_value(port_index, mac), 0)
-            .map_err(|source| write_error("ports", source))
+        self.ports.set(interface, port_index, mac)
     }
 }
 
@@ -120,6 +117,14 @@ impl Trial {
     pub fn time(&self, frame: &[u8], repeats: u32) -> Result<Duration, SteerError> {
         let options = TestRunOptions { data_in: Some(frame), repeat: repeats, ..TestRunOptions::default() };
         Ok(self.0.test_run(options).map_err(SteerError::Trial)?.duration)
+    }
+
+    /// The loaded program, for another one that runs it.
+    ///
+    /// # Errors
+    /// If the kernel refuses to be asked, which it has no reason to.
+    pub fn fd(&self) -> Result<&ProgramFd, SteerError> {
+        self.0.fd().map_err(SteerError::Trial)
     }
 }
 

@@ -100,10 +100,12 @@ fn up(flow: &Flow, plain: &[u8]) -> Vec<(&'static str, Option<Why>, Vec<u8>)> {
     ));
     match kind.protocol {
         Protocol::Tcp => {
-            for (name, flags) in
-                [("SYN", 0x12), ("FIN", 0x11), ("RST", 0x14), ("no ACK", 0x08), ("all of them", 0xff)]
-            {
+            for (name, flags) in [("FIN", 0x11), ("RST", 0x14), ("no ACK", 0x08)] {
                 up.push((name, Some(Why::State), edited(&|f| f[l4 + 13] = flags)));
+            }
+            // Whose a SYN is nobody asks.
+            for (name, flags) in [("SYN", 0x02), ("SYN and ACK", 0x12), ("all flags", 0xff)] {
+                up.push((name, None, edited(&|f| f[l4 + 13] = flags)));
             }
             up.push(("data offset too small", Some(Why::Header), edited(&|f| f[l4 + 12] = 0x40)));
             up.push(("data offset too large", Some(Why::Header), edited(&|f| f[l4 + 12] = 0xf0)));

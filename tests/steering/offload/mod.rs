@@ -4,6 +4,7 @@
 mod comes_up;
 mod fuzz;
 mod kinds;
+mod long;
 mod plain;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,9 +92,12 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::of(Steering::load_with(Some(FLOWS)).expect("these tests need root and BPF"))
+    }
+
+    fn of(mut steering: Steering) -> Self {
         let pools: Vec<_> = KINDS.iter().map(kinds::Kind::pool).collect();
         let table = Table::sized(&pools, 4096, 2);
-        let mut steering = Steering::load_with(Some(FLOWS)).expect("these tests need root and BPF");
         steering.assume_port(LOOPBACK, 0, OUTSIDE_MAC).unwrap();
         let mut maps = steering.offload().unwrap();
         maps.ways.set_exit(OUTSIDE, LOOPBACK).unwrap();

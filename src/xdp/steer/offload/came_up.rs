@@ -1,7 +1,7 @@
 //! Why packets of offloaded flows came up all the same, in the order of `enum why` in the program, and how many did.
 //!
-//! Only packets that can be told to be of a flow are counted: no fragment but the first, and nothing behind more than one
-//! extension header.
+//! Only packets that are known to be of a flow are counted: no fragment but the first, nothing behind more than one extension
+//! header, and no SYN, which opens a connection and of which nobody asks whose it is.
 
 use std::fmt;
 
@@ -89,7 +89,7 @@ impl Why {
                 "the flow had just been taken back: closed, idle, or its place was given to another"
             }
             Self::Changed => "services or routes had just changed: the connection is offloaded anew",
-            Self::State => "SYN, FIN, RST, no ACK, or an SCTP chunk other than data, SACK and heartbeats",
+            Self::State => "FIN, RST, no ACK, or an SCTP chunk other than data, SACK and heartbeats",
             Self::Fragment => "the first fragment of a datagram",
             Self::Options => "IP options, or an IPv6 extension header",
             Self::Ttl => "the TTL or hop limit ends here",
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_program_has_the_same_reasons_in_the_same_order() {
-        let source = include_str!("../../offload.bpf.h");
+        let source = include_str!("../../counters.bpf.h");
         let (_, body) = source.split_once("enum why {").expect("the enum is in the program");
         let (body, _) = body.split_once("WHYS,").expect("the enum ends");
         let in_c: Vec<String> = body

@@ -1,4 +1,4 @@
-//! Offloaded flows as the steering program knows them: `src/xdp/offload.bpf.h` says what each map is for.
+//! Offloaded flows as the steering program knows them: `src/xdp/flows.bpf.h` says what each map is for.
 //!
 //! | file | owns |
 //! | --- | --- |
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn the_program_has_the_same_limits() {
-        let source = include_str!("../../offload.bpf.h");
+        let source = include_str!("../../flows.bpf.h");
         assert!(source.contains(&format!("#define MAX_HOPS {MAX_HOPS}\n")));
         assert_eq!(MAX_STATIONS, 2 * MAX_HOPS);
         assert!(source.contains(&format!("#define COPIES_DF {COPIES_DF:#x}\n")));

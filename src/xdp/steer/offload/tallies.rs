@@ -58,8 +58,8 @@ impl Tally {
         (self.packets.load(Relaxed), self.bytes.load(Relaxed))
     }
 
-    /// When the last packet came, by [`monotonic_ns`] and right within a tick of the kernel's (at most 10 ms); none if
-    /// none came.
+    /// When the last packet came, by [`monotonic_ns`] and right within two ticks of the kernel's (of at most 10 ms); none
+    /// if none came.
     pub fn seen_ns(&self) -> Option<u64> {
         Some(self.seen_ns.load(Relaxed)).filter(|&ns| ns > 0)
     }
