@@ -90,3 +90,10 @@ fn a_cut_packet_is_passed_in_one_buffer_and_in_several() {
         }
     }
 }
+
+#[test]
+fn the_program_leaves_the_verifier_room_too() {
+    let steering = Steering::load_for_long_frames(Some(1 << 16));
+    let verified = steering.expect("Linux 5.18 and root").verified_instructions().unwrap().unwrap();
+    assert!(verified < 200_000, "{verified} instructions");
+}

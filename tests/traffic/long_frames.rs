@@ -75,9 +75,12 @@ fn files_of_long_segments_go_both_ways_by_nat_and_dr() {
     }
 }
 
+async fn socket(from: Ipv4Addr) -> UdpSocket {
+    UdpSocket::bind(SocketAddrV4::new(from, 0)).await.expect("bound")
+}
+
 /// Whether a datagram of so many bytes comes back whole, with the server's name, one letter, behind.
-async fn echo(from: Ipv4Addr, vip: SocketAddrV4, len: usize) -> bool {
-    let socket = UdpSocket::bind(SocketAddrV4::new(from, 2000)).await.expect("bound");
+async fn echo(socket: &UdpSocket, vip: SocketAddrV4, len: usize) -> bool {
     let query: Vec<u8> = (0..len).map(|_| fastrand::u8(..)).collect();
     socket.send_to(&query, SocketAddr::V4(vip)).await.expect("sent");
     let mut buffer = vec![0; 65_536];
@@ -100,9 +103,12 @@ fn large_datagrams_are_echoed_whole() {
             &offloading(offload, &[service(("udp", vip), ("rr", "nat"), &abc(UDP_PORT, [1; 3]))])
                 .replace("offload = \"on\"", "offload = \"on\"\noffload_after = 0"),
         );
-        for len in lens {
-            assert!(client::run(&lab, async || echo(NEAR, vip, len).await), "{len} bytes, offload {offload}");
-        }
+        client::run(&lab, async || {
+            let socket = socket(NEAR).await;
+            for len in lens {
+                assert!(echo(&socket, vip, len).await, "{len} bytes, offload {offload}");
+            }
+        });
         let [conns, in_packets, out_packets, ..] = stats(&xvs.stop(), "UDP", vip);
         assert_eq!([conns, in_packets, out_packets], [1, lens.len() as u64, lens.len() as u64]);
     }
@@ -156,7 +162,7 @@ fn a_short_way_behind_long_frames_is_learnt_or_split_for() {
     let vip = SocketAddrV4::new(NAT_VIP, UDP_PORT);
     let udp = service(("udp", vip), ("rr", "nat"), &abc(UDP_PORT, [1; 3]));
     let xvs = Xvs::start(&lab, &offloading("off", &[nat(), udp]));
-    let answered = |from| client::run(&lab, async || echo(from, vip, 8000).await);
+    let answered = |from| client::run(&lab, async || echo(&socket(from).await, vip, 8000).await);
     lab.sysctl("clients", "ipv4/ip_no_pmtu_disc", 1);
     assert!(answered(lab::client(1)), "in pieces that the director made");
     lab.sysctl("clients", "ipv4/ip_no_pmtu_disc", 0);
