@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::client::{self, connect, patiently, within};
+use crate::file::File;
 use crate::lab::{self, DR_VIP, Lab, NAT_VIP, alone};
 use crate::netns::succeed;
 use crate::xvs::{Xvs, abc, command, ends, ipvsadm, offloading, say, service, stats, until};
@@ -68,8 +69,7 @@ fn dr_is_offloaded_and_counted_to_the_last_packet() {
 fn a_file_both_ways(forward: &str, vip: Ipv4Addr, port: u16) -> String {
     let _alone = alone();
     let lab = lab_that_takes_redirected();
-    let file: Vec<u8> = (0..LEN).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect();
-    std::fs::write(lab.dir().join("file"), &file).expect("file written");
+    let file = File::new(&lab, LEN, LIMIT);
     let xvs = Xvs::start(&lab, &one_service(forward, vip, port));
     client::run(&lab, async || {
         let mut wire = connect(lab::client(0), SocketAddrV4::new(vip, 80)).await.expect("connected");
@@ -78,22 +78,12 @@ fn a_file_both_ways(forward: &str, vip: Ipv4Addr, port: u16) -> String {
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
         assert!(is_offloaded(&lab), "{}", say(&lab, &["show", "connections"]));
-        wire.write(b"send file\n").await.expect("asked");
-        assert!(within(LIMIT, wire.bytes(LEN)).await.expect("the whole file") == file, "another file");
-        let upload = async {
-            wire.write(format!("take {LEN}\n").as_bytes()).await?;
-            wire.write(&file).await?;
-            wire.line().await
-        };
-        assert_eq!(within(LIMIT, upload).await.expect("sent").as_deref(), Some("taken"));
+        file.down(&mut wire).await;
+        file.up(&mut wire).await;
     });
     // Closed by FIN, which the workers see.
     until("it is closed", || !say(&lab, &["show", "connections"]).contains("ESTABLISHED"));
-    let report = xvs.stop();
-    let taken =
-        lab::SERVERS.iter().find_map(|(name, _)| std::fs::read(lab.dir().join(format!("{name}.taken"))).ok());
-    assert!(taken.expect("taken") == file, "another file");
-    report
+    xvs.stop()
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::client::{self, connect, patiently, within};
+use crate::client::{self, connect, patiently};
+use crate::file::File;
 use crate::lab::alone;
 use crate::six::{CLIENTS, NAT_VIP, SHARED_VIP, lab, rip, services};
 use crate::xvs::{Xvs, say, stats, until};
@@ -21,8 +22,7 @@ fn a_file(vip: Ipv6Addr, forward: &str, port: u16) -> ([u64; 2], [u64; 2]) {
     let _alone = alone();
     let (lab, _servers) = lab();
     lab.take_redirected();
-    let file: Vec<u8> = (0..LEN).map(|_| fastrand::u8(..)).collect();
-    std::fs::write(lab.dir().join("file"), &file).expect("file written");
+    let file = File::new(&lab, LEN, Duration::from_secs(60));
     let config = services(vip, forward, port, |place| rip(place).into());
     let config = config.replace("offload = \"auto\"", "offload = \"on\"");
     let xvs = Xvs::start(&lab, &config);
@@ -35,8 +35,7 @@ fn a_file(vip: Ipv6Addr, forward: &str, port: u16) -> ([u64; 2], [u64; 2]) {
             asked += 1;
             assert!(asked < 400, "never offloaded:\n{}", say(&lab, &["show", "connections"]));
         }
-        wire.write(b"send file\n").await.expect("asked");
-        assert!(within(Duration::from_secs(60), wire.bytes(LEN)).await.expect("the file") == file);
+        file.down(&mut wire).await;
     });
     until("it is closed", || !say(&lab, &["show", "connections"]).contains("ESTABLISHED"));
     let counters = say(&lab, &["show", "counters"]);

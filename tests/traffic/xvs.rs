@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::lab::{Lab, SERVERS, offloads};
+use crate::lab::{DR, Lab, NAT, SERVERS, offloads};
 use crate::netns::succeed;
 pub use crate::process::{PATIENCE, Xvs, ends, wait};
 
@@ -50,6 +50,16 @@ pub fn service<A: Into<SocketAddr> + Copy>(
 /// Servers a, b and c of the lab at `port`, with these weights.
 pub fn abc(port: u16, weights: [u16; 3]) -> Vec<(SocketAddrV4, u16)> {
     SERVERS.iter().zip(weights).map(|((_, rip), weight)| (SocketAddrV4::new(*rip, port), weight)).collect()
+}
+
+/// [`NAT`] over all three servers.
+pub fn nat() -> String {
+    service(("tcp", NAT), ("rr", "nat"), &abc(8080, [1; 3]))
+}
+
+/// [`DR`] over all three servers.
+pub fn dr() -> String {
+    service(("tcp", DR), ("rr", "dr"), &abc(80, [1; 3]))
 }
 
 /// The command that runs xvs in the director's namespace with `config`; `wrapper` goes before it.
