@@ -19,9 +19,7 @@ fn fragments(frame: &[u8], len: usize) -> Vec<Vec<u8>> {
         let field = u16::try_from(n * len / 8).unwrap() | if more { 0x2000 } else { 0 };
         piece[16..18].copy_from_slice(&u16::try_from(20 + part.len()).unwrap().to_be_bytes());
         piece[20..22].copy_from_slice(&field.to_be_bytes());
-        piece[24..26].fill(0);
-        let sum = xvs::packet::checksum::of(&piece[14..34]);
-        piece[24..26].copy_from_slice(&sum.to_be_bytes());
+        mend_ip(&mut piece);
         piece
     };
     payload.chunks(len).enumerate().map(piece).collect()

@@ -385,9 +385,7 @@ fn the_outer_packet_is_split_and_two_workers_number_theirs_differently() {
         // With DF the client is told, unless pmtu_disc is off; IPv6 always is.
         let mut fixed = datagram.clone();
         fixed[20] = 0x40;
-        fixed[24..26].fill(0);
-        let sum = xvs::packet::checksum::of(&fixed[14..34]);
-        fixed[24..26].copy_from_slice(&sum.to_be_bytes());
+        mend_ip(&mut fixed);
         let told = Verdict::Answer(OUTSIDE, DropReason::TooBig);
         assert_eq!(t.batch(0, &[fixed.clone()], OUTSIDE)[0].0, told);
         t.tune("pmtu_disc", 0);

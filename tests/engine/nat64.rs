@@ -2,10 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{
-    Icmpv4Type, Icmpv6Type, IpFragOffset, Ipv4HeaderSlice, NetSlice, PacketBuilder, SlicedPacket,
-    TransportSlice,
-};
+use etherparse::{IpFragOffset, Ipv4HeaderSlice, NetSlice, SlicedPacket, TransportSlice};
 use proptest::prelude::*;
 use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
@@ -61,15 +58,8 @@ fn out(t: &mut Table, frame: Vec<u8>, port: u16) -> Vec<u8> {
 /// The IPv4 packet may be fragmented.
 fn without_df(mut frame: Vec<u8>) -> Vec<u8> {
     frame[L3 + 6] &= !0x40;
-    mend(&mut frame);
+    mend_ip(&mut frame);
     frame
-}
-
-/// Makes the IPv4 header's checksum right.
-fn mend(frame: &mut [u8]) {
-    frame[L3 + 10..L3 + 12].fill(0);
-    let sum = checksum::of(&frame[L3..L3 + V4]);
-    frame[L3 + 10..L3 + 12].copy_from_slice(&sum.to_be_bytes());
 }
 
 #[test]
@@ -295,62 +285,13 @@ fn fragments_without_a_checksum_have_no_way_to_ipv6() {
 /// What an error says once it has been relayed, every checksum right: from, to, type, code and the second word; the
 /// packet in it.
 fn relayed(frame: &[u8]) -> (String, Vec<u8>) {
-    let sliced = SlicedPacket::from_ethernet(frame).unwrap();
-    match (&sliced.net, &sliced.transport) {
-        (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Icmpv4(icmp))) => {
-            let header = ip.header().to_header();
-            assert_eq!(header.calc_header_checksum(), header.header_checksum);
-            assert_eq!(checksum::of(icmp.slice()), 0);
-            let rest = u32::from_be_bytes(icmp.bytes5to8());
-            let (from, to) = (ip.header().source_addr(), ip.header().destination_addr());
-            let text = format!(
-                "{from} tells {to}: {} {} {rest}, ttl {}",
-                icmp.type_u8(),
-                icmp.code_u8(),
-                header.time_to_live
-            );
-            (text, icmp.payload().to_vec())
-        }
-        (Some(NetSlice::Ipv6(ip)), Some(TransportSlice::Icmpv6(icmp))) => {
-            let header = ip.header();
-            assert!(icmp.is_checksum_valid(header.source(), header.destination()));
-            let rest = u32::from_be_bytes(icmp.bytes5to8());
-            let (from, to) = (header.source_addr(), header.destination_addr());
-            let text = format!(
-                "{from} tells {to}: {} {} {rest}, ttl {}",
-                icmp.type_u8(),
-                icmp.code_u8(),
-                header.hop_limit()
-            );
-            (text, icmp.payload().to_vec())
-        }
-        other => panic!("{other:?}"),
-    }
+    let IcmpError { from, to, kind, code, rest, ttl, quote } = IcmpError::read(frame).expect("an error");
+    (format!("{from} tells {to}: {kind} {code} {rest}, ttl {ttl}"), quote)
 }
 
-/// An error of these first eight bytes about the packet of a frame, to who sent that.
-fn error(from: &str, head: [u8; 8], about: &[u8]) -> Vec<u8> {
-    let (mut frame, quote) = (Vec::new(), &about[L3..]);
-    let builder = PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC);
-    let rest = head[4..].try_into().unwrap();
-    match from.parse().unwrap() {
-        IpAddr::V4(from) => {
-            let to = quote[12..16].try_into().unwrap();
-            let kind = Icmpv4Type::Unknown { type_u8: head[0], code_u8: head[1], bytes5to8: rest };
-            builder.ipv4(from.octets(), to, 64).icmpv4(kind).write(&mut frame, quote).unwrap();
-        }
-        IpAddr::V6(from) => {
-            let to = quote[8..24].try_into().unwrap();
-            let kind = Icmpv6Type::Unknown { type_u8: head[0], code_u8: head[1], bytes5to8: rest };
-            builder.ipv6(from.octets(), to, 64).icmpv6(kind).write(&mut frame, quote).unwrap();
-        }
-    }
-    frame
-}
-
-fn words(kind: u8, code: u8, rest: u32) -> [u8; 8] {
-    let [a, b, c, d] = rest.to_be_bytes();
-    [kind, code, 0, 0, a, b, c, d]
+/// An error of this type, code and second word about the packet of a frame, to who sent that.
+fn error(from: &str, (kind, code, rest): (u8, u8, u32), about: &[u8]) -> Vec<u8> {
+    icmp_error(from, (kind, code), rest, about, about.len())
 }
 
 #[test]
@@ -362,33 +303,33 @@ fn the_client_hears_of_its_own_packet_in_its_own_version() {
             _ => (udp(L, S, b"a question"), udp(C, VIP, b"a question")),
         };
         let told = |t: &mut Table, head| relayed(&out(t, error("10.1.0.9", head, &about), INSIDE));
-        let (text, quoted) = told(&mut t, words(3, 4, 1400));
-        assert_eq!(text, "2001:db8::100 tells 2001:db8:7::7: 2 0 1420, ttl 63");
+        let (text, quoted) = told(&mut t, (3, 4, 1400));
+        assert_eq!(text, "2001:db8::100 tells 2001:db8:7::7: 2 0 1420, ttl 59");
         assert_eq!(quoted, own[L3..], "byte for byte");
         for (head, said) in [
-            (words(3, 4, 576), "2 0 1280"),
+            ((3, 4, 576), "2 0 1280"),
             // By a router that tells no MTU: less than the packet has.
-            (words(3, 4, 0), "2 0 1280"),
-            (words(3, 4, 9000), "2 0 1500"),
-            (words(3, 0, 0), "1 0 0"),
-            (words(3, 1, 0), "1 0 0"),
-            (words(3, 2, 0), "4 1 6"),
-            (words(3, 3, 0), "1 4 0"),
-            (words(3, 10, 0), "1 1 0"),
-            (words(3, 13, 0), "1 1 0"),
-            (words(11, 0, 0), "3 0 0"),
-            (words(11, 1, 0), "3 1 0"),
+            ((3, 4, 0), "2 0 1280"),
+            ((3, 4, 9000), "2 0 1500"),
+            ((3, 0, 0), "1 0 0"),
+            ((3, 1, 0), "1 0 0"),
+            ((3, 2, 0), "4 1 6"),
+            ((3, 3, 0), "1 4 0"),
+            ((3, 10, 0), "1 1 0"),
+            ((3, 13, 0), "1 1 0"),
+            ((11, 0, 0), "3 0 0"),
+            ((11, 1, 0), "3 1 0"),
         ] {
             let (text, quoted) = told(&mut t, head);
-            assert_eq!(text, format!("2001:db8::100 tells 2001:db8:7::7: {said}, ttl 63"), "{head:?}");
+            assert_eq!(text, format!("2001:db8::100 tells 2001:db8:7::7: {said}, ttl 59"), "{head:?}");
             assert_eq!(quoted, own[L3..]);
         }
-        for head in [words(4, 0, 0), words(3, 14, 0)] {
+        for head in [(4, 0, 0), (3, 14, 0)] {
             let verdict = t.batch(0, &[error("10.1.0.9", head, &about)], INSIDE).remove(0).0;
             assert_eq!(verdict, Verdict::Drop(DropReason::Untranslatable), "{head:?}");
         }
         // Eight bytes are all that some quote.
-        let short = out(&mut t, error("10.1.0.9", words(3, 3, 0), &about[..L3 + V4 + 8]), INSIDE);
+        let short = out(&mut t, error("10.1.0.9", (3, 3, 0), &about[..L3 + V4 + 8]), INSIDE);
         assert_eq!(relayed(&short).1[V6..][..4], own[L3 + V6..][..4]);
     }
 }
@@ -402,35 +343,35 @@ fn the_server_hears_of_its_own_packet_in_its_own_version() {
             _ => (udp(VIP, C, b"an answer"), without_df(udp(S, L, b"an answer"))),
         };
         own[L3 + 4..L3 + 6].fill(0);
-        mend(&mut own);
+        mend_ip(&mut own);
         for (head, said) in [
-            (words(2, 0, 1400), "3 4 1380"),
-            (words(2, 0, 9000), "3 4 1500"),
-            (words(1, 0, 0), "3 1 0"),
-            (words(1, 1, 0), "3 10 0"),
-            (words(1, 3, 0), "3 1 0"),
-            (words(1, 4, 0), "3 3 0"),
-            (words(3, 0, 0), "11 0 0"),
-            (words(4, 1, 6), "3 2 0"),
-            (words(4, 0, 7), "12 0 134217728"),
+            ((2, 0, 1400), "3 4 1380"),
+            ((2, 0, 9000), "3 4 1500"),
+            ((1, 0, 0), "3 1 0"),
+            ((1, 1, 0), "3 10 0"),
+            ((1, 3, 0), "3 1 0"),
+            ((1, 4, 0), "3 3 0"),
+            ((3, 0, 0), "11 0 0"),
+            ((4, 1, 6), "3 2 0"),
+            ((4, 0, 7), "12 0 134217728"),
         ] {
             let (text, quoted) = relayed(&out(&mut t, error("2001:db8:9::1", head, &about), OUTSIDE));
-            assert_eq!(text, format!("10.1.0.2 tells 10.1.0.11: {said}, ttl 63"), "{head:?}");
+            assert_eq!(text, format!("10.1.0.2 tells 10.1.0.11: {said}, ttl 59"), "{head:?}");
             assert_eq!(quoted, own[L3..]);
         }
-        for head in [words(4, 2, 0), words(4, 0, 3), words(1, 6, 0)] {
+        for head in [(4, 2, 0), (4, 0, 3), (1, 6, 0)] {
             let verdict = t.batch(0, &[error("2001:db8:9::1", head, &about)], OUTSIDE).remove(0).0;
             assert_eq!(verdict, Verdict::Drop(DropReason::Untranslatable), "{head:?}");
         }
     }
     // Long quotes are cut to what hosts take.
     let mut t = table(Protocol::Udp);
-    let frame = error("2001:db8:9::1", words(2, 0, 1400), &udp(VIP, C, &[7; 1150]));
+    let frame = error("2001:db8:9::1", (2, 0, 1400), &udp(VIP, C, &[7; 1150]));
     assert_eq!(out(&mut t, frame, OUTSIDE).len(), L3 + 576);
     // Of a fragment there is more in the way.
     let first = split(&udp(VIP, C, &[7; 2000]), 1200, 0x77).remove(0);
-    let (text, quoted) = relayed(&out(&mut t, error("2001:db8:9::1", words(2, 0, 1400), &first), OUTSIDE));
-    assert_eq!(text, "10.1.0.2 tells 10.1.0.11: 3 4 1372, ttl 63");
+    let (text, quoted) = relayed(&out(&mut t, error("2001:db8:9::1", (2, 0, 1400), &first), OUTSIDE));
+    assert_eq!(text, "10.1.0.2 tells 10.1.0.11: 3 4 1372, ttl 59");
     let header = Ipv4HeaderSlice::from_slice(&quoted).unwrap();
     assert_eq!((header.identification(), header.more_fragments(), header.total_len()), (0x77, true, 1220));
 }
@@ -491,7 +432,7 @@ fn samples() -> Vec<(Vec<u8>, u16)> {
         // About what was sent the other way.
         let (sent_from, sent_to) = if side == INSIDE { (L, S) } else { (VIP, C) };
         let (sent, kind) = (udp(sent_from, sent_to, &[7; 600]), if side == INSIDE { (3, 4) } else { (2, 0) });
-        let head = words(kind.0, kind.1, 1400);
+        let head = (kind.0, kind.1, 1400);
         all.push((error(router, head, &sent), side));
         all.push((error(router, head, &split(&sent, 400, 2)[0]), side));
     }
@@ -516,7 +457,7 @@ proptest! {
             frame[at] = value;
         }
         if is_mended && frame[L3] == 0x45 {
-            mend(&mut frame);
+            mend_ip(&mut frame);
         }
         if is_mended && frame[L3] == 0x45 && frame[L3 + 9] == 1 {
             frame[L3 + V4 + 2..][..2].fill(0);
@@ -575,9 +516,9 @@ fn tags_are_those_of_the_way_out_and_room_for_a_tunnel_is_closed() {
         }
     }
     let about = udp(L, S, b"question");
-    let told = out(&mut t, error("10.1.0.9", words(3, 3, 0), &about), INSIDE);
+    let told = out(&mut t, error("10.1.0.9", (3, 3, 0), &about), INSIDE);
     assert_eq!(told[12..18], [0x81, 0, 0, 7, 0x86, 0xdd]);
-    assert_eq!(relayed(&told).0, "2001:db8::100 tells 2001:db8:7::7: 1 4 0, ttl 63");
+    assert_eq!(relayed(&told).0, "2001:db8::100 tells 2001:db8:7::7: 1 4 0, ttl 59");
     // Pieces as well.
     t.hops.mtu = 600;
     let got = out(&mut t, udp(C, VIP, &[7; 1232]), OUTSIDE);
@@ -610,8 +551,8 @@ fn extensions_behind_a_quote_are_left_out() {
     // 128 bytes are quoted (RFC 4884, 5.1), and what follows is MPLS' affair.
     let mut about = udp(L, S, &[7; 100]);
     about.extend([0x20, 0, 0, 0, 0, 8, 1, 1, 1, 2, 3, 4]);
-    let (text, quoted) = relayed(&out(&mut t, error("10.1.0.9", [11, 0, 0, 0, 0, 32, 0, 0], &about), INSIDE));
-    assert_eq!(text, "2001:db8::100 tells 2001:db8:7::7: 3 0 0, ttl 63");
+    let (text, quoted) = relayed(&out(&mut t, error("10.1.0.9", (11, 0, 0x0020_0000), &about), INSIDE));
+    assert_eq!(text, "2001:db8::100 tells 2001:db8:7::7: 3 0 0, ttl 59");
     assert_eq!(quoted, udp(C, VIP, &[7; 100])[L3..]);
 }
 

@@ -96,9 +96,7 @@ fn pieces(to: &str) -> Vec<Vec<u8>> {
         piece[18..20].copy_from_slice(&7u16.to_be_bytes());
         let more = if n < 2 { 0x2000 } else { 0 };
         piece[20..22].copy_from_slice(&(more | u16::try_from(n).unwrap()).to_be_bytes());
-        piece[24..26].fill(0);
-        let sum = xvs::packet::checksum::of(&piece[14..34]);
-        piece[24..26].copy_from_slice(&sum.to_be_bytes());
+        mend_ip(&mut piece);
         piece
     };
     (0..3).map(piece).collect()
@@ -178,9 +176,7 @@ fn a_ttl_of_any_value_is_left_as_it_was() {
     for ttl in 0..=255 {
         let mut frame = tcp(C, VIP, "S");
         frame[22] = ttl;
-        frame[24..26].fill(0);
-        let sum = xvs::packet::checksum::of(&frame[14..34]);
-        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        mend_ip(&mut frame);
         assert_eq!(to_server(&mut t, frame).ttl, ttl);
     }
 }
