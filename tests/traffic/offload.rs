@@ -32,7 +32,7 @@ fn frames(report: &str, outcome: &str) -> u64 {
 }
 
 /// Frames of this outcome at present.
-fn frames_now(lab: &Lab, outcome: &str) -> u64 {
+pub fn frames_now(lab: &Lab, outcome: &str) -> u64 {
     let counters: Value = serde_json::from_str(&say(lab, &["show", "counters", "--json"])).expect("JSON");
     let outcomes = counters["steering"].as_array().expect("outcomes");
     let of = |pair: &Value| (pair[0] == outcome).then(|| pair[1].as_u64().expect("a count"));
