@@ -1,8 +1,6 @@
-use super::*;
+//! Servers with FULLNAT that are the director itself.
 
-fn command(value: serde_json::Value) -> Command {
-    serde_json::from_value(value).unwrap()
-}
+use super::*;
 
 fn edit(host: u8, forward: &str) -> Command {
     command(serde_json::json!({"command": "edit-server", "service": "tcp:192.0.2.10:80",
