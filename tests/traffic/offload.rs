@@ -9,6 +9,7 @@ use crate::client::{self, connect, patiently, within};
 use crate::file::File;
 use crate::lab::{self, DR_VIP, Lab, NAT_VIP, alone};
 use crate::netns::succeed;
+use crate::wire::Wire;
 use crate::xvs::{Xvs, abc, command, ends, ipvsadm, offloading, say, service, stats, until};
 
 /// 16 MiB each way.
@@ -26,7 +27,7 @@ fn one_service(forward: &str, vip: Ipv4Addr, port: u16) -> String {
 }
 
 /// Frames of this outcome in a report.
-fn frames(report: &str, outcome: &str) -> u64 {
+pub fn frames(report: &str, outcome: &str) -> u64 {
     let line = report.lines().find_map(|line| line.trim().strip_suffix(&format!(" {outcome}")));
     line.map_or(0, |count| count.trim().parse().unwrap_or_else(|_| panic!("{outcome} in:\n{report}")))
 }
@@ -42,6 +43,16 @@ pub fn frames_now(lab: &Lab, outcome: &str) -> u64 {
 fn is_offloaded(lab: &Lab) -> bool {
     say(lab, &["show", "connections"]).contains("ESTABLISHED")
         && say(lab, &["show", "connections"]).contains("offloaded")
+}
+
+/// Asks on a connection until it is offloaded, and until it goes by the program.
+pub async fn ask_until_offloaded(lab: &Lab, wire: &mut Wire) {
+    let (start, before) = (Instant::now(), frames_now(lab, "offloaded"));
+    while !is_offloaded(lab) || frames_now(lab, "offloaded") == before {
+        assert!(start.elapsed() < LIMIT, "never offloaded:\n{}", say(lab, &["show", "connections"]));
+        patiently(wire.ask("name")).await.expect("name");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
 }
 
 #[test]
@@ -73,11 +84,7 @@ fn a_file_both_ways(forward: &str, vip: Ipv4Addr, port: u16) -> String {
     let xvs = Xvs::start(&lab, &one_service(forward, vip, port));
     client::run(&lab, async || {
         let mut wire = connect(lab::client(0), SocketAddrV4::new(vip, 80)).await.expect("connected");
-        for _ in 0..40 {
-            patiently(wire.ask("name")).await.expect("name");
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
-        assert!(is_offloaded(&lab), "{}", say(&lab, &["show", "connections"]));
+        ask_until_offloaded(&lab, &mut wire).await;
         file.down(&mut wire).await;
         file.up(&mut wire).await;
     });
@@ -134,11 +141,7 @@ fn a_server_that_is_deleted_gets_no_packet_more() {
     let xvs = Xvs::start(&lab, &one_service("nat", NAT_VIP, 8080));
     client::run(&lab, async || {
         let mut wire = connect(lab::client(0), SocketAddrV4::new(NAT_VIP, 80)).await.expect("connected");
-        for _ in 0..40 {
-            patiently(wire.ask("name")).await.expect("name");
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
-        assert!(is_offloaded(&lab));
+        ask_until_offloaded(&lab, &mut wire).await;
         for (_, rip) in lab::SERVERS {
             ipvsadm(&lab, &format!("-d -t {NAT_VIP}:80 -r {rip}:8080"));
         }
@@ -184,6 +187,7 @@ fn where_redirected_frames_are_not_taken_on_is_refused_and_auto_does_without() {
     until("it is noticed", || xvs.log().contains("offload: lb1 takes redirected frames now"));
     client::run(&lab, async || {
         let mut wire = talk().await;
+        ask_until_offloaded(&lab, &mut wire).await;
         assert!(frames_now(&lab, "offloaded") > 0);
         off("to-lb");
         until("that is noticed", || xvs.log().contains("offload: lb1 takes redirected frames no more"));

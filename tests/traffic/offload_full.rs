@@ -12,7 +12,7 @@ use tokio::task::spawn_local;
 
 use crate::client::{self, Resolver};
 use crate::lab::{self, Lab, NAT_VIP, UDP_PORT, alone};
-use crate::offload::frames_now;
+use crate::offload::{frames, frames_now};
 use crate::xvs::{Xvs, abc, offloading, say, service, stats, until_within};
 
 /// Connections with two flows each, of the least that `offload_flows` may be.
@@ -152,12 +152,8 @@ fn busy_connections_take_places_of_slow_ones_and_every_packet_is_counted_once() 
     let report = xvs.stop();
     let [conns, in_packets, out_packets, ..] = stats(&report, "UDP", SERVICE);
     assert_eq!([conns, in_packets, out_packets], [u64::from(SLOW + BUSY), asked, asked], "{report}");
-    let frames = |outcome: &str| {
-        let line = report.lines().find_map(|line| line.trim().strip_suffix(&format!(" {outcome}")));
-        line.map_or(0, |count| count.trim().parse::<u64>().expect("a number"))
-    };
-    let carried = frames("offloaded");
-    assert_eq!(frames("service") + frames("nat_return") + carried, 2 * asked, "{report}");
+    let carried = frames(&report, "offloaded");
+    assert_eq!(frames(&report, "service") + frames(&report, "nat_return") + carried, 2 * asked, "{report}");
     assert_eq!(left.iter().sum::<u64>(), carried, "{left:?}");
     assert!(left.iter().all(|left| left * 3 > carried), "{left:?} of {carried}");
 }
