@@ -357,3 +357,14 @@ impl Table {
         (self.director.counts.active(id), self.director.counts.inactive(id))
     }
 }
+
+/// A turn of a worker that is at work beside others: frames come in from outside, and what is due expires.
+pub fn turn(engine: &mut Engine, frames: &mut [Vec<u8>], hops: &Hops, now: Time) -> Verdicts {
+    let mut batch: Batch<'_> =
+        frames.iter_mut().map(|room| Packet { len: room.len(), room, port: OUTSIDE }).collect();
+    let mut verdicts = Verdicts::new();
+    engine.process(&mut batch, hops, now, &mut verdicts);
+    drop(batch);
+    while engine.expire(now) {}
+    verdicts
+}

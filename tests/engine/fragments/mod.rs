@@ -14,7 +14,7 @@ mod split;
 
 use proptest::prelude::*;
 use xvs::director::drops::DropReason;
-use xvs::director::engine::{Batch, Engine, Packet, Verdict, Verdicts};
+use xvs::director::engine::{Engine, Verdict};
 use xvs::director::server::ServerId;
 use xvs::director::service::{Method, Pool, Protocol, Tunnel, TunnelChecksum};
 
@@ -198,12 +198,8 @@ fn workers_share_datagrams_while_both_are_at_work() {
                 let pieces = cut(&numbered(udp(&from, VIP, &data), round), 120);
                 frames.push(pieces[usize::from(!first)].clone());
             }
-            let mut batch: Batch<'_> =
-                frames.iter_mut().map(|f| Packet { len: f.len(), room: f, port: OUTSIDE }).collect();
-            let mut verdicts = Verdicts::new();
             both.wait();
-            engine.process(&mut batch, hops, now, &mut verdicts);
-            drop(batch);
+            let verdicts = turn(engine, &mut frames, hops, now);
             for (frame, verdict) in frames.into_iter().zip(&verdicts) {
                 match verdict {
                     Verdict::Transmit(_) => sent.push(frame),
