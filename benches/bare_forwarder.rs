@@ -1,4 +1,5 @@
-//! What AF_XDP alone can forward: the worker of xvs with its UMEM, rings and loop, and no director.
+//! What AF_XDP alone can forward: the worker of xvs with its UMEM, rings and loop, and no director. Or what XDP alone can,
+//! without user space.
 //!
 //! Every frame that arrives at one interface gets new MAC addresses and leaves by the other. Runs until
 //! SIGINT or SIGTERM, then prints what it counted.
@@ -22,7 +23,7 @@ use xvs::xdp::options::{RING_LEN_DEFAULT, SocketOptions};
 #[path = "common/redirect.rs"]
 mod redirect;
 
-/// Forwards every frame between two interfaces over AF_XDP.
+/// Forwards every frame between two interfaces over AF_XDP, or in the driver.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The two interfaces.
@@ -46,6 +47,9 @@ struct Arguments {
     /// Bytes of each chunk.
     #[arg(long, default_value_t = 4096)]
     chunk_len: u32,
+    /// In the driver: by XDP alone, which counts nothing.
+    #[arg(long, conflicts_with_all = ["queues", "cores", "ring_len", "chunk_len", "busy_poll"])]
+    in_driver: bool,
     /// Never sleep.
     #[arg(long)]
     busy_poll: bool,
@@ -93,6 +97,19 @@ fn main() -> anyhow::Result<()> {
     for (port, macs_of_port) in port_macs.iter_mut().enumerate() {
         macs_of_port[..6].copy_from_slice(&macs[port]);
         macs_of_port[6..].copy_from_slice(&own_mac(&arguments.interfaces[port])?);
+    }
+
+    if arguments.in_driver {
+        let [first, second] = [0, 1].map(|port: usize| {
+            redirect::forward_all(
+                &arguments.interfaces[port],
+                &arguments.interfaces[port ^ 1],
+                &port_macs[port ^ 1],
+            )
+        });
+        let _attached = (first?, second?);
+        println!("ready");
+        return wait_for_signal(&AtomicBool::new(false));
     }
 
     let options = SocketOptions {

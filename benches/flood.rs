@@ -2,8 +2,8 @@
 //! interface.
 //!
 //! The kernel repeats a small XDP program on one prepared frame (`BPF_PROG_RUN` with live frames, kernel
-//! 5.18 or later), which redirects it to the interface from another source each time: the ports from 10,000 to
-//! 59,999 of the first address, then those of the next one. On veth that costs about a third of what a socket's
+//! 5.18 or later), which redirects it to the interface from another source each time: the ports from 10,000 on
+//! of the first address, then those of the next one. On veth that costs about a third of what a socket's
 //! frame costs, so one core can saturate a forwarder on another.
 //!
 //! The peer of the interface needs an XDP program of its own, or it drops what it is sent.
@@ -25,8 +25,6 @@ const FRAMES_PER_CALL: u32 = 1 << 22;
 const FRAMES_PER_BATCH: u32 = 64;
 /// First source port.
 const FIRST_PORT: u16 = 10_000;
-/// Source ports of one address.
-const PORTS: u32 = 50_000;
 /// What the program writes anew in each frame: the headers, and the first bytes after them.
 const HEADER_WORDS: usize = 14;
 /// Ethernet header.
@@ -54,9 +52,12 @@ struct Arguments {
     /// Destination port.
     #[arg(long, default_value_t = 80)]
     port: u16,
-    /// Flows: source ports, and an address for every 50,000 of them.
+    /// Flows: source ports, and an address for every so many of them as `--ports` says.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     flows: u32,
+    /// Source ports of one address.
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    ports: u32,
     /// TCP SYNs instead of UDP datagrams.
     #[arg(long)]
     syn: bool,
@@ -100,7 +101,7 @@ fn main() -> anyhow::Result<()> {
         .override_global("flows", &arguments.flows, true)
         .override_global("first_address", &u32::from(arguments.src), true)
         .override_global("first_port", &u32::from(FIRST_PORT), true)
-        .override_global("ports", &PORTS, true)
+        .override_global("ports", &arguments.ports, true)
         .override_global("header", &header(&frame), true)
         .override_global("ip_sum", &ip_sum(&frame), true)
         .override_global("transport_sum", &transport_sum(&frame), true)

@@ -27,7 +27,7 @@ case " $* " in
     need ethtool ethtool
     find_cargo
     say "building"
-    cargo build --release --locked --quiet --bins --example flood
+    cargo build --release --locked --quiet --bins --example flood --example bare_forwarder
     ;;
 esac
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=benches

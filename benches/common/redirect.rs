@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 
 use aya::maps::XskMap;
 use aya::programs::{Xdp, XdpMode};
-use aya::{Ebpf, include_bytes_aligned};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
 static PROGRAM: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect_all.o"));
 
@@ -19,6 +19,17 @@ pub fn redirect_all(interface: &str, sockets: &[(u32, RawFd)]) -> anyhow::Result
         map.set(queue, socket, 0)?;
     }
     attach(program, "redirect_all", interface)
+}
+
+/// Sends all frames of one interface on by another, with MAC addresses that never change: destination, then source.
+#[allow(dead_code, reason = "only some of those that include this file need it")]
+pub fn forward_all(interface: &str, out: &str, macs: &[u8; 12]) -> anyhow::Result<Redirect> {
+    let out_ifindex = nix::net::if_::if_nametoindex(out)?;
+    let program = EbpfLoader::new()
+        .override_global("out_ifindex", &out_ifindex, true)
+        .override_global("out_macs", macs, true)
+        .load(PROGRAM)?;
+    attach(program, "forward_all", interface)
 }
 
 /// Drops, and so counts, all frames of one interface.

@@ -13,6 +13,7 @@ The guest is thrown away afterwards: nothing is cleaned up but what the next dir
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -26,6 +27,8 @@ CLIENT_NET, DIRECTOR_IN, DIRECTOR_OUT = "10.64.0.0/13", "10.71.0.254/24", "10.72
 MODES = {"nat": "-m", "dr": "-g", "tun": "-i"}
 OFFLOADS = "tx off tso off gso off rxvlan off txvlan off gro on"
 READY_S = 120
+# What the director says.
+LOG = Path("/run/director.log")
 WORKER_NICE = -10
 
 
@@ -34,7 +37,7 @@ class Lab:
 
     def __init__(self, generator_cpu, sink_cpu, director_cpu):
         self.generator_cpu, self.sink_cpu, self.director_cpu = generator_cpu, sink_cpu, director_cpu
-        self._keepers, self._xvs = {}, None
+        self._keepers, self._process = {}, None
         self._awake = None if director_cpu == generator_cpu else keep_awake(director_cpu)
         for who in ("client", "director", "server"):
             run(f"ip netns add {who}")
@@ -54,7 +57,7 @@ class Lab:
         # The server counts what arrives and does no more with it.
         inside("server", "tc qdisc add dev out1 clsact; tc filter add dev out1 ingress matchall action drop")
         self.director_mac = mac("director", "in0")
-        self.client_mac = mac("client", "out0")
+        self.client_mac, self.server_mac = mac("client", "out0"), mac("server", "out1")
 
     def _cable(self, who, device, peer_who, peer):
         run(f"ip link add {device} netns {who} type veth peer name {peer} netns {peer_who}")
@@ -78,13 +81,20 @@ class Lab:
     def start_xvs(self, mode, flavour, binary):
         """xvs with the same services. `flavour` is its `offload`, None if the binary knows no such key."""
         Path("/run/xvs.toml").write_text(config(mode, flavour, self.director_cpu))
-        log = open("/run/xvs.log", "w+")
-        command = ["ip", "netns", "exec", "director", binary, "run", "--config", "/run/xvs.toml"]
-        self._xvs = subprocess.Popen(command, stdout=log, stderr=log)
+        self._start([binary, "run", "--config", "/run/xvs.toml"])
+
+    def start_bare(self, where, binary):
+        """The least that a director costs: `xdp` only redirects, `xsk` only moves frames from ring to ring."""
+        how = {"xdp": ["--in-driver"], "xsk": ["--cores", str(self.director_cpu)]}[where]
+        self._start([binary, *how, "--first-mac", self.client_mac, "--second-mac", self.server_mac, "in0", "in1"])
+
+    def _start(self, command):
+        with LOG.open("w") as log:
+            self._process = subprocess.Popen(["ip", "netns", "exec", "director", *command], stdout=log, stderr=log)
         until = time.monotonic() + READY_S
-        while " ready" not in Path("/run/xvs.log").read_text():
-            if self._xvs.poll() is not None or time.monotonic() > until:
-                raise RuntimeError("xvs did not become ready:\n" + Path("/run/xvs.log").read_text())
+        while not re.search(r"\bready\b", LOG.read_text()):
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError("the director did not become ready:\n" + LOG.read_text())
             time.sleep(0.1)
         self._pin()
 
@@ -108,22 +118,22 @@ class Lab:
 
     def _workers(self):
         """The thread of xvs that forwards: it is called after its queue."""
-        pid = self._xvs.pid if self._xvs else None
+        pid = self._process.pid if self._process else None
         return [tid for tid in proc.threads(pid) if Path(f"/proc/{pid}/task/{tid}/comm").read_text() == "xvs-0\n"]
 
     def director_threads(self):
         """All threads whose time is the director's."""
-        return proc.kernel_threads("napi/in") + (proc.threads(self._xvs.pid) if self._xvs else [])
+        return proc.kernel_threads("napi/in") + (proc.threads(self._process.pid) if self._process else [])
 
     def end(self):
         """Ends director and namespaces; connections end with them."""
-        if self._xvs:
-            self._xvs.send_signal(signal.SIGTERM)
+        if self._process:
+            self._process.send_signal(signal.SIGTERM)
             try:
-                self._xvs.wait(READY_S)
+                self._process.wait(READY_S)
             except subprocess.TimeoutExpired:
-                self._xvs.kill()
-                self._xvs.wait()
+                self._process.kill()
+                self._process.wait()
         for process in filter(None, [*self._keepers.values(), self._awake]):
             process.kill()
             process.wait()

@@ -20,9 +20,11 @@ from . import figures, guest_lab, machine, results, table
 ROOT = str(Path(__file__).resolve().parents[2])
 # As many rows as xvs has room for connections, more than a run has.
 IPVS_TAB_BITS = 20
-QUICK = {"modes": ["nat", "dr", "tun"], "flows": [1000], "sizes": [64], "seconds": 2.0, "count": 10_000}
-FULL = {"modes": ["nat", "dr", "tun"], "flows": [1, 1000, 100_000], "sizes": [64, 1400], "seconds": 4.0,
-        "count": 20_000}
+QUICK = {"flows": [1000], "sizes": [64], "seconds": 2.0, "count": 100_000}
+FULL = {"flows": [1, 1000, 100_000], "sizes": [64, 1400], "seconds": 4.0, "count": 100_000}
+# What is measured, and the directors: the bare ones only hand frames over, in the driver and from ring to ring.
+KINDS = ["established", "frames", "new-udp", "new-syn"]
+DIRECTORS = ["ipvs", "bare-xdp", "bare-xsk", "xvs-off", "xvs-on"]
 # What a flow count costs where instructions are counted: each must be opened first, at some 10,000 a minute.
 MOST_FLOWS_COUNTED = 1000
 GUEST_MEMORY_MB = 4096
@@ -36,6 +38,8 @@ def options():
                         help="all of 1, 1 k and 100 k flows and 64 and 1,400 bytes, instead of 1 k flows of 64 bytes")
     parser.add_argument("--rounds", type=int, default=3, help="at least 3, which is the default")
     parser.add_argument("--modes", type=lambda text: text.split(","), help="of nat, dr, tun; default: all")
+    parser.add_argument("--kinds", type=lambda text: text.split(","), help=f"of {', '.join(KINDS)}; default: all")
+    parser.add_argument("--directors", type=lambda text: text.split(","), help=f"of {', '.join(DIRECTORS)}; default: all")
     parser.add_argument("--flows", type=lambda text: [int(n) for n in text.split(",")], help="powers of ten")
     parser.add_argument("--sizes", type=lambda text: [int(n) for n in text.split(",")],
                         help="bytes of a frame with FCS, 64 to 1518")
@@ -56,17 +60,27 @@ def flavours(binary):
         file.flush()
         known = subprocess.run([binary, "check", "--config", file.name], capture_output=True).returncode == 0
         if known:
-            return ["ipvs", "xvs-off", "xvs-on"]
+            return DIRECTORS
         print("this xvs knows no `offload`: it is measured as it is", flush=True)
-        return ["ipvs", "xvs"]
+        return [*DIRECTORS[:3], "xvs"]
+
+
+def choose(what, wanted, there):
+    """Those of what is there that are wanted, all unless told."""
+    unknown = set(wanted or []) - set(there)
+    if unknown:
+        raise ValueError(f"no such {what}: {', '.join(sorted(unknown))}; they are {', '.join(there)}")
+    return [one for one in there if not wanted or one in wanted]
 
 
 def plans(chosen, directors):
     """What each guest is told to do: one mode, since a guest may die after many directors (see README.md)."""
     base = dict(FULL if chosen.full else QUICK)
     base.update({key: value for key in ("modes", "flows", "sizes", "seconds") if (value := getattr(chosen, key))})
-    base.update(rounds=chosen.rounds, directors=directors, new=["new-udp", "new-syn"], ipvs_tab_bits=IPVS_TAB_BITS,
-                xvs=os.path.abspath(chosen.xvs), flood=f"{ROOT}/target/release/examples/flood")
+    examples = f"{ROOT}/target/release/examples"
+    base.update(rounds=chosen.rounds, directors=directors, kinds=choose("kind", chosen.kinds, KINDS),
+                ipvs_tab_bits=IPVS_TAB_BITS, xvs=os.path.abspath(chosen.xvs), flood=f"{examples}/flood",
+                bare=f"{examples}/bare_forwarder")
     speed = {**base, "guest": "speed", "count": 0, "cpus": chosen.cpus}
     few = [flows for flows in base["flows"] if flows <= MOST_FLOWS_COUNTED] or [MOST_FLOWS_COUNTED]
     counted = {**base, "guest": "instructions", "flows": few, "cpus": 1}
@@ -77,8 +91,8 @@ def plans(chosen, directors):
 def bound_s(plan):
     """Seconds within which a guest is done, or is ended."""
     directors = plan["rounds"] * len(plan["modes"]) * len(plan["directors"])
-    measurements = directors * (len(plan["flows"]) * len(plan["sizes"]) + len(plan["new"]))
-    warm_ups = directors * sum(plan["flows"]) / 2000
+    measurements = directors * len(plan["kinds"]) * len(plan["flows"]) * len(plan["sizes"])
+    warm_ups = directors * sum(plan["flows"]) / 500
     slow = 3 if plan["guest"] == "instructions" else 1
     return int(BOOT_S + slow * (directors * DIRECTOR_S + measurements * (MEASURE_S + plan["seconds"]) + warm_ups))
 
@@ -133,7 +147,7 @@ def report(head, measurements):
     directors = sorted({one["director"] for one in measurements} - {"ipvs"})
     rows = []
     kinds = sorted({(one["mode"], one["what"], one["flows"] or 0, one["size"]) for one in measurements},
-                   key=lambda kind: (["nat", "dr", "tun"].index(kind[0]), kind[1], kind[2], kind[3]))
+                   key=lambda kind: (list(guest_lab.MODES).index(kind[0]), KINDS.index(kind[1]), *kind[2:]))
     for mode, what, flows, size in kinds:
         which = {"mode": mode, "what": what, "flows": flows or None, "size": size}
         def of(measured, director, figure):
@@ -151,16 +165,18 @@ def report(head, measurements):
                 table.middle(cost[1]), table.middle(cost[0]), table.or_why(figures.ratio, *cost),
                 table.middle(loss[1], "{:.0%}"), table.middle(loss[0], "{:.0%}"), table.middle(idle, "{:.0%}"),
             ])
-    header = ["what", "director", "IPVS /s", "xvs /s", "/s: xvs over IPVS", "/s of CPU: xvs over IPVS",
-              "IPVS instr", "xvs instr", "instr: xvs over IPVS", "IPVS lost", "xvs lost", "xvs CPU"]
+    header = ["what", "director", "IPVS /s", "its /s", "/s: over IPVS", "/s of CPU: over IPVS",
+              "IPVS instr", "its instr", "instr: over IPVS", "IPVS lost", "its lost", "its CPU"]
     print(f"\n{head['cpu']}, {head['cores']} cores, kernel {head['kernel']} below and Debian's in the guest, emulated; "
           f"commit {head['commit']}")
     print(table.table(header, rows))
     print("""
 /s: packets or new connections that reached the server, per second, while more were offered. Ratios are medians of
 the rounds' ratios, with the least and the greatest of them. `/s of CPU`: by a second of the director's own threads,
-on a processor of their own. Where `xvs CPU` is well below 100 % it waited for the generator, and /s says too little
-of it. instr: instructions of the director's threads per packet, the same way in both: less is better.""")
+on a processor of their own. Where `its CPU` is well below 100 % it waited for the generator, and /s says too little
+of it. instr: instructions of the director's threads per packet, the same way in both: less is better. established: in
+socket buffers from pktgen, which a veth copies for XDP; frames: in a driver's pages, as a NIC has them. bare: XDP that
+only redirects, an AF_XDP forwarder that only moves frames.""")
 
 
 def main():
@@ -171,15 +187,15 @@ def main():
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end_by_exception)
     figures.check_rounds(chosen.rounds)
-    unknown = set(chosen.modes or []) - set(guest_lab.MODES)
-    if unknown:
-        raise ValueError(f"no such mode: {', '.join(sorted(unknown))}; they are {', '.join(guest_lab.MODES)}")
+    chosen.modes = choose("mode", chosen.modes, list(guest_lab.MODES))
+    choose("kind", chosen.kinds, KINDS)
     before = machine.refuse_foreign_load(chosen.allow_load)
-    directors = flavours(chosen.xvs)
+    there = flavours(chosen.xvs)
+    directors = choose("director", chosen.directors and ["ipvs", *chosen.directors], there)
     todo = plans(chosen, directors)
     print(f"done within {sum(map(bound_s, todo)) // 60 + 1} minutes at most, as a rule in a quarter of that", flush=True)
     head = {**machine.describe(ROOT), "bench": "ipvs", "emulated": True, "before": before,
-            "plans": [{key: value for key, value in plan.items() if key not in ("xvs", "flood")} for plan in todo]}
+            "plans": [{key: value for key, value in plan.items() if key not in ("xvs", "flood", "bare")} for plan in todo]}
     file = results.Results(results.new_path(ROOT, "ipvs", head["commit"]), head)
     start, statuses = time.monotonic(), []
     with machine.Watch() as watch:

@@ -16,9 +16,13 @@ from . import guest_lab, pktgen
 # Flows of which none comes twice: 65,521 addresses (a prime number) with 50,000 ports each.
 NEW_FLOWS = 65_521 * 50_000
 ESTABLISHED_NET, NEW_NET, SYN_NET = (ipaddress.IPv4Address(a) for a in ("10.64.0.1", "10.66.0.1", "10.68.0.1"))
+# As pktgen has it, whose frame lengths are with FCS.
+FCS_LEN = 4
 # How long a counted run may take, seconds of the guest.
 COUNTED_LIMIT_S = 120
 WARM_UP_S = 0.5
+# xvs offloads a flow after so many packets (`offload_after`); how often they are sent before a measurement.
+OFFLOAD_AFTER, OPENINGS = 8, 3
 # New connections come to memory that nobody has touched yet, in xvs as in the kernel; most of it is touched by then.
 WARM_UP_NEW_S = 2.0
 
@@ -41,29 +45,39 @@ class Bench:
                     self.director(number, mode, director)
 
     def director(self, number, mode, director):
-        """All traffic through one director, new connections last since they fill its table."""
+        """All traffic through one director."""
         lab = guest_lab.Lab(self.generator_cpu, self.sink_cpu, self.director_cpu)
+        name, _, flavour = director.partition("-")
+        is_bare = name == "bare"
         try:
             if director == "ipvs":
                 lab.start_ipvs(mode, None)
+            elif is_bare:
+                lab.start_bare(flavour, self.plan["bare"])
             else:
-                flavour = director.partition("-")[2] or None
-                lab.start_xvs(mode, flavour, self.plan["xvs"])
+                lab.start_xvs(mode, flavour or None, self.plan["xvs"])
             generator = pktgen.Pktgen(lab.proc_net("client"), ["ip", "netns", "exec", "client"], "out0",
                                       self.generator_cpu)
             known = {"kind": "measurement", "guest": self.plan["guest"], "round": number, "mode": mode,
                      "director": director}
-            for flows in self.plan["flows"]:
+            kept, new = self.kinds(established=self.established, frames=self.frames), {}
+            if not is_bare:
+                new = self.kinds(**{"new-udp": self.new_udp, "new-syn": self.new_syn})
+            for flows in self.plan["flows"] if kept else []:
+                self.open(lab, generator, flows)
                 for size in self.plan["sizes"]:
-                    first = size == self.plan["sizes"][0]
-                    figures = self.established(lab, generator, flows, size, first)
-                    self.tell({**known, "what": "established", "flows": flows, "size": size, **figures})
-            if "new-udp" in self.plan["new"]:
-                self.tell({**known, "what": "new-udp", "flows": None, "size": 64, **self.new_udp(lab, generator)})
-            if "new-syn" in self.plan["new"]:
-                self.tell({**known, "what": "new-syn", "flows": None, "size": 64, **self.new_syn(lab)})
+                    for what, measure in kept.items():
+                        self.tell({**known, "what": what, "flows": flows, "size": size,
+                                   **measure(lab, generator, flows, size)})
+            # Last, since they fill the director's table.
+            for what, measure in new.items():
+                self.tell({**known, "what": what, "flows": None, "size": 64, **measure(lab, generator)})
         finally:
             lab.end()
+
+    def kinds(self, **measures):
+        """Those of the kinds that the plan wants."""
+        return {what: measure for what, measure in measures.items() if what in self.plan["kinds"]}
 
     def tell(self, line):
         self.out.write(json.dumps(line) + "\n")
@@ -73,8 +87,8 @@ class Bench:
               f"{line['size']} bytes: {line['received_per_s']:,.0f} packets/s, {line['loss']:.0%} of "
               f"{line['offered_per_s']:,.0f} lost, {line['director_ns_per_packet']:,.0f} ns each", flush=True)
         if line["received"] == 0:
-            log = Path("/run/xvs.log")
-            raise RuntimeError("nothing arrived at the server" + (f":\n{log.read_text()}" if log.exists() else ""))
+            log = guest_lab.LOG.read_text() if guest_lab.LOG.exists() else ""
+            raise RuntimeError(f"nothing arrived at the server:\n{log}")
 
     # ---- the kinds of traffic
 
@@ -82,12 +96,22 @@ class Bench:
         return pktgen.commands(flows=flows, frame_len=size, first_address=first_address, destination=guest_lab.VIP,
                                port=guest_lab.PORT, destination_mac=lab.director_mac, count=count)
 
-    def established(self, lab, generator, flows, size, first):
-        """Packets of connections that are there already."""
-        if first:
-            # Twice all of them: a flow whose first packet was lost gets another chance.
-            self.send_counted(generator, self.commands(lab, flows, 64, ESTABLISHED_NET, 2 * flows))
+    def open(self, lab, generator, flows):
+        """Opens flows, again and again, since packets are lost: until they are offloaded where they are to be."""
+        for _ in range(OPENINGS):
+            generator.prepare(self.commands(lab, flows, 64, ESTABLISHED_NET, OFFLOAD_AFTER * flows))
+            self.counted(generator)
+            self.settled(lab)
+
+    def established(self, lab, generator, flows, size):
+        """Packets of connections that are there already, in socket buffers, from pktgen."""
         return self.pktgen_run(lab, generator, self.commands(lab, flows, size, ESTABLISHED_NET, self.plan["count"]))
+
+    def frames(self, lab, _, flows, size):
+        """The same, in a driver's pages, as a NIC has them."""
+        _, ports = pktgen.addresses_and_ports(flows)
+        return self.flood(lab, "--flows", str(flows), "--ports", str(ports), "--src", str(ESTABLISHED_NET),
+                          "--frame-len", str(size - FCS_LEN))
 
     def new_udp(self, lab, generator):
         commands = self.commands(lab, NEW_FLOWS, 64, NEW_NET, self.plan["count"])
@@ -106,11 +130,15 @@ class Bench:
         finally:
             generator.stop()
 
-    def new_syn(self, lab):
+    def new_syn(self, lab, _):
         """SYNs, which pktgen cannot make."""
-        flood = ["ip", "netns", "exec", "client", self.plan["flood"], "out0", "--syn", "--flows", "1000000000",
-                 "--src", str(SYN_NET), "--dst", guest_lab.VIP, "--port", str(guest_lab.PORT),
-                 "--src-mac", lab.client_mac, "--dst-mac", lab.director_mac, "--core", str(self.generator_cpu)]
+        return self.flood(lab, "--syn", "--flows", "1000000000", "--src", str(SYN_NET))
+
+    def flood(self, lab, *what):
+        """What flood.rs sends in frames of a driver: for some seconds, of which the middle is measured; or a number."""
+        flood = ["ip", "netns", "exec", "client", self.plan["flood"], "out0", *what, "--dst", guest_lab.VIP,
+                 "--port", str(guest_lab.PORT), "--src-mac", lab.client_mac, "--dst-mac", lab.director_mac,
+                 "--core", str(self.generator_cpu)]
         if self.plan["count"]:
             before = lab.counters()
             subprocess.run([*flood, "--frames", str(self.plan["count"])], check=True, stdout=subprocess.DEVNULL)
@@ -121,7 +149,7 @@ class Bench:
             until = time.monotonic() + COUNTED_LIMIT_S
             while lab.counters()["offered"] < at + 1000:
                 if process.poll() is not None or time.monotonic() > until:
-                    raise RuntimeError("the sender of SYNs sends nothing")
+                    raise RuntimeError(f"flood {' '.join(what)} sends nothing")
                 time.sleep(0.1)
             return self.measured(lab, WARM_UP_S)
         finally:
@@ -135,10 +163,6 @@ class Bench:
         before = lab.counters()
         time.sleep(self.plan["seconds"])
         return difference(before, lab.counters())
-
-    def send_counted(self, generator, commands):
-        generator.prepare(commands)
-        self.counted(generator)
 
     def counted(self, generator):
         generator.start()

@@ -237,7 +237,7 @@ class Guest(unittest.TestCase):
             proc.interface(text, "in1")
 
     def test_a_longer_plan_may_take_longer(self):
-        plan = {"rounds": 3, "modes": ["nat"], "directors": ["ipvs", "xvs"], "flows": [1], "sizes": [64], "new": [],
+        plan = {"rounds": 3, "modes": ["nat"], "directors": ["ipvs", "xvs"], "flows": [1], "sizes": [64], "kinds": ["frames"],
                 "seconds": 2, "guest": "speed"}
         self.assertLess(ipvs.bound_s(plan), ipvs.bound_s({**plan, "rounds": 4}))
         self.assertLess(ipvs.bound_s(plan), ipvs.bound_s({**plan, "guest": "instructions"}))
