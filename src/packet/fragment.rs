@@ -202,19 +202,8 @@ fn read_v6(ip: &Ipv6<'_>) -> Result<Fragment, Malformed> {
 mod tests {
     use super::*;
     use crate::packet::parse::parse;
-    use etherparse::{IpFragOffset, Ipv4Header};
+    use crate::packet::samples::fragment as frame;
     use proptest::prelude::*;
-
-    fn frame(protocol: u8, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
-        let mut ip = Ipv4Header::new(0, 64, protocol.into(), [10, 0, 1, 1], [10, 0, 0, 100]).unwrap();
-        ip.set_payload_len(payload.len()).unwrap();
-        ip.identification = 0x1234;
-        ip.dont_fragment = false;
-        ip.more_fragments = more;
-        ip.fragment_offset = IpFragOffset::try_new(offset).unwrap();
-        ip.header_checksum = ip.calc_header_checksum();
-        [&[1; 6][..], &[2; 6], &[8, 0], &ip.to_bytes(), payload].concat()
-    }
 
     fn udp_head(len: u16) -> [u8; 8] {
         let [high, low] = len.to_be_bytes();

@@ -114,20 +114,7 @@ mod tests {
 
     use super::*;
     use crate::packet::parse::parse;
-    use crate::packet::segment;
-
-    fn tcp(text: &[u8], options: &[TcpOptionElement]) -> Vec<u8> {
-        let mut frame = Vec::new();
-        PacketBuilder::ethernet2([1; 6], [2; 6])
-            .ipv4([10, 1, 0, 11], [10, 0, 1, 1], 64)
-            .tcp(21, 5001, 1000, 8192)
-            .ack(2000)
-            .options(options)
-            .unwrap()
-            .write(&mut frame, text)
-            .unwrap();
-        frame
-    }
+    use crate::packet::{samples, segment};
 
     fn udp(payload: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
@@ -166,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_changes_nothing() {
-        let frame = tcp(b"text", &[]);
+        let frame = samples::segment(b"text", &[]);
         let parsed = parse(&frame).unwrap();
         let start = segment::text(&frame, &parsed).start;
         let mut room = frame.clone();
@@ -178,7 +165,7 @@ mod tests {
         assert!(cut(&mut room, &parsed, start + 1).is_none() && cut(&mut room, &parsed, start + 6).is_none());
         assert!(insert_option(&mut room, &parsed, b"odd").is_none());
         assert_eq!(room[..frame.len()], frame);
-        let mut full = tcp(b"text", &[const { TcpOptionElement::Noop }; 36]);
+        let mut full = samples::segment(b"text", &[const { TcpOptionElement::Noop }; 36]);
         let parsed = parse(&full).unwrap();
         full.extend([0; 8]);
         assert!(insert_option(&mut full, &parsed, &[254; 8]).is_none(), "40 bytes of options at most");
@@ -206,7 +193,7 @@ mod tests {
             error in prop_oneof![Just(0u8), any::<u8>()],
         ) {
             let bytes = bytes.concat();
-            let mut frame = if is_udp { udp(&text) } else { tcp(&text, &[]) };
+            let mut frame = if is_udp { udp(&text) } else { samples::segment(&text, &[]) };
             let parsed = parse(&frame).unwrap();
             let (start, sum) = if is_udp { (datagram(&parsed), 40) } else { (54, 50) };
             frame[sum] ^= error;
@@ -228,7 +215,7 @@ mod tests {
         #[test]
         fn an_option_comes_first(count in 0usize..40, text in proptest::collection::vec(any::<u8>(), 0..60), error in prop_oneof![Just(0u8), any::<u8>()]) {
             let option = [254, 8, 1, 2, 3, 4, 5, 6];
-            let mut frame = tcp(&text, &vec![TcpOptionElement::Noop; count]);
+            let mut frame = samples::segment(&text, &vec![TcpOptionElement::Noop; count]);
             frame[50] ^= error;
             let (others, _, before) = read(&frame);
             let parsed = parse(&frame).unwrap();

@@ -19,6 +19,8 @@ mod plain;
 pub mod proxy;
 pub mod reset;
 pub mod room;
+#[cfg(test)]
+mod samples;
 pub mod sctp;
 pub mod segment;
 pub mod toa;

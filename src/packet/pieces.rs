@@ -182,20 +182,25 @@ fn only_copied_options(mut options: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use etherparse::{IpFragOffset, Ipv4Header, Ipv4HeaderSlice, PacketBuilder, SlicedPacket};
+    use crate::packet::samples::fragment;
+    use etherparse::{Ipv4HeaderSlice, PacketBuilder, SlicedPacket};
     use proptest::prelude::*;
 
     const UDP: u8 = 17;
 
-    fn frame(offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
-        let mut ip = Ipv4Header::new(0, 64, UDP.into(), [10, 0, 1, 1], [10, 0, 0, 100]).unwrap();
-        ip.set_payload_len(payload.len()).unwrap();
-        ip.identification = 0x1234;
-        ip.dont_fragment = false;
-        ip.more_fragments = more;
-        ip.fragment_offset = IpFragOffset::try_new(offset).unwrap();
-        ip.header_checksum = ip.calc_header_checksum();
-        [&[1; 6][..], &[2; 6], &[8, 0], &ip.to_bytes(), payload].concat()
+    /// All pieces, as they leave; the packet itself becomes the first of them.
+    fn all(pieces: &Pieces, whole: &[u8]) -> Vec<Vec<u8>> {
+        let written = |n| {
+            let mut room = vec![0; 2000];
+            let len = pieces.write(whole, n, &mut room).unwrap();
+            room.truncate(len);
+            room
+        };
+        let all: Vec<Vec<u8>> = (0..=pieces.later()).map(written).collect();
+        let mut shortened = [whole, &[0; 8]].concat();
+        let first = pieces.shorten(&mut shortened).unwrap();
+        assert_eq!(shortened[..first], all[0]);
+        all
     }
 
     #[test]
@@ -221,19 +226,9 @@ mod tests {
             more: bool,
         ) {
             let payload: Vec<u8> = (0..len).map(|i| i.to_le_bytes()[0] ^ i.to_le_bytes()[1]).collect();
-            let whole = frame(at, more, &payload);
+            let whole = fragment(UDP, at, more, &payload);
             let pieces = Pieces::v4(14, 20, len, mtu).unwrap();
-            let mut all: Vec<Vec<u8>> = (0..=pieces.later())
-                .map(|n| {
-                    let mut room = vec![0; 2000];
-                    let len = pieces.write(&whole, n, &mut room).unwrap();
-                    room.truncate(len);
-                    room
-                })
-                .collect();
-            let mut shortened = whole.clone();
-            let first = pieces.shorten(&mut shortened).unwrap();
-            prop_assert_eq!(&shortened[..first], &all[0]);
+            let mut all = all(&pieces, &whole);
             let mut got = vec![0xee; len];
             let last = all.pop().unwrap();
             for (piece, is_last) in all.iter().map(|p| (p, false)).chain([(&last, true)]) {
@@ -257,18 +252,7 @@ mod tests {
                 .write(&mut whole, 41.into(), &payload)
                 .unwrap();
             let pieces = Pieces::v6(14, len, mtu, 0x1234_5678).unwrap();
-            let mut all: Vec<Vec<u8>> = (0..=pieces.later())
-                .map(|n| {
-                    let mut room = vec![0; 2000];
-                    let len = pieces.write(&whole, n, &mut room).unwrap();
-                    room.truncate(len);
-                    room
-                })
-                .collect();
-            let mut shortened = whole.clone();
-            shortened.resize(whole.len() + 8, 0);
-            let first = pieces.shorten(&mut shortened).unwrap();
-            prop_assert_eq!(&shortened[..first], &all[0]);
+            let mut all = all(&pieces, &whole);
             let mut got = vec![0xee; len];
             let count = all.len();
             for (n, piece) in all.drain(..).enumerate() {

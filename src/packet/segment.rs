@@ -240,22 +240,15 @@ pub fn replace(room: &mut [u8], parsed: &Parsed, part: Range<usize>, by: &[u8]) 
 
 #[cfg(test)]
 mod tests {
-    use etherparse::{PacketBuilder, SlicedPacket, TcpOptionElement, TransportSlice};
+    use etherparse::{SlicedPacket, TcpOptionElement, TransportSlice};
     use proptest::prelude::*;
 
     use super::*;
     use crate::packet::parse::parse;
+    use crate::packet::samples;
 
     fn segment(text: &[u8], options: &[TcpOptionElement]) -> (Vec<u8>, Parsed) {
-        let mut frame = Vec::new();
-        PacketBuilder::ethernet2([1; 6], [2; 6])
-            .ipv4([10, 1, 0, 11], [10, 0, 1, 1], 64)
-            .tcp(21, 5001, 1000, 8192)
-            .ack(2000)
-            .options(options)
-            .unwrap()
-            .write(&mut frame, text)
-            .unwrap();
+        let frame = samples::segment(text, options);
         let parsed = parse(&frame).unwrap();
         (frame, parsed)
     }

@@ -7,7 +7,7 @@ mod engine;
 
 use std::slice::from_ref;
 
-use engine::{golden, proxy_datagrams, segments, table, told_across};
+use engine::{golden, pieces, proxy_datagrams, segments, table, told_across};
 use table::{INSIDE, OUTSIDE, Table, persistent, service, tcp, udp};
 use xvs::director::service::{Method, Protocol, Tunnel};
 

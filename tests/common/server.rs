@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 
@@ -16,6 +17,10 @@ use crate::netns;
 
 /// Connections that may wait to be accepted: a burst of two thousand is no failure of the director.
 const BACKLOG: u32 = 4096;
+
+/// What a UDP socket may hold, in bytes as the kernel counts them: 4 KiB for a datagram of any size. A burst of a thousand is
+/// no failure of the director either.
+const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// What a server says.
 pub trait Manners: Send + Sync + 'static {
@@ -90,6 +95,7 @@ async fn once_free<S>(bind: impl Fn() -> io::Result<S>) -> io::Result<S> {
 
 fn asynchronous(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
     socket.set_nonblocking(true)?;
+    setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
     UdpSocket::from_std(socket)
 }
 

@@ -58,9 +58,7 @@ fn a_clients_packet_that_cannot_go_on_is_answered_by_the_vip_and_a_servers_by_th
 
     let with_ttl_1 = |mut frame: Vec<u8>| {
         frame[22] = 1;
-        frame[24..26].fill(0);
-        let sum = xvs::packet::checksum::of(&frame[14..34]);
-        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        mend_ip(&mut frame);
         frame
     };
     let expired = Ok((DropReason::TtlExpired, tells("type 11 code 0")));

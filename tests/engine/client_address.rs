@@ -6,42 +6,26 @@ use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
 use xvs::director::service::{Method, Pool, Protocol};
 
+use crate::pieces::cut;
 use crate::proxy_datagrams::{DNS, dns, dns_header};
 use crate::segments::*;
 use crate::table::*;
 
-/// Fragments that a datagram, or a segment, of these bytes behind the IP header comes in.
-fn fragments(frame: &[u8], len: usize) -> Vec<Vec<u8>> {
-    let payload = &frame[34..];
-    let piece = |(n, part): (usize, &[u8])| {
-        let mut piece = [&frame[..34], part].concat();
-        let more = n * len + part.len() < payload.len();
-        let field = u16::try_from(n * len / 8).unwrap() | if more { 0x2000 } else { 0 };
-        piece[16..18].copy_from_slice(&u16::try_from(20 + part.len()).unwrap().to_be_bytes());
-        piece[20..22].copy_from_slice(&field.to_be_bytes());
-        piece[24..26].fill(0);
-        let sum = xvs::packet::checksum::of(&piece[14..34]);
-        piece[24..26].copy_from_slice(&sum.to_be_bytes());
-        piece
-    };
-    payload.chunks(len).enumerate().map(piece).collect()
-}
-
 #[test]
 fn nothing_is_put_into_fragments() {
     let mut t = opened("proxy", 1460);
-    let pieces = fragments(&says(&[7; 60]).frame(C, VIP), 40);
+    let pieces = cut(&says(&[7; 60]).frame(C, VIP), 40);
     assert_eq!(t.batch(0, &pieces[..1], OUTSIDE)[0].0, Verdict::Drop(DropReason::ClientAddress));
     from_client(&mut t, &says(b"")).unwrap();
     let mut other = says(&[7; 60]).frame(C, VIP);
     other[18] = 9;
-    let sent = t.batch(0, &fragments(&other, 40), OUTSIDE);
+    let sent = t.batch(0, &cut(&other, 40), OUTSIDE);
     assert!(sent.iter().all(|(verdict, _)| *verdict == Verdict::Transmit(INSIDE)));
     assert_eq!(sent[0].1[38..42], after(FIRST, 28).to_be_bytes(), "shifted, and no more");
     assert_eq!(sent[0].1.len() + sent[1].1.len(), 34 + 40 + 34 + 40);
 
     let mut t = Table::new(&[dns()]);
-    let sent = t.batch(0, &fragments(&udp(C, DNS, &[7; 60]), 40), OUTSIDE);
+    let sent = t.batch(0, &cut(&udp(C, DNS, &[7; 60]), 40), OUTSIDE);
     assert!(sent.iter().all(|(verdict, _)| *verdict == Verdict::Drop(DropReason::ClientAddress)));
     let payload = |frame: &[u8]| frame[42..].to_vec();
     assert_eq!(payload(&t.batch(0, &[udp(C, DNS, b"?")], OUTSIDE)[0].1).len(), 29, "the next has it");

@@ -184,9 +184,7 @@ impl Flood {
         // Somewhere else than where the test's own clients are.
         frame[26..30].copy_from_slice(&(self.random.u32(..) | 0x8000_0000).to_be_bytes());
         frame[34..36].copy_from_slice(&self.random.u16(1024..).to_be_bytes());
-        frame[24..26].fill(0);
-        let sum = xvs::packet::checksum::of(&frame[14..34]);
-        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        mend_ip(&mut frame);
         frame
     }
 

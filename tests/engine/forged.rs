@@ -44,9 +44,7 @@ impl Hostile {
             frame.truncate(34 + (frame.len() - 34) / 8 * 8);
             let len = u16::try_from(frame.len() - 14).unwrap();
             frame[16..18].copy_from_slice(&len.to_be_bytes());
-            frame[24..26].fill(0);
-            let sum = xvs::packet::checksum::of(&frame[14..34]);
-            frame[24..26].copy_from_slice(&sum.to_be_bytes());
+            mend_ip(&mut frame);
         }
         frame.resize(frame.len() + self.padding, 0xa5);
         frame

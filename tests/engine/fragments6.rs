@@ -4,14 +4,12 @@
 //! The oracle puts what is sent together again by itself, byte by byte, and an independent parser checks the whole
 //! packet, its transport checksum included.
 
-use std::collections::HashMap;
-
 use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
-use xvs::director::forward::hops::PortId;
 use xvs::director::server::ServerId;
 use xvs::director::service::{Method, Pool, Protocol, Tunnel, TunnelChecksum};
 
+use crate::pieces::*;
 use crate::table::*;
 
 const C: &str = "[2001:db8::7]:40000";
@@ -24,17 +22,12 @@ const HEAD: usize = 54;
 const HOP_BY_HOP: (u8, [u8; 7]) = (0, [0, 1, 4, 0, 0, 0, 0]);
 const OPTIONS: (u8, [u8; 7]) = (60, [0, 1, 4, 0, 0, 0, 0]);
 const ROUTING: (u8, [u8; 7]) = (43, [0, 4, 0, 0, 0, 0, 0]);
-const FRAGMENT: u8 = 44;
 
 type Headers<'h> = &'h [(u8, [u8; 7])];
 
 fn pool(method: Method) -> Pool {
     let server = if method == Method::Nat { SERVER } else { "[fd00:1::11]:53" };
     service(Protocol::Udp, VIP, method, &[(server, 1)])
-}
-
-fn payload(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 7 + i / 256).to_le_bytes()[0]).collect()
 }
 
 /// Puts extension headers in front of what is at `at`.
@@ -46,110 +39,10 @@ fn extended(mut frame: Vec<u8>, headers: Headers<'_>) -> Vec<u8> {
     sized(frame)
 }
 
-/// With the length that it has.
-fn sized(mut frame: Vec<u8>) -> Vec<u8> {
-    let len = u16::try_from(frame.len() - HEAD).unwrap();
-    frame[18..20].copy_from_slice(&len.to_be_bytes());
-    frame
-}
-
-/// The bytes from `from` to `to` behind `each` bytes of extension headers, which every fragment has.
-fn piece(frame: &[u8], each: usize, id: u32, from: usize, to: usize) -> Vec<u8> {
-    let (head, rest) = frame.split_at(HEAD + each);
-    let to = to.min(rest.len());
-    let mut head = head.to_vec();
-    // The number of the last of those headers' next one.
-    let at = if each == 0 { 20 } else { HEAD + each - 8 };
-    let next = std::mem::replace(&mut head[at], FRAGMENT);
-    let field = u16::try_from(from).unwrap() | u16::from(to < rest.len());
-    sized([&head[..], &[next, 0], &field.to_be_bytes(), &id.to_be_bytes(), &rest[from..to]].concat())
-}
-
-/// Fragments of at most `step` bytes.
-fn cut(frame: &[u8], each: usize, id: u32, step: usize) -> Vec<Vec<u8>> {
-    (0..frame.len() - HEAD - each)
-        .step_by(step)
-        .map(|from| piece(frame, each, id, from, from + step))
-        .collect()
-}
-
-/// Where the Fragment header of a frame is, and where the number that says so.
-fn fragment_at(frame: &[u8]) -> Option<(usize, usize)> {
-    let (mut number, mut at) = (20, HEAD);
-    while [0, 43, 60].contains(&frame[number]) {
-        (number, at) = (at, at + 8 + 8 * usize::from(frame[at + 1]));
-    }
-    (frame[number] == FRAGMENT).then_some((number, at))
-}
-
-/// Puts the packets together that these frames are fragments of.
-fn reassembled(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    type Parts = (Vec<u8>, Vec<Option<u8>>, Option<usize>);
-    let mut all: HashMap<Vec<u8>, Parts> = HashMap::new();
-    for frame in frames {
-        let (number, at) = fragment_at(frame).expect("a fragment");
-        assert_eq!(frame.len() - HEAD, usize::from(u16::from_be_bytes([frame[18], frame[19]])));
-        let field = u16::from_be_bytes([frame[at + 2], frame[at + 3]]);
-        let (offset, more) = (usize::from(field & 0xfff8), field & 1 != 0);
-        let bytes = &frame[at + 8..];
-        let key = [&frame[at + 4..at + 8], &frame[22..54]].concat();
-        let (header, got, len) = all.entry(key).or_insert_with(|| (Vec::new(), Vec::new(), None));
-        if offset == 0 {
-            *header = frame[..at].to_vec();
-            header[number] = frame[at];
-        }
-        let last = offset + bytes.len();
-        got.resize(got.len().max(last), None);
-        for (to, &from) in got[offset..].iter_mut().zip(bytes) {
-            assert_eq!(to.replace(from), None, "no byte twice");
-        }
-        if !more {
-            assert_eq!(len.replace(last), None, "one end");
-        }
-    }
-    let mut packets: Vec<Vec<u8>> = all
-        .into_values()
-        .map(|(header, bytes, len)| {
-            assert_eq!(len, Some(bytes.len()), "the end, and nothing behind it");
-            let bytes = bytes.into_iter().map(|b| b.expect("no gap"));
-            sized(header.into_iter().chain(bytes).collect())
-        })
-        .collect();
-    packets.sort();
-    packets
-}
-
 /// From where to where a whole packet goes, with what hop limit, and the last `len` bytes of it; its checksums are right.
 fn seen(packet: &[u8], len: usize) -> (String, String, u8, Vec<u8>) {
     let Sent { from, to, ttl, .. } = read(packet, 9);
     (from, to, ttl, packet[packet.len() - len..].to_vec())
-}
-
-fn permutations(count: usize) -> Vec<Vec<usize>> {
-    if count == 0 {
-        return vec![Vec::new()];
-    }
-    let insert = |p: &Vec<usize>, at: usize| [&p[..at], &[count - 1], &p[at..]].concat();
-    permutations(count - 1).iter().flat_map(|p| (0..count).map(move |at| insert(p, at))).collect()
-}
-
-/// Sends these frames one by one, to the workers in turn; what was sent comes back.
-fn through(t: &mut Table, frames: &[Vec<u8>], port: PortId) -> Vec<Vec<u8>> {
-    let mut sent = Vec::new();
-    for (worker, frame) in [0, 1].into_iter().cycle().zip(frames) {
-        let (verdict, after) = t.batch(worker, std::slice::from_ref(frame), port).remove(0);
-        match verdict {
-            Verdict::Transmit(_) => sent.push(after),
-            Verdict::Keep => assert_eq!(&after, frame, "left alone"),
-            other => panic!("{other:?}"),
-        }
-        sent.extend(t.made.drain(..).map(|(_, frame)| frame));
-    }
-    sent
-}
-
-fn shuffled(pieces: &[Vec<u8>], order: &[usize]) -> Vec<Vec<u8>> {
-    order.iter().map(|&n| pieces[n].clone()).collect()
 }
 
 #[test]
@@ -169,11 +62,11 @@ fn a_datagram_goes_through_nat66_both_ways_in_every_order_behind_whatever_header
                 (SERVER, client.as_str(), VIP, client.as_str(), INSIDE),
             ] {
                 let whole = extended(udp(from, to, &data), &[each, first].concat());
-                let pieces = cut(&whole, 8 * each.len(), id << 16, 64);
+                let pieces = cut6(&whole, 8 * each.len(), id << 16, 64);
                 assert_eq!(pieces.len(), count);
                 let sent = through(&mut t, &shuffled(&pieces, &order), port);
                 assert_eq!(sent.len(), count, "{order:?}");
-                let packets = reassembled(&sent);
+                let packets = reassembled6(&sent);
                 let [packet] = &packets[..] else { panic!("{order:?}: {} packets", packets.len()) };
                 assert_eq!(
                     seen(packet, data.len()),
@@ -202,7 +95,7 @@ fn by_dr_and_by_every_tunnel_in_every_order() {
         let mut t = Table::new(&[service(Protocol::Udp, VIP, method, &[(server, 1)])]);
         for (id, order) in (1..).zip(permutations(4)) {
             let data = payload(250);
-            let pieces = cut(&udp(C, VIP, &data), 0, id, 72);
+            let pieces = cut6(&udp(C, VIP, &data), 0, id, 72);
             let mut sent = through(&mut t, &shuffled(&pieces, &order), OUTSIDE);
             assert!(sent.iter().all(|frame| frame[..6] == SERVER_MAC), "{method:?} {server}");
             if let Method::Tun(tunnel) = method {
@@ -213,7 +106,7 @@ fn by_dr_and_by_every_tunnel_in_every_order() {
                     *frame = [&frame[..12], &[0x86, 0xdd], &frame[14 + overhead..]].concat();
                 }
             }
-            let packet = reassembled(&sent).remove(0);
+            let packet = reassembled6(&sent).remove(0);
             assert_eq!(seen(&packet, data.len()), (C.into(), VIP.into(), 63, data), "{method:?} {order:?}");
         }
     }
@@ -226,20 +119,20 @@ fn each_datagram_of_a_one_packet_service_goes_whole_to_one_server_and_nobodys_is
     let mut t = Table::new(&[one]);
     let mut servers = Vec::new();
     for id in 0..4 {
-        let mut pieces = cut(&udp(C, VIP, &payload(200)), 0, id, 80);
+        let mut pieces = cut6(&udp(C, VIP, &payload(200)), 0, id, 80);
         let count = pieces.len();
         pieces.rotate_left(id as usize % count);
         let sent = through(&mut t, &pieces, OUTSIDE);
         assert!(sent.iter().all(|frame| frame[..6] == sent[0][..6]));
-        servers.push(read(&reassembled(&sent)[0], 9).to);
+        servers.push(read(&reassembled6(&sent)[0], 9).to);
     }
     let [a, b] = ["[fd00:1::12]:53", "[fd00:1::11]:53"];
     assert_eq!(servers, [a, b, a, b]);
 
     let whole = udp("[fd00:1::11]:2049", "[2001:db8::9]:99", &payload(300));
     for (id, order) in (10..).zip(permutations(3)) {
-        let pieces = cut(&whole, 0, id, 128);
-        let packet = reassembled(&through(&mut t, &shuffled(&pieces, &order), INSIDE)).remove(0);
+        let pieces = cut6(&whole, 0, id, 128);
+        let packet = reassembled6(&through(&mut t, &shuffled(&pieces, &order), INSIDE)).remove(0);
         assert_eq!(read(&packet, 9).to, "[2001:db8::9]:99");
         assert_eq!(packet[HEAD..], whole[HEAD..]);
     }
@@ -250,7 +143,7 @@ fn a_segment_of_a_connection_may_be_fragmented_and_a_whole_one_may_look_like_a_f
     let (vip, server) = ("[2001:db8:1::100]:80", "[fd00:1::11]:8080");
     let mut t = Table::new(&[service(Protocol::Tcp, vip, Method::Nat, &[(server, 1)])]);
     // An atomic fragment (RFC 6946): a packet like any other, whatever else has its identification.
-    let whole = |frame: &[u8]| piece(frame, 0, 7, 0, usize::MAX);
+    let whole = |frame: &[u8]| piece6(frame, 0, 7, 0, usize::MAX);
     for (frame, port) in [(tcp(C, vip, "S"), OUTSIDE), (tcp(server, C, "SA"), INSIDE)] {
         let sent = through(&mut t, &[whole(&frame), whole(&frame)], port);
         let to = if port == OUTSIDE { server } else { C };
@@ -259,12 +152,12 @@ fn a_segment_of_a_connection_may_be_fragmented_and_a_whole_one_may_look_like_a_f
     for (id, (from, to, new, port)) in (1..).zip([(C, vip, server, OUTSIDE), (server, C, C, INSIDE)]) {
         let segment = tcp(from, to, "A");
         for order in permutations(2) {
-            let pieces = cut(&segment, 0, id, 24);
-            let packet = reassembled(&through(&mut t, &shuffled(&pieces, &order), port)).remove(0);
+            let pieces = cut6(&segment, 0, id, 24);
+            let packet = reassembled6(&through(&mut t, &shuffled(&pieces, &order), port)).remove(0);
             assert_eq!((read(&packet, 9).to.as_str(), &packet[HEAD + 20..]), (new, &segment[HEAD + 20..]));
         }
     }
-    let pieces = cut(&tcp("[2001:db8::9]:1", vip, "A"), 0, 9, 24);
+    let pieces = cut6(&tcp("[2001:db8::9]:1", vip, "A"), 0, 9, 24);
     let verdicts = t.batch(0, &[pieces[1].clone(), pieces[0].clone()], OUTSIDE);
     assert_eq!(verdicts[1].0, Verdict::Answer(OUTSIDE, DropReason::NoConnection), "a reset");
     assert_eq!(t.director.drops(), [(DropReason::NoConnection, 2)], "and what had waited is dropped with it");
@@ -284,7 +177,7 @@ fn overlaps_end_a_datagram_and_duplicates_do_not() {
         ),
     ] {
         let mut t = Table::new(&[pool(Method::Nat)]);
-        let pieces: Vec<_> = parts.iter().map(|&(from, to)| piece(&whole, 0, 1, from, to)).collect();
+        let pieces: Vec<_> = parts.iter().map(|&(from, to)| piece6(&whole, 0, 1, from, to)).collect();
         for (n, (verdict, _)) in t.batch(0, &pieces, OUTSIDE).iter().enumerate() {
             let expected = match reasons.iter().find(|(at, _)| *at == n) {
                 Some((_, "dup")) => Verdict::Drop(DropReason::FragmentDuplicate),
@@ -305,21 +198,21 @@ fn what_no_datagram_can_have_is_refused_by_reason() {
         _ => None,
     };
     let whole = udp(C, VIP, &payload(392));
-    assert_eq!(dropped(piece(&whole, 0, 1, 0, 84)), Some(DropReason::Fragment), "no multiple of eight");
+    assert_eq!(dropped(piece6(&whole, 0, 1, 0, 84)), Some(DropReason::Fragment), "no multiple of eight");
     let segment = tcp(C, "[2001:db8:1::100]:80", "A");
-    assert_eq!(dropped(piece(&segment, 0, 2, 0, 16)), Some(DropReason::FragmentTiny));
+    assert_eq!(dropped(piece6(&segment, 0, 2, 0, 16)), Some(DropReason::FragmentTiny));
     let behind = extended(whole.clone(), &[OPTIONS]);
-    assert_eq!(dropped(piece(&behind, 0, 3, 0, 8)), Some(DropReason::FragmentTiny), "no transport header");
-    let mut echo = piece(&whole, 0, 4, 0, 80);
+    assert_eq!(dropped(piece6(&behind, 0, 3, 0, 8)), Some(DropReason::FragmentTiny), "no transport header");
+    let mut echo = piece6(&whole, 0, 4, 0, 80);
     echo[HEAD] = 58;
     assert_eq!(dropped(echo.clone()), Some(DropReason::Fragment), "ICMPv6 is relayed whole");
     echo[HEAD] = 47;
     assert_eq!(dropped(echo), Some(DropReason::Protocol));
-    let mut far = piece(&whole, 0, 5, 80, 160);
+    let mut far = piece6(&whole, 0, 5, 80, 160);
     far[HEAD + 2..HEAD + 4].copy_from_slice(&[0xff, 0xf8]);
     assert_eq!(dropped(far), Some(DropReason::Fragment), "beyond 65,535 bytes");
     let many = extended(whole, &[OPTIONS; 7]);
-    assert_eq!(dropped(piece(&many, 0, 6, 0, 80)), Some(DropReason::Extension));
+    assert_eq!(dropped(piece6(&many, 0, 6, 0, 80)), Some(DropReason::Extension));
     assert_eq!(t.director.table.len(), 0);
 }
 
@@ -330,7 +223,7 @@ fn a_fragment_that_is_too_long_is_never_split() {
         let mut t = Table::new(&[pool(method)]);
         t.hops.mtu = 1400;
         for (id, reversed) in [(1, false), (2, true)] {
-            let mut pieces = cut(&udp(C, VIP, &payload(4000)), 0, id, 1448);
+            let mut pieces = cut6(&udp(C, VIP, &payload(4000)), 0, id, 1448);
             if reversed {
                 pieces.reverse();
             }
@@ -347,7 +240,7 @@ fn a_fragment_that_is_too_long_is_never_split() {
         }
         assert_eq!(t.director.drops(), [(DropReason::TooBig, 6)]);
         // One that does fit goes on, whatever another of its datagram does.
-        let pieces = cut(&udp(C, VIP, &payload(2600)), 0, 3, 1280);
+        let pieces = cut6(&udp(C, VIP, &payload(2600)), 0, 3, 1280);
         assert_eq!(through(&mut t, &pieces, OUTSIDE).len(), 3);
     }
 }
@@ -376,7 +269,7 @@ fn the_outer_packet_is_split_and_two_workers_number_theirs_differently() {
         }
         sent.extend(t.made.drain(..).map(|(_, frame)| frame));
         assert!(sent.len() == 8 && sent.iter().all(|frame| frame.len() <= 1514 && frame[..6] == SERVER_MAC));
-        let outer = reassembled(&sent);
+        let outer = reassembled6(&sent);
         assert_eq!(outer.len(), 4);
         for packet in outer {
             let inner = [&packet[..12], &[8, 0], &packet[14 + tunnel.overhead(false)..]].concat();
@@ -385,9 +278,7 @@ fn the_outer_packet_is_split_and_two_workers_number_theirs_differently() {
         // With DF the client is told, unless pmtu_disc is off; IPv6 always is.
         let mut fixed = datagram.clone();
         fixed[20] = 0x40;
-        fixed[24..26].fill(0);
-        let sum = xvs::packet::checksum::of(&fixed[14..34]);
-        fixed[24..26].copy_from_slice(&sum.to_be_bytes());
+        mend_ip(&mut fixed);
         let told = Verdict::Answer(OUTSIDE, DropReason::TooBig);
         assert_eq!(t.batch(0, &[fixed.clone()], OUTSIDE)[0].0, told);
         t.tune("pmtu_disc", 0);

@@ -12,6 +12,7 @@ use xvs::director::server::ServerId;
 use xvs::director::service::{Method, Pool, Protocol, Server};
 use xvs::net::rss::{Hashed, Rss};
 
+use crate::pieces::{cut, numbered};
 use crate::table::*;
 
 const C: &str = "192.0.2.7:40000";
@@ -168,8 +169,7 @@ fn a_connection_that_is_over_makes_room_behind_a_reset_of_it() {
     let mut t = table("5000");
     t.tcp("192.0.2.8:1", VIP, "S").unwrap();
     close(&mut t, "192.0.2.8:1", "10.1.0.2:5000");
-    let (verdict, reset) = t.batch(0, &[tcp(C, VIP, "S")], OUTSIDE).remove(0);
-    assert_eq!(verdict, Verdict::Transmit(INSIDE));
+    let reset = t.forwarded(&tcp(C, VIP, "S"));
     // The FIN had number 7 and 25 bytes of text.
     let sliced = etherparse::SlicedPacket::from_ethernet(&reset).unwrap();
     let Some(etherparse::TransportSlice::Tcp(tcp_header)) = &sliced.transport else { panic!("{sliced:?}") };
@@ -241,64 +241,26 @@ fn where_the_card_leaves_no_choice_replies_come_across_queues_and_no_port_is_los
 
 #[test]
 fn errors_are_told_from_and_to_addresses_that_both_ends_know() {
-    use etherparse::{Icmpv4Type, PacketBuilder, icmpv4};
     let mut t = table("5000");
     t.tcp(C, VIP, "S").unwrap();
-    let kind = || {
-        Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::FragmentationNeeded {
-            next_hop_mtu: 1400,
-        })
-    };
-    let error = |router: [u8; 4], to: [u8; 4], about: &[u8]| {
-        let mut frame = Vec::new();
-        let builder = PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC).ipv4(router, to, 64).icmpv4(kind());
-        builder.write(&mut frame, &about[14..]).unwrap();
-        frame
-    };
-    // Addresses of the error and of the packet in it.
-    let relayed = |frame: &[u8]| {
-        let sliced = etherparse::SlicedPacket::from_ethernet(frame).unwrap();
-        let Some(etherparse::NetSlice::Ipv4(ip)) = &sliced.net else { panic!("{sliced:?}") };
-        let Some(etherparse::TransportSlice::Icmpv4(icmp)) = &sliced.transport else { panic!("{sliced:?}") };
-        assert_eq!(xvs::packet::checksum::of(icmp.slice()), 0);
-        let quoted = etherparse::Ipv4HeaderSlice::from_slice(icmp.payload()).unwrap();
-        let ports = &icmp.payload()[20..24];
-        let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
-        let (from, to) = (ip.header().source_addr(), ip.header().destination_addr());
-        let (source, destination) = (quoted.source_addr(), quoted.destination_addr());
-        format!("{from} tells {to} of {source}:{} -> {destination}:{}", port(0), port(2))
+    let mut relayed = |router: &str, about: &[u8], side| {
+        let Told { who, about, by, .. } =
+            relay(&mut t, icmp_error(router, (3, 4), 1400, about, 548), side).unwrap();
+        assert_ne!(by.0, side);
+        format!("{who} of {about}")
     };
     // A router on the way to the server.
-    let frame = error([10, 1, 0, 9], [10, 1, 0, 2], &tcp("10.1.0.2:5000", S, "A"));
-    let (verdict, frame) = t.batch(0, &[frame], INSIDE).remove(0);
-    assert_eq!(verdict, Verdict::Transmit(OUTSIDE));
-    assert_eq!(relayed(&frame), format!("10.0.0.100 tells 192.0.2.7 of {C} -> {VIP}"));
+    let said = relayed("10.1.0.9", &tcp("10.1.0.2:5000", S, "A"), INSIDE);
+    assert_eq!(said, format!("10.0.0.100 tells 192.0.2.7 of {C} -> {VIP}"));
     // One on the way to the client, which the server need not know.
-    let frame = error([198, 51, 100, 1], [10, 0, 0, 100], &tcp(VIP, C, "A"));
-    let (verdict, frame) = t.batch(0, &[frame], OUTSIDE).remove(0);
-    assert_eq!(verdict, Verdict::Transmit(INSIDE));
-    assert_eq!(relayed(&frame), format!("10.1.0.2 tells 10.1.0.11 of {S} -> 10.1.0.2:5000"));
+    let said = relayed("198.51.100.1", &tcp(VIP, C, "A"), OUTSIDE);
+    assert_eq!(said, format!("10.1.0.2 tells 10.1.0.11 of {S} -> 10.1.0.2:5000"));
 }
 
 #[test]
 fn datagrams_in_fragments_go_both_ways() {
     let mut t = Table::new(&[pool(Protocol::Udp, &[(S, 1)], locals(&["10.1.0.2"], "5000"))]);
-    let split = |whole: Vec<u8>, id: u8| -> Vec<Vec<u8>> {
-        let payload = &whole[34..];
-        let piece = |from: usize, to: usize, more: u8| {
-            let mut frame = [&whole[..34], &payload[from..to]].concat();
-            let len = u16::try_from(20 + to - from).unwrap().to_be_bytes();
-            frame[16..18].copy_from_slice(&len);
-            frame[18..20].copy_from_slice(&[0, id]);
-            let offset = u16::try_from(from / 8).unwrap().to_be_bytes();
-            frame[20..22].copy_from_slice(&[offset[0] | more, offset[1]]);
-            frame[24..26].fill(0);
-            let sum = xvs::packet::checksum::of(&frame[14..34]);
-            frame[24..26].copy_from_slice(&sum.to_be_bytes());
-            frame
-        };
-        vec![piece(0, 1000, 0x20), piece(1000, payload.len(), 0)]
-    };
+    let split = |whole: Vec<u8>, id: u16| cut(&numbered(whole, id), 1000);
     let addresses = |frame: &[u8]| {
         let header = etherparse::Ipv4HeaderSlice::from_slice(&frame[14..]).unwrap();
         assert_eq!(header.to_header().calc_header_checksum(), header.header_checksum());

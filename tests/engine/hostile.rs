@@ -66,9 +66,7 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
             }
             if mend {
                 // As a hostile sender would: the header checksum is right, whatever the header says.
-                frame[24..26].fill(0);
-                let sum = xvs::packet::checksum::of(&frame[14..34]);
-                frame[24..26].copy_from_slice(&sum.to_be_bytes());
+                mend_ip(&mut frame);
             }
             if truncate {
                 frame.truncate(cut.index(frame.len() + 1));

@@ -1,12 +1,9 @@
 //! ICMP errors on their way through the director: to whom, in whose name, about which packet.
-//!
-//! Every error that leaves is read by an independent parser: its checksums, and those of what it quotes.
 
-use etherparse::{Icmpv4Type, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use proptest::prelude::*;
 use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
-use xvs::director::forward::hops::{PortId, Route};
+use xvs::director::forward::hops::Route;
 use xvs::director::service::{Method, Pool, Protocol};
 use xvs::director::stats::Traffic;
 use xvs::packet::checksum;
@@ -45,59 +42,12 @@ fn opened() -> Table {
 
 /// An error of this type and code about what `quoted` holds behind its Ethernet header, up to `len` bytes of it.
 fn error(from: &str, kind: (u8, u8), quoted: &[u8], len: usize) -> Vec<u8> {
-    let quote = &quoted[14..quoted.len().min(14 + len)];
-    let from: std::net::Ipv4Addr = from.parse().unwrap();
-    let mtu = if kind == (3, 4) { [0, 0, 5, 120] } else { [0; 4] };
-    let kind = Icmpv4Type::Unknown { type_u8: kind.0, code_u8: kind.1, bytes5to8: mtu };
-    let mut frame = Vec::new();
-    PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC)
-        .ipv4(from.octets(), quote[12..16].try_into().unwrap(), 60)
-        .icmpv4(kind)
-        .write(&mut frame, quote)
-        .unwrap();
-    frame
+    icmp_error(from, kind, if kind == (3, 4) { 1400 } else { 0 }, quoted, len)
 }
 
 /// One that quotes all of it.
 fn frag_needed(from: &str, quoted: &[u8]) -> Vec<u8> {
     error(from, (3, 4), quoted, 548)
-}
-
-/// An error that left: who tells whom by which way, and the packet quoted whole, which must be right by its own
-/// checksums.
-#[derive(Debug, PartialEq, Eq)]
-struct Told {
-    who: String,
-    about: String,
-    ttl: u8,
-    by: (PortId, [u8; 6]),
-}
-
-fn told((verdict, frame): (Verdict, Vec<u8>)) -> Result<Told, DropReason> {
-    let port = match verdict {
-        Verdict::Transmit(port) => port,
-        Verdict::Drop(reason) => return Err(reason),
-        Verdict::Answer(..) => panic!("an error about an error"),
-        Verdict::Keep => panic!("no fragment"),
-    };
-    let sliced = SlicedPacket::from_ethernet(&frame).unwrap();
-    let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!("{sliced:?}") };
-    let header = ip.header().to_header();
-    assert_eq!(header.calc_header_checksum(), header.header_checksum, "IP header checksum");
-    let Some(TransportSlice::Icmpv4(icmp)) = &sliced.transport else { panic!("{sliced:?}") };
-    assert_eq!(icmp.icmp_type().calc_checksum(icmp.payload()), icmp.checksum(), "ICMP checksum");
-    let quoted = read(&[&[0; 12][..], &[8, 0], icmp.payload()].concat(), port);
-    Ok(Told {
-        who: format!("{} tells {}", ip.header().source_addr(), ip.header().destination_addr()),
-        about: format!("{} -> {}", quoted.from, quoted.to),
-        ttl: header.time_to_live,
-        by: (port, frame[..6].try_into().unwrap()),
-    })
-}
-
-fn relay(t: &mut Table, frame: Vec<u8>, port: PortId) -> Result<Told, DropReason> {
-    // To whichever worker: replies and errors arrive at other queues than requests.
-    told(t.batch(1, &[frame], port).remove(0))
 }
 
 fn traffic(t: &Table, service: &str, server: &str) -> Traffic {
@@ -146,8 +96,7 @@ fn what_servers_and_routers_say_of_a_request_goes_to_the_client_in_the_vips_name
 fn a_dr_server_gets_the_error_as_it_came() {
     let mut t = opened();
     let before = frag_needed(OUTER, &tcp(DR, C, "A"));
-    let (verdict, after) = t.batch(0, std::slice::from_ref(&before), OUTSIDE).remove(0);
-    assert_eq!(verdict, Verdict::Transmit(INSIDE));
+    let after = t.forwarded(&before);
     assert_eq!(&after[..12], &[[2, 0, 0, 0, 0xa, 13], INSIDE_MAC].concat());
     // TTL and header checksum.
     assert_eq!((after[22], &after[26..]), (59, &before[26..]));
@@ -205,9 +154,7 @@ fn what_is_not_relayed_has_its_reason() {
     assert_eq!(relay(wrong), DropReason::IcmpChecksum);
     let mut fragment = frag_needed(OUTER, &reply);
     fragment[20] = 0x20;
-    fragment[24..26].fill(0);
-    let sum = checksum::of(&fragment[14..34]);
-    fragment[24..26].copy_from_slice(&sum.to_be_bytes());
+    mend_ip(&mut fragment);
     assert_eq!(relay(fragment), DropReason::Fragment);
 }
 
@@ -227,9 +174,7 @@ fn nobody_is_told_that_an_error_goes_no_further() {
     let mut t = opened();
     let with_ttl_1 = |mut frame: Vec<u8>| {
         frame[22] = 1;
-        frame[24..26].fill(0);
-        let sum = checksum::of(&frame[14..34]);
-        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        mend_ip(&mut frame);
         frame
     };
     let reply = tcp(VIP, C, "A");

@@ -1,14 +1,12 @@
 //! ICMPv6 errors on their way through the director, as `icmp` has it for IPv4; and what is none.
-//!
-//! Every error that leaves is read by an independent parser: its checksum, and those of what it quotes.
 
 use std::net::Ipv6Addr;
 
-use etherparse::{Icmpv6Type, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use proptest::prelude::*;
 use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
-use xvs::director::forward::hops::{PortId, Route};
+use xvs::director::forward::hops::Route;
 use xvs::director::server::ServerId;
 use xvs::director::service::{Method, Pool, Protocol, Tunnel};
 use xvs::packet::checksum;
@@ -51,18 +49,8 @@ fn opened() -> Table {
 }
 
 /// An error of this type and code about what `quoted` holds behind its Ethernet header, up to `len` bytes of it.
-fn error(from: &str, (kind, code): (u8, u8), quoted: &[u8], len: usize) -> Vec<u8> {
-    let quote = &quoted[14..quoted.len().min(14 + len)];
-    let from: Ipv6Addr = from.parse().unwrap();
-    let bytes = if kind == 2 { MTU.to_be_bytes() } else { [0; 4] };
-    let kind = Icmpv6Type::Unknown { type_u8: kind, code_u8: code, bytes5to8: bytes };
-    let mut frame = Vec::new();
-    PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC)
-        .ipv6(from.octets(), quote[8..24].try_into().unwrap(), 60)
-        .icmpv6(kind)
-        .write(&mut frame, quote)
-        .unwrap();
-    frame
+fn error(from: &str, kind: (u8, u8), quoted: &[u8], len: usize) -> Vec<u8> {
+    icmp_error(from, kind, if kind.0 == 2 { MTU } else { 0 }, quoted, len)
 }
 
 /// One that quotes all of it.
@@ -77,42 +65,6 @@ fn behind(mut frame: Vec<u8>, number: u8, rest: [u8; 7]) -> Vec<u8> {
     let len = u16::try_from(frame.len() - HEAD).unwrap();
     frame[18..20].copy_from_slice(&len.to_be_bytes());
     frame
-}
-
-/// An error that left: who tells whom by which way, and the packet quoted whole, which must be right by its own
-/// checksums.
-#[derive(Debug, PartialEq, Eq)]
-struct Told {
-    who: String,
-    about: String,
-    ttl: u8,
-    by: (PortId, [u8; 6]),
-}
-
-fn told((verdict, frame): (Verdict, Vec<u8>)) -> Result<Told, DropReason> {
-    let port = match verdict {
-        Verdict::Transmit(port) => port,
-        Verdict::Drop(reason) => return Err(reason),
-        Verdict::Answer(..) => panic!("an error about an error"),
-        Verdict::Keep => panic!("no fragment"),
-    };
-    let sliced = SlicedPacket::from_ethernet(&frame).unwrap();
-    let Some(NetSlice::Ipv6(ip)) = &sliced.net else { panic!("{sliced:?}") };
-    let Some(TransportSlice::Icmpv6(icmp)) = &sliced.transport else { panic!("{sliced:?}") };
-    let header = ip.header();
-    assert!(icmp.is_checksum_valid(header.source(), header.destination()), "ICMPv6 checksum");
-    let quoted = read(&[&[0; 12][..], &[0x86, 0xdd], icmp.payload()].concat(), port);
-    Ok(Told {
-        who: format!("{} tells {}", header.source_addr(), header.destination_addr()),
-        about: format!("{} -> {}", quoted.from, quoted.to),
-        ttl: header.hop_limit(),
-        by: (port, frame[..6].try_into().unwrap()),
-    })
-}
-
-fn relay(t: &mut Table, frame: Vec<u8>, port: PortId) -> Result<Told, DropReason> {
-    // To whichever worker: replies and errors arrive at other queues than requests.
-    told(t.batch(1, &[frame], port).remove(0))
 }
 
 #[test]
@@ -158,8 +110,7 @@ fn servers_by_dr_and_tun_get_the_error_as_it_came() {
     let mut t = opened();
     for (vip, mac, overhead) in [(DR, 13, 0), (TUN, 14, 40)] {
         let before = too_big(OUTER, &tcp(vip, C, "A"));
-        let (verdict, after) = t.batch(0, std::slice::from_ref(&before), OUTSIDE).remove(0);
-        assert_eq!(verdict, Verdict::Transmit(INSIDE));
+        let after = t.forwarded(&before);
         assert_eq!(&after[..12], &[[2, 0, 0, 0, 0xa, mac], INSIDE_MAC].concat());
         let inner = &after[14 + overhead..];
         // The hop limit.

@@ -83,9 +83,7 @@ fn fragments_need_no_ports() {
     for flags in [[0x20, 0], [0x20, 9], [0, 18]] {
         let mut fragment = frame(ESP, C, VIP);
         fragment[20..22].copy_from_slice(&flags);
-        fragment[24..26].fill(0);
-        let sum = xvs::packet::checksum::of(&fragment[14..34]);
-        fragment[24..26].copy_from_slice(&sum.to_be_bytes());
+        mend_ip(&mut fragment);
         let (verdict, after) = t.batch(0, std::slice::from_ref(&fragment), OUTSIDE).remove(0);
         assert_eq!((verdict, &after[34..]), (Verdict::Transmit(INSIDE), &fragment[34..]));
         assert_eq!((&after[20..22], &after[30..34]), (&flags[..], &[10, 1, 0, 12][..]));

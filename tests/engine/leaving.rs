@@ -162,18 +162,10 @@ fn counts_do_not_drift_when_orphans_are_ended_under_workers() {
             .zip(&mut t.engines)
             .map(|(worker, engine): (u32, _)| {
                 scope.spawn(move || {
-                    let mut verdicts = xvs::director::engine::Verdicts::new();
                     for round in 0..6000u32 {
                         let client = format!("198.18.0.{}:{}", round % 40, 9 + worker % 2 * (round % 3));
                         let mut frames: Vec<_> = ["S", "A", "A"].map(|flags| tcp(&client, VIP, flags)).into();
-                        let mut batch = xvs::director::engine::Batch::new();
-                        for room in &mut frames {
-                            let len = room.len();
-                            batch.push(xvs::director::engine::Packet { room, len, port: OUTSIDE });
-                        }
-                        engine.process(&mut batch, hops, now, &mut verdicts);
-                        drop(batch);
-                        while engine.expire(now) {}
+                        turn(engine, &mut frames, hops, now);
                     }
                     engine.rest();
                 })

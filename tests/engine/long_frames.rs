@@ -6,9 +6,10 @@ use xvs::director::engine::Verdict;
 use xvs::director::service::{Method, Protocol, Tunnel};
 use xvs::xdp::options::LONG_LEN;
 
-use super::fragments::{self, cut, numbered, payload, reassembled, through};
+use super::fragments;
 use super::segments::Segment;
-use super::tunnels::{TUNNELS, transmitted, unwrap};
+use super::tunnels::unwrap;
+use crate::pieces::*;
 use crate::table::*;
 
 const C: &str = "192.0.2.7:40000";
@@ -75,20 +76,20 @@ fn dr_and_every_tunnel_carry_long_packets_and_say_what_is_too_long() {
     let mut t = table(Protocol::Tcp, VIP, Method::Dr, "10.1.0.11:80");
     t.tcp(C, VIP, "S").unwrap();
     let frame = longest(Protocol::Tcp, C, VIP);
-    assert!(transmitted(&mut t, &frame)[34..] == frame[34..]);
+    assert!(t.forwarded(&frame)[34..] == frame[34..]);
 
     for tunnel in TUNNELS {
         for room in [0, 64] {
             let mut t = table(Protocol::Tcp, VIP, Method::Tun(tunnel), "10.1.0.11:80");
-            transmitted(&mut t, &tcp(C, VIP, "S"));
+            t.forwarded(&tcp(C, VIP, "S"));
             let fits = usize::from(MTU) - 40 - tunnel.overhead(true);
             let of = |len| {
                 let mut frame = Segment::new("A", 8, 9, &payload(len)).frame(C, VIP);
                 frame[20] |= 0x40; // It must not be fragmented.
-                mended(&mut frame);
+                mend_ip(&mut frame);
                 with_room(&frame, room)
             };
-            let after = transmitted(&mut t, &of(fits));
+            let after = t.forwarded(&of(fits));
             assert_eq!(after.len(), usize::from(MTU) + 14, "{tunnel:?} {room}");
             let (_, _, inner) = unwrap(&after, tunnel);
             assert_eq!(read(&inner, 9).to, VIP);
@@ -97,12 +98,6 @@ fn dr_and_every_tunnel_carry_long_packets_and_say_what_is_too_long() {
             assert_eq!(verdict, Verdict::Answer(OUTSIDE, DropReason::TooBig), "{tunnel:?} {room}");
         }
     }
-}
-
-fn mended(frame: &mut [u8]) {
-    frame[24..26].fill(0);
-    let sum = xvs::packet::checksum::of(&frame[14..34]);
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// Pieces and fragments that wait are as long as anything that is sent.

@@ -24,6 +24,7 @@ mod mss;
 mod nat64;
 mod one_packet;
 mod persistence;
+pub(crate) mod pieces;
 pub(crate) mod proxy_datagrams;
 mod proxy_streams;
 mod reuse;

@@ -291,19 +291,11 @@ fn counts_do_not_drift_when_workers_share_templates_that_end() {
     std::thread::scope(|scope| {
         for (worker, engine) in (0..).zip(&mut t.engines) {
             scope.spawn(move || {
-                let mut verdicts = xvs::director::engine::Verdicts::new();
                 for round in 0..20_000u64 {
                     let now = xvs::director::time::Time(start + round * 100);
                     let client = format!("10.0.1.{}:{}", round % 3, 100 + worker);
                     let mut frames: Vec<_> = ["S", "A", "R"].map(|flags| tcp(&client, VIP, flags)).into();
-                    let mut batch = xvs::director::engine::Batch::new();
-                    for room in &mut frames {
-                        let len = room.len();
-                        batch.push(xvs::director::engine::Packet { room, len, port: OUTSIDE });
-                    }
-                    engine.process(&mut batch, hops, now, &mut verdicts);
-                    drop(batch);
-                    while engine.expire(now) {}
+                    turn(engine, &mut frames, hops, now);
                 }
             });
         }

@@ -101,9 +101,7 @@ pub fn mend(frame: &mut [u8]) {
     let len = u16::try_from(frame.len() - l4).unwrap();
     if l4 == 34 {
         frame[16..18].copy_from_slice(&(len + 20).to_be_bytes());
-        frame[24..26].fill(0);
-        let sum = xvs::packet::checksum::of(&frame[14..34]);
-        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        mend_ip(frame);
     } else {
         frame[18..20].copy_from_slice(&len.to_be_bytes());
     }

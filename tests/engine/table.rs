@@ -1,15 +1,17 @@
-//! A director on a table: real frames in, verdicts and frames out, time set by hand.
+//! A director on a table: real frames in, verdicts and frames out, time set by hand. Frames are made and read in
+//! `frames`, ICMP errors in `errors`.
 
+#[path = "errors.rs"]
+mod errors;
+#[path = "frames.rs"]
+mod frames;
 #[path = "witness.rs"]
 mod witness;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use etherparse::{
-    IpHeaders, IpNumber, NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket, TransportSlice,
-};
 use xvs::director::draft::{Draft, Refused};
 use xvs::director::drops::DropReason;
 use xvs::director::engine::{Batch, Engine, Packet, Verdict, Verdicts};
@@ -17,14 +19,18 @@ use xvs::director::forward::hops::{Hop, HopId, NextHops, Origin, PortId, Route};
 use xvs::director::name::ServiceKey;
 use xvs::director::roster::Roster;
 use xvs::director::sched::Kind;
-use xvs::director::service::{Method, Netmask, Persistence, Pool, Protocol, Server, ServerState, Service};
+use xvs::director::service::{
+    Method, Netmask, Persistence, Pool, Protocol, Server, ServerState, Service, Tunnel, TunnelChecksum,
+};
 use xvs::director::services::Services;
 use xvs::director::time::Time;
 use xvs::director::{Director, Size, conn::state::State};
 use xvs::net::rss::Rss;
 use xvs::packet::flow::FlowKey;
 
-use witness::Witness;
+pub use self::errors::*;
+pub use self::frames::*;
+use self::witness::Witness;
 
 /// The interface towards clients, and the one towards servers.
 pub const OUTSIDE: PortId = 0;
@@ -39,6 +45,17 @@ pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
 pub const OUTSIDE_MAC: [u8; 6] = [2, 0xd, 0, 0, 0, 0];
 pub const INSIDE_MAC: [u8; 6] = [2, 0xd, 0, 0, 0, 1];
+
+const SUM: TunnelChecksum = TunnelChecksum::Full;
+const NO_SUM: TunnelChecksum = TunnelChecksum::None;
+/// Every kind of tunnel.
+pub const TUNNELS: [Tunnel; 5] = [
+    Tunnel::Ipip,
+    Tunnel::Gue { port: 6080, checksum: NO_SUM },
+    Tunnel::Gue { port: 6080, checksum: SUM },
+    Tunnel::Gre { checksum: NO_SUM },
+    Tunnel::Gre { checksum: SUM },
+];
 
 /// Routes of the lab: 10.1.0.0/24 and fd00:1::/112 inside, hop ids by the last number as it is written; everybody else
 /// outside behind one router.
@@ -124,181 +141,6 @@ impl NextHops for Hops {
     fn back_to(&self, origin: Origin) -> Option<Hop> {
         let Origin { mac, port, vlan } = origin;
         Some(Hop { port, dst_mac: mac, src_mac: OUTSIDE_MAC, vlan, mtu: self.mtu })
-    }
-}
-
-/// A client's Ethernet and IP header, with a TTL of 64.
-fn headed(from: IpAddr, to: IpAddr) -> PacketBuilderStep<IpHeaders> {
-    let builder = PacketBuilder::ethernet2(CLIENT_MAC, OUTSIDE_MAC);
-    match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => builder.ipv4(from.octets(), to.octets(), 64),
-        (IpAddr::V6(from), IpAddr::V6(to)) => builder.ipv6(from.octets(), to.octets(), 64),
-        _ => panic!("{from} and {to} are of two families"),
-    }
-}
-
-/// TCP flags as letters.
-pub fn tcp(from: &str, to: &str, flags: &str) -> Vec<u8> {
-    let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
-    let mut b = headed(from.ip(), to.ip()).tcp(from.port(), to.port(), 7, 8192);
-    for flag in flags.chars() {
-        b = match flag {
-            'S' => b.syn(),
-            'A' => b.ack(9),
-            'F' => b.fin(),
-            'P' => b.psh(),
-            'R' => b.rst(),
-            '.' => b,
-            other => panic!("{other}"),
-        };
-    }
-    let mut frame = Vec::new();
-    b.write(&mut frame, b"some payload of odd size!").unwrap();
-    frame
-}
-
-pub fn udp(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
-    let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
-    let mut frame = Vec::new();
-    headed(from.ip(), to.ip()).udp(from.port(), to.port()).write(&mut frame, payload).unwrap();
-    frame
-}
-
-/// A packet of this protocol with these bytes behind the IP header.
-pub fn ip(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::new();
-    headed(from, to).write(&mut frame, IpNumber(protocol), payload).unwrap();
-    frame
-}
-
-/// An SCTP packet with these chunks, each of them a type with its value.
-pub fn sctp(from: &str, to: &str, chunks: &[(u8, &[u8])]) -> Vec<u8> {
-    let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
-    let mut packet = [&from.port().to_be_bytes()[..], &to.port().to_be_bytes(), b"vtag", &[0; 4]].concat();
-    for (kind, value) in chunks {
-        let len = u16::try_from(4 + value.len()).unwrap();
-        packet.extend([&[*kind, 0][..], &len.to_be_bytes(), value].concat());
-        packet.resize(packet.len().next_multiple_of(4), 0);
-    }
-    let sum = crc32c(&packet).to_le_bytes();
-    packet[8..12].copy_from_slice(&sum);
-    ip(from.ip(), to.ip(), 132, &packet)
-}
-
-/// CRC32c, bit by bit.
-pub fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
-    })
-}
-
-/// A packet that left: the independent parser's view of it, its checksums verified.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Sent {
-    pub port: PortId,
-    pub dst_mac: [u8; 6],
-    pub from: String,
-    pub to: String,
-    pub ttl: u8,
-}
-
-/// Source, destination, protocol and TTL of a packet, and what is behind its headers: an IPv4 header's checksum is right.
-fn read_ip<'f>(sliced: &'f SlicedPacket<'_>) -> (IpAddr, IpAddr, IpNumber, u8, &'f [u8]) {
-    match &sliced.net {
-        Some(NetSlice::Ipv4(ip)) => {
-            let header = ip.header().to_header();
-            assert_eq!(header.calc_header_checksum(), header.header_checksum, "IP header checksum");
-            let (from, to) = (ip.header().source_addr().into(), ip.header().destination_addr().into());
-            (from, to, header.protocol, header.time_to_live, ip.payload().payload)
-        }
-        Some(NetSlice::Ipv6(ip)) => {
-            let (from, to) = (ip.header().source_addr().into(), ip.header().destination_addr().into());
-            (from, to, ip.payload().ip_number, ip.header().hop_limit(), ip.payload().payload)
-        }
-        other => panic!("not IP: {other:?}"),
-    }
-}
-
-/// Reads a frame with etherparse and panics unless every checksum is right.
-pub fn read(frame: &[u8], port: PortId) -> Sent {
-    let sliced = SlicedPacket::from_ethernet(frame).expect("a whole packet");
-    let (from, to, protocol, ttl, packet) = read_ip(&sliced);
-    let (sport, dport) = match &sliced.transport {
-        Some(TransportSlice::Tcp(tcp)) => {
-            let sum = match (from, to) {
-                (IpAddr::V4(from), IpAddr::V4(to)) => tcp.calc_checksum_ipv4(from.octets(), to.octets()),
-                (IpAddr::V6(from), IpAddr::V6(to)) => tcp.calc_checksum_ipv6(from.octets(), to.octets()),
-                _ => unreachable!(),
-            };
-            assert_eq!(sum.unwrap(), tcp.checksum(), "TCP checksum");
-            (tcp.source_port(), tcp.destination_port())
-        }
-        Some(TransportSlice::Udp(udp)) => {
-            let header = udp.to_header();
-            let sum = match (from, to) {
-                (IpAddr::V4(from), IpAddr::V4(to)) => {
-                    header.calc_checksum_ipv4_raw(from.octets(), to.octets(), udp.payload())
-                }
-                (IpAddr::V6(from), IpAddr::V6(to)) => {
-                    header.calc_checksum_ipv6_raw(from.octets(), to.octets(), udp.payload())
-                }
-                _ => unreachable!(),
-            };
-            assert!([0, sum.unwrap()].contains(&header.checksum), "UDP checksum");
-            (udp.source_port(), udp.destination_port())
-        }
-        None if protocol == IpNumber::SCTP => {
-            let zeroed = [&packet[..8], &[0; 4], &packet[12..]].concat();
-            assert_eq!(crc32c(&zeroed).to_le_bytes(), packet[8..12], "CRC32c");
-            let port = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
-            (port(0), port(2))
-        }
-        // AH and ESP: addresses alone.
-        None if [50, 51].contains(&protocol.0) => (0, 0),
-        other => panic!("{other:?}"),
-    };
-    Sent {
-        port,
-        dst_mac: frame[..6].try_into().unwrap(),
-        from: SocketAddr::new(from, sport).to_string(),
-        to: SocketAddr::new(to, dport).to_string(),
-        ttl,
-    }
-}
-
-/// What an answer says, as the stack it is for would see it; every checksum is verified.
-pub fn read_answer(frame: &[u8]) -> String {
-    let sliced = SlicedPacket::from_ethernet(frame).expect("a whole packet");
-    let (from, to, ..) = read_ip(&sliced);
-    match &sliced.transport {
-        Some(TransportSlice::Tcp(tcp)) => {
-            assert!(tcp.rst(), "a reset");
-            let Sent { from, to, .. } = read(frame, OUTSIDE);
-            format!("{from} resets {to}")
-        }
-        Some(TransportSlice::Icmpv4(icmp)) => {
-            assert_eq!(xvs::packet::checksum::of(icmp.slice()), 0, "ICMP checksum");
-            let quoted = etherparse::Ipv4HeaderSlice::from_slice(icmp.payload()).expect("a quoted header");
-            assert_eq!(quoted.source_addr(), to, "the sender's own packet");
-            assert!(
-                quoted.destination_addr() == from || from == INSIDE_ADDRESS,
-                "in the name of who it was sent to"
-            );
-            format!("{from} tells {to}: type {} code {}", icmp.type_u8(), icmp.code_u8())
-        }
-        Some(TransportSlice::Icmpv6(icmp)) => {
-            let (IpAddr::V6(source), IpAddr::V6(destination)) = (from, to) else { unreachable!() };
-            assert!(icmp.is_checksum_valid(source.octets(), destination.octets()), "ICMPv6 checksum");
-            let quoted = etherparse::Ipv6HeaderSlice::from_slice(icmp.payload()).expect("a quoted header");
-            assert_eq!(quoted.source_addr(), to, "the sender's own packet");
-            assert!(
-                quoted.destination_addr() == from || from == INSIDE_ADDRESS_V6,
-                "in the name of who it was sent to"
-            );
-            let rest = u32::from_be_bytes(icmp.bytes5to8());
-            format!("{from} tells {to}: type {} code {} and {rest}", icmp.type_u8(), icmp.code_u8())
-        }
-        other => panic!("{other:?}"),
     }
 }
 
@@ -437,6 +279,13 @@ impl Table {
         done
     }
 
+    /// A client's packet that goes on to a server, as it left.
+    pub fn forwarded(&mut self, frame: &[u8]) -> Vec<u8> {
+        let (verdict, after) = self.batch(0, &[frame.to_vec()], OUTSIDE).remove(0);
+        assert_eq!(verdict, Verdict::Transmit(INSIDE));
+        after
+    }
+
     pub fn one(&mut self, worker: usize, frame: Vec<u8>, port: PortId) -> Result<Sent, DropReason> {
         let (verdict, frame) = self.batch(worker, &[frame], port).remove(0);
         match verdict {
@@ -524,11 +373,13 @@ impl Table {
     }
 }
 
-/// The frame as the steering program hands it on when it has made this much room.
-pub fn with_room(frame: &[u8], room: usize) -> Vec<u8> {
-    if room == 0 {
-        return frame.to_vec();
-    }
-    let mark = [&frame[..12], &[0x88, 0xb5], &u16::try_from(room).unwrap().to_be_bytes()].concat();
-    [&mark[..], &vec![0xdd; room - mark.len()], frame].concat()
+/// A turn of a worker that is at work beside others: frames come in from outside, and what is due expires.
+pub fn turn(engine: &mut Engine, frames: &mut [Vec<u8>], hops: &Hops, now: Time) -> Verdicts {
+    let mut batch: Batch<'_> =
+        frames.iter_mut().map(|room| Packet { len: room.len(), room, port: OUTSIDE }).collect();
+    let mut verdicts = Verdicts::new();
+    engine.process(&mut batch, hops, now, &mut verdicts);
+    drop(batch);
+    while engine.expire(now) {}
+    verdicts
 }

@@ -186,8 +186,7 @@ fn servers_in_another_vlan_get_it_with_their_tag() {
             t.hops.mtu = way.leaves_with(1440);
             t.hops.vlans = [None, Some(20)];
             let frame = says(&[b'x'; 1440]).frame(way.client, way.vip);
-            let (verdict, after) = t.batch(0, &[frame], OUTSIDE).remove(0);
-            assert_eq!(verdict, Verdict::Transmit(INSIDE));
+            let after = t.forwarded(&frame);
             let made = std::mem::take(&mut t.made);
             assert_eq!(made.len(), 1, "{how}");
             for frame in [&after, &made[0].1] {
@@ -246,9 +245,7 @@ fn a_datagram_that_may_be_split_has_its_header_in_the_first_piece() {
     let mut t = way.table_of(Protocol::Udp, "proxy");
     let mut frame = udp(way.client, way.vip, &[7; 1240]);
     frame[20] = 0;
-    frame[24..26].fill(0);
-    let sum = xvs::packet::checksum::of(&frame[14..34]);
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    mend_ip(&mut frame);
     let (verdict, first) = t.batch(0, &[frame], OUTSIDE).remove(0);
     assert_eq!((verdict, t.made.len()), (Verdict::Transmit(INSIDE), 1));
     assert!(first.len() <= 14 + 1280 && first[62 + 8..][..12] == HEADER[..12]);

@@ -1,23 +1,15 @@
 //! ICMP errors about packets in tunnels: the client hears of its own packet, and the next one is answered here.
 
-use etherparse::{Icmpv4Type, PacketBuilder};
 use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
 use xvs::director::forward::hops::Route;
 use xvs::director::service::{Method, Protocol, Tunnel, TunnelChecksum};
-use xvs::packet::checksum;
 
 use crate::table::*;
 
 const C: &str = "192.0.2.7:40000";
 const DNS: &str = "10.0.0.100:53";
-const TUNNELS: [Tunnel; 4] = [
-    Tunnel::Ipip,
-    Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Full },
-    Tunnel::Gre { checksum: TunnelChecksum::None },
-    Tunnel::Gre { checksum: TunnelChecksum::Full },
-];
-const ROUTER: [u8; 4] = [10, 1, 0, 99];
+const ROUTER: &str = "10.1.0.99";
 
 fn table(tunnel: Tunnel) -> Table {
     Table::new(&[service(Protocol::Udp, DNS, Method::Tun(tunnel), &[("10.1.0.11:53", 1)])])
@@ -27,30 +19,13 @@ fn table(tunnel: Tunnel) -> Table {
 fn datagram(len: usize, must_not_fragment: bool) -> Vec<u8> {
     let mut frame = udp(C, DNS, &vec![7; len - 28]);
     frame[20] = if must_not_fragment { 0x40 } else { 0 };
-    frame[24..26].fill(0);
-    let sum = checksum::of(&frame[14..34]);
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    mend_ip(&mut frame);
     frame
-}
-
-fn wrapped(t: &mut Table, frame: &[u8]) -> Vec<u8> {
-    let (verdict, after) = t.batch(0, &[frame.to_vec()], OUTSIDE).remove(0);
-    assert_eq!(verdict, Verdict::Transmit(INSIDE));
-    after
 }
 
 /// What a router on the way says of this outer packet, of which it quotes so much.
-fn says(outer: &[u8], (kind, code): (u8, u8), mtu: u16, quoted: usize) -> Vec<u8> {
-    let quote = &outer[14..outer.len().min(14 + quoted)];
-    let [high, low] = mtu.to_be_bytes();
-    let kind = Icmpv4Type::Unknown { type_u8: kind, code_u8: code, bytes5to8: [0, 0, high, low] };
-    let mut frame = Vec::new();
-    PacketBuilder::ethernet2(ROUTER_MAC, INSIDE_MAC)
-        .ipv4(ROUTER, quote[12..16].try_into().unwrap(), 60)
-        .icmpv4(kind)
-        .write(&mut frame, quote)
-        .unwrap();
-    frame
+fn says(outer: &[u8], kind: (u8, u8), mtu: u16, quoted: usize) -> Vec<u8> {
+    icmp_error(ROUTER, kind, mtu.into(), outer, quoted)
 }
 
 fn hears(t: &mut Table, frame: Vec<u8>) -> (Verdict, Vec<u8>) {
@@ -67,7 +42,7 @@ fn the_client_is_told_and_from_then_on_by_the_director_itself() {
         let overhead = u16::try_from(tunnel.overhead(true)).unwrap();
         let mut t = table(tunnel);
         let long = datagram(1400, true);
-        let outer = wrapped(&mut t, &long);
+        let outer = t.forwarded(&long);
         let before = t.director.traffic(xvs::director::server::ServerId(0));
         let (verdict, told) = hears(&mut t, says(&outer, (3, 4), 1300, 548));
         assert_eq!(verdict, Verdict::Transmit(OUTSIDE), "{tunnel:?}");
@@ -98,14 +73,14 @@ fn the_client_is_told_and_from_then_on_by_the_director_itself() {
         let (verdict, answer) = t.batch(0, std::slice::from_ref(&long), OUTSIDE).remove(0);
         assert_eq!(verdict, Verdict::Answer(OUTSIDE, DropReason::TooBig), "{tunnel:?}");
         assert_eq!(mtu_of(&answer), 1300 - overhead);
-        wrapped(&mut t, &datagram(usize::from(1300 - overhead), true));
+        t.forwarded(&datagram(usize::from(1300 - overhead), true));
         t.pass(599);
         assert_eq!(
             t.batch(0, std::slice::from_ref(&long), OUTSIDE)[0].0,
             Verdict::Answer(OUTSIDE, DropReason::TooBig)
         );
         t.pass(2);
-        wrapped(&mut t, &long);
+        t.forwarded(&long);
     }
 }
 
@@ -114,10 +89,10 @@ fn what_may_be_fragmented_is_cut_up_for_the_narrower_way_and_its_sender_is_not_t
     for tunnel in TUNNELS {
         let mut t = table(tunnel);
         let long = datagram(1400, false);
-        let outer = wrapped(&mut t, &long);
+        let outer = t.forwarded(&long);
         let heard = hears(&mut t, says(&outer, (3, 4), 1300, 548)).0;
         assert_eq!(heard, Verdict::Drop(DropReason::IcmpHeard));
-        let first = wrapped(&mut t, &long);
+        let first = t.forwarded(&long);
         let made: Vec<usize> = t.made.drain(..).map(|(_, frame)| frame.len() - 14).collect();
         assert!(first.len() - 14 <= 1300 && made.len() == 1 && made[0] <= 1300, "{} {made:?}", first.len());
         assert_ne!(first[20] & 0x20, 0, "more follow");
@@ -129,12 +104,12 @@ fn other_errors_are_told_as_they_are() {
     for tunnel in TUNNELS {
         for kind in [(3, 1), (3, 2), (3, 3), (11, 0), (4, 0)] {
             let mut t = table(tunnel);
-            let outer = wrapped(&mut t, &datagram(600, false));
+            let outer = t.forwarded(&datagram(600, false));
             let (verdict, told) = hears(&mut t, says(&outer, kind, 0, 548));
             assert_eq!(verdict, Verdict::Transmit(OUTSIDE));
             let (kind, code) = kind;
             assert_eq!(read_answer(&told), format!("10.0.0.100 tells 192.0.2.7: type {kind} code {code}"));
-            wrapped(&mut t, &datagram(1400, true));
+            t.forwarded(&datagram(1400, true));
         }
     }
 }
@@ -144,7 +119,7 @@ fn only_who_shows_the_connection_is_believed() {
     for tunnel in TUNNELS {
         let mut t = table(tunnel);
         let long = datagram(1400, true);
-        let outer = wrapped(&mut t, &long);
+        let outer = t.forwarded(&long);
         // Eight bytes; another client's packet; from another address of the director; to another server; another tunnel.
         let short = says(&outer, (3, 4), 1300, 28);
         let at = 14 + tunnel.overhead(true);
@@ -159,17 +134,17 @@ fn only_who_shows_the_connection_is_believed() {
         } else {
             Tunnel::Ipip
         };
-        let by_other = wrapped(&mut table(other), &long);
+        let by_other = table(other).forwarded(&long);
         let by_other = says(&by_other, (3, 4), 1300, 548);
         for (n, lie) in [short, client, source, server, by_other].into_iter().enumerate() {
             let verdict = hears(&mut t, lie).0;
             assert!(matches!(verdict, Verdict::Drop(_)), "{tunnel:?} {n}: {verdict:?}");
-            wrapped(&mut t, &long);
+            t.forwarded(&long);
         }
         // A router that says that more would fit than was sent has not seen it.
         let (verdict, _) = hears(&mut t, says(&outer, (3, 4), 1500, 548));
         assert_eq!(verdict, Verdict::Transmit(OUTSIDE));
-        wrapped(&mut t, &long);
+        t.forwarded(&long);
     }
 }
 
@@ -190,7 +165,7 @@ fn the_error_leaves_in_the_clients_vlan_by_its_way_or_where_it_came_from() {
                 }
                 None => frame.to_vec(),
             };
-            let outer = wrapped(&mut t, &tag(vlans[0], &datagram(1400, true)));
+            let outer = t.forwarded(&tag(vlans[0], &datagram(1400, true)));
             let error = says(&untag(vlans[1], &outer), (3, 4), 1300, 548);
             let (verdict, told) = hears(&mut t, tag(vlans[1], &error));
             assert_eq!(verdict, Verdict::Transmit(OUTSIDE), "{vlans:?} {route:?}");

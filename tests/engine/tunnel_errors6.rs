@@ -3,22 +3,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{Icmpv4Type, Icmpv6Type, PacketBuilder};
 use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
-use xvs::director::service::{Method, Protocol, Tunnel, TunnelChecksum};
-use xvs::packet::checksum;
+use xvs::director::service::{Method, Protocol, Tunnel};
 
 use crate::table::*;
 
-const TUNNELS: [Tunnel; 4] = [
-    Tunnel::Ipip,
-    Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Full },
-    Tunnel::Gre { checksum: TunnelChecksum::None },
-    Tunnel::Gre { checksum: TunnelChecksum::Full },
-];
-const ROUTER: [u8; 4] = [10, 1, 0, 99];
-const ROUTER_V6: [u8; 16] = [0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x99];
+/// A router of either version.
+const ROUTERS: [&str; 2] = ["10.1.0.99", "fd00:1::99"];
 /// What IPv6 is never told less than.
 const LEAST: u16 = 1280;
 
@@ -63,31 +55,15 @@ impl Way {
         let mut frame = udp(&self.client().to_string(), &self.vip().to_string(), &payload);
         if self.inner_is_v4 {
             frame[20] = 0x40;
-            frame[24..26].fill(0);
-            let sum = checksum::of(&frame[14..34]);
-            frame[24..26].copy_from_slice(&sum.to_be_bytes());
+            mend_ip(&mut frame);
         }
         frame
     }
 
     /// What a router on the way says of this outer packet.
-    fn says(self, outer: &[u8], (kind, code): (u8, u8), mtu: u16) -> Vec<u8> {
-        let [high, low] = mtu.to_be_bytes();
-        let bytes5to8 = [0, 0, high, low];
-        let builder = PacketBuilder::ethernet2(ROUTER_MAC, INSIDE_MAC);
-        let mut frame = Vec::new();
-        if self.outer_is_v4 {
-            let quote = &outer[14..outer.len().min(14 + 548)];
-            let kind = Icmpv4Type::Unknown { type_u8: kind, code_u8: code, bytes5to8 };
-            let to = quote[12..16].try_into().unwrap();
-            builder.ipv4(ROUTER, to, 60).icmpv4(kind).write(&mut frame, quote).unwrap();
-        } else {
-            let quote = &outer[14..outer.len().min(14 + 1232)];
-            let kind = Icmpv6Type::Unknown { type_u8: kind, code_u8: code, bytes5to8 };
-            let to = quote[8..24].try_into().unwrap();
-            builder.ipv6(ROUTER_V6, to, 60).icmpv6(kind).write(&mut frame, quote).unwrap();
-        }
-        frame
+    fn says(self, outer: &[u8], kind: (u8, u8), mtu: u16) -> Vec<u8> {
+        let (router, len) = if self.outer_is_v4 { (ROUTERS[0], 548) } else { (ROUTERS[1], 1232) };
+        icmp_error(router, kind, mtu.into(), outer, len)
     }
 
     fn says_too_big(self, outer: &[u8], mtu: u16) -> Vec<u8> {
@@ -111,19 +87,13 @@ fn told(answer: &[u8]) -> String {
     if words.ends_with("type 3 code 4") { format!("{words}, {mtu}") } else { words }
 }
 
-fn wrapped(t: &mut Table, frame: &[u8]) -> Vec<u8> {
-    let (verdict, after) = t.batch(0, &[frame.to_vec()], OUTSIDE).remove(0);
-    assert_eq!(verdict, Verdict::Transmit(INSIDE));
-    after
-}
-
 fn hears(t: &mut Table, frame: Vec<u8>) -> (Verdict, Vec<u8>) {
     t.batch(1, &[frame], INSIDE).remove(0)
 }
 
 /// Sends a packet that leaves in parts, each of which fits.
 fn split(t: &mut Table, frame: &[u8], mtu: usize) {
-    let first = wrapped(t, frame);
+    let first = t.forwarded(frame);
     let made: Vec<usize> = t.made.drain(..).map(|(_, frame)| frame.len() - 14).collect();
     assert_eq!(made.len(), 1, "two parts");
     assert!(first.len() - 14 <= mtu && made[0] <= mtu, "{} {made:?}", first.len());
@@ -134,7 +104,7 @@ fn the_client_is_told_and_from_then_on_by_the_director_itself() {
     for way in ways() {
         let mut t = way.table();
         let (long, mtu) = (way.packet(1400), 1350 - way.overhead());
-        let outer = wrapped(&mut t, &long);
+        let outer = t.forwarded(&long);
         let server = xvs::director::server::ServerId(0);
         let before = t.director.traffic(server);
         let (verdict, answer) = hears(&mut t, way.says_too_big(&outer, 1350));
@@ -149,13 +119,13 @@ fn the_client_is_told_and_from_then_on_by_the_director_itself() {
         for (passes, s) in [(false, 0), (false, 599), (true, 2)] {
             t.pass(s);
             if passes {
-                wrapped(&mut t, &long);
+                t.forwarded(&long);
                 continue;
             }
             let (verdict, answer) = t.batch(0, std::slice::from_ref(&long), OUTSIDE).remove(0);
             assert_eq!(verdict, Verdict::Answer(OUTSIDE, DropReason::TooBig), "{way:?}");
             assert_eq!(told(&answer), way.told_too_big(mtu), "{way:?}");
-            wrapped(&mut t, &way.packet(mtu));
+            t.forwarded(&way.packet(mtu));
         }
     }
 }
@@ -165,7 +135,7 @@ fn the_client_is_told_and_from_then_on_by_the_director_itself() {
 fn no_way_is_too_narrow_for_what_ipv6_always_carries() {
     for way in ways() {
         let mut t = way.table();
-        let outer = wrapped(&mut t, &way.packet(1400));
+        let outer = t.forwarded(&way.packet(1400));
         // What no router of IPv6 may say.
         let narrow = if way.outer_is_v4 { 700 } else { 68 };
         let believed = if way.outer_is_v4 { 700 } else { LEAST };
@@ -173,7 +143,7 @@ fn no_way_is_too_narrow_for_what_ipv6_always_carries() {
         let (verdict, answer) = hears(&mut t, way.says_too_big(&outer, narrow));
         assert_eq!((verdict, told(&answer)), (Verdict::Transmit(OUTSIDE), way.told_too_big(mtu)), "{way:?}");
         if way.inner_is_v4 {
-            wrapped(&mut t, &way.packet(mtu));
+            t.forwarded(&way.packet(mtu));
             assert!(t.made.is_empty());
             continue;
         }
@@ -186,7 +156,7 @@ fn no_way_is_too_narrow_for_what_ipv6_always_carries() {
         assert_eq!(told(&answer), way.told_too_big(LEAST), "{way:?}");
         // Of such a packet its client has nothing to hear.
         let mut t = way.table();
-        let outer = wrapped(&mut t, &least);
+        let outer = t.forwarded(&least);
         assert_eq!(hears(&mut t, way.says_too_big(&outer, LEAST)).0, Verdict::Drop(DropReason::IcmpHeard));
         split(&mut t, &least, usize::from(LEAST));
     }
@@ -198,10 +168,8 @@ fn a_packet_of_ipv4_that_may_be_fragmented_is_and_its_sender_is_not_told() {
         let mut t = way.table();
         let mut long = way.packet(1400);
         long[20] = 0;
-        long[24..26].fill(0);
-        let sum = checksum::of(&long[14..34]);
-        long[24..26].copy_from_slice(&sum.to_be_bytes());
-        let outer = wrapped(&mut t, &long);
+        mend_ip(&mut long);
+        let outer = t.forwarded(&long);
         assert_eq!(hears(&mut t, way.says_too_big(&outer, 1300)).0, Verdict::Drop(DropReason::IcmpHeard));
         split(&mut t, &long, 1300);
     }
@@ -217,18 +185,18 @@ fn other_errors_are_told_in_the_clients_version() {
         };
         for (kind, expected) in said.into_iter().zip(expected) {
             let mut t = way.table();
-            let outer = wrapped(&mut t, &way.packet(600));
+            let outer = t.forwarded(&way.packet(600));
             let (verdict, answer) = hears(&mut t, way.says(&outer, kind, 0));
             assert_eq!(verdict, Verdict::Transmit(OUTSIDE), "{way:?}");
             let ends = format!("{} tells {}", way.vip().ip(), way.client().ip());
             assert_eq!(read_answer(&answer), format!("{ends}: {expected}"), "{way:?}");
-            wrapped(&mut t, &way.packet(1400));
+            t.forwarded(&way.packet(1400));
         }
     }
     // IPv6 has no source quench.
     for way in ways().filter(|way| way.outer_is_v4) {
         let mut t = way.table();
-        let outer = wrapped(&mut t, &way.packet(600));
+        let outer = t.forwarded(&way.packet(600));
         assert_eq!(hears(&mut t, way.says(&outer, (4, 0), 0)).0, Verdict::Drop(DropReason::IcmpHeard));
     }
 }
@@ -238,7 +206,7 @@ fn only_who_shows_the_connection_is_believed() {
     for way in ways() {
         let mut t = way.table();
         let long = way.packet(1400);
-        let outer = wrapped(&mut t, &long);
+        let outer = t.forwarded(&long);
         let edited = |at: usize, value: u8| {
             let mut outer = outer.clone();
             outer[at] = value;
@@ -252,7 +220,7 @@ fn only_who_shows_the_connection_is_believed() {
         for (n, lie) in [client, source, server].into_iter().enumerate() {
             let verdict = hears(&mut t, lie).0;
             assert!(matches!(verdict, Verdict::Drop(_)), "{way:?} {n}: {verdict:?}");
-            wrapped(&mut t, &long);
+            t.forwarded(&long);
         }
     }
 }

@@ -14,7 +14,6 @@ const SERVER: [u8; 6] = [2, 0, 0, 0, 0xa, 11];
 
 const GUE: Tunnel = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Full };
 const GRE: Tunnel = Tunnel::Gre { checksum: TunnelChecksum::Full };
-pub const TUNNELS: [Tunnel; 3] = [Tunnel::Ipip, GUE, GRE];
 
 fn tun(tunnel: Tunnel) -> Pool {
     service(Protocol::Tcp, VIP, Method::Tun(tunnel), &[("10.1.0.11:80", 1)])
@@ -36,12 +35,6 @@ pub fn unwrap(frame: &[u8], tunnel: Tunnel) -> (String, String, Vec<u8>) {
     (IpAddr::from(outer.source).to_string(), IpAddr::from(outer.destination).to_string(), inner)
 }
 
-pub fn transmitted(t: &mut Table, frame: &[u8]) -> Vec<u8> {
-    let (verdict, after) = t.batch(0, &[frame.to_vec()], OUTSIDE).remove(0);
-    assert_eq!(verdict, Verdict::Transmit(INSIDE));
-    after
-}
-
 #[test]
 fn every_tunnel_carries_the_packet_whatever_room_was_made() {
     for tunnel in TUNNELS {
@@ -51,7 +44,7 @@ fn every_tunnel_carries_the_packet_whatever_room_was_made() {
             for flags in ["S", "A", "FA"] {
                 let packet = tcp(C, VIP, flags);
                 let frame = with_room(&packet, room);
-                let after = transmitted(&mut t, &frame);
+                let after = t.forwarded(&frame);
                 let (from, to, inner) = unwrap(&after, tunnel);
                 assert_eq!((from.as_str(), to.as_str()), ("10.1.0.1", "10.1.0.11"), "{tunnel:?} {room}");
                 let (dst_mac, ttl) = (SERVER, 63);
@@ -102,18 +95,18 @@ fn a_lie_about_the_room_is_refused() {
 #[test]
 fn the_tunnel_is_the_servers_of_this_moment() {
     let mut t = table(Tunnel::Ipip);
-    transmitted(&mut t, &tcp(C, VIP, "S"));
+    t.forwarded(&tcp(C, VIP, "S"));
     t.change(|draft| {
         let server = Server::new("10.1.0.11:80".parse().unwrap(), Method::Tun(GUE));
         draft.edit_server(VIP_KEY.parse().unwrap(), server)
     });
-    let after = transmitted(&mut t, &tcp(C, VIP, "A"));
+    let after = t.forwarded(&tcp(C, VIP, "A"));
     assert_eq!((after[23], &after[36..38]), (17, &6080u16.to_be_bytes()[..]));
     t.change(|draft| {
         let server = Server::new("10.1.0.11:80".parse().unwrap(), Method::Tun(Tunnel::Ipip));
         draft.edit_server(VIP_KEY.parse().unwrap(), server)
     });
-    assert_eq!(transmitted(&mut t, &tcp(C, VIP, "A"))[23], 4);
+    assert_eq!(t.forwarded(&tcp(C, VIP, "A"))[23], 4);
 }
 
 const VIP_KEY: &str = "tcp:10.0.0.100:80";
@@ -130,7 +123,7 @@ fn the_mtu_is_the_tunnels_and_the_client_is_told_it() {
         // 65 bytes do not fit 64, and so little is no tunnel.
         assert_eq!(verdict, Verdict::Drop(DropReason::NoTunnel), "{answer:?}");
         t.hops.mtu = 68 + overhead;
-        transmitted(&mut t, &with_room(&frame, overhead.into()));
+        t.forwarded(&with_room(&frame, overhead.into()));
 
         let mut long = udp_of(C, "10.0.0.100:53", 100);
         set_df(&mut long);
@@ -149,7 +142,7 @@ fn the_mtu_is_the_tunnels_and_the_client_is_told_it() {
             assert_eq!(answer[40..42], 127u16.to_be_bytes());
         }
         t.hops.mtu += 1;
-        transmitted(&mut t, &with_room(&long, overhead.into()));
+        t.forwarded(&with_room(&long, overhead.into()));
     }
 }
 
@@ -159,9 +152,7 @@ fn udp_of(from: &str, to: &str, len: usize) -> Vec<u8> {
 
 fn set_df(frame: &mut [u8]) {
     frame[20] |= 0x40;
-    frame[24..26].fill(0);
-    let sum = xvs::packet::checksum::of(&frame[14..34]);
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    mend_ip(frame);
 }
 
 #[test]
@@ -178,7 +169,7 @@ fn an_expiring_ttl_and_a_missing_way_are_told_and_no_address_is_counted() {
     assert_eq!(t.batch(0, &[tcp(C, VIP, "A")], OUTSIDE).remove(0).0, Verdict::Drop(DropReason::NoTunnel));
     t.hops.sources.push("10.1.0.77".parse().unwrap());
     t.hops.generation += 1;
-    let after = transmitted(&mut t, &tcp(C, VIP, "A"));
+    let after = t.forwarded(&tcp(C, VIP, "A"));
     assert_eq!(unwrap(&after, Tunnel::Ipip).0, "10.1.0.77", "a new address is used at once");
 }
 
@@ -187,7 +178,7 @@ fn a_way_with_a_vlan_gets_its_tag() {
     let mut t = table(Tunnel::Ipip);
     t.hops.vlans = [Some(7); 2];
     for room in [16, 20, 24] {
-        let after = transmitted(&mut t, &with_room(&tcp(C, VIP, "S"), room));
+        let after = t.forwarded(&with_room(&tcp(C, VIP, "S"), room));
         assert_eq!(after[12..18], [0x81, 0, 0, 7, 8, 0]);
         let plain = [&after[..12], &after[16..]].concat();
         assert_eq!(read(&unwrap(&plain, Tunnel::Ipip).2, INSIDE).to, VIP);
@@ -201,13 +192,12 @@ fn one_packet_services_and_persistence_go_through_tunnels_too() {
     let mut one_packet = pool.clone();
     one_packet.service.one_packet = true;
     let mut t = Table::new(&[one_packet]);
-    let servers: Vec<String> =
-        (0..4).map(|_| unwrap(&transmitted(&mut t, &udp(C, vip, b"?")), GRE).1).collect();
+    let servers: Vec<String> = (0..4).map(|_| unwrap(&t.forwarded(&udp(C, vip, b"?")), GRE).1).collect();
     assert_eq!(servers, ["10.1.0.12", "10.1.0.11", "10.1.0.12", "10.1.0.11"]);
     assert!(t.states().is_empty());
 
     let mut t = Table::new(&[persistent(pool, 360)]);
-    let to = |t: &mut Table, from: &str| unwrap(&transmitted(t, &udp(from, vip, b"?")), GRE).1;
+    let to = |t: &mut Table, from: &str| unwrap(&t.forwarded(&udp(from, vip, b"?")), GRE).1;
     assert_eq!(to(&mut t, "192.0.2.7:1"), to(&mut t, "192.0.2.7:2"));
     assert_ne!(to(&mut t, "192.0.2.7:1"), to(&mut t, "192.0.2.8:2"));
 }
@@ -221,7 +211,7 @@ fn an_ipv6_server_gets_ipv4_packets() {
         t.hops.sources = vec!["10.1.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
         t.hops.client_route =
             xvs::director::forward::hops::Route::Via(xvs::director::forward::hops::HopId(11));
-        let after = transmitted(&mut t, &with_room(&tcp(C, VIP, "S"), 40));
+        let after = t.forwarded(&with_room(&tcp(C, VIP, "S"), 40));
         let sliced = etherparse::SlicedPacket::from_ethernet(&after).unwrap();
         let Some(etherparse::NetSlice::Ipv6(outer)) = &sliced.net else { panic!("{sliced:?}") };
         assert_eq!(outer.header().source_addr().to_string(), "fd00::1");
@@ -245,15 +235,15 @@ fn without_pmtu_disc_what_is_too_long_is_split_though_its_sender_forbids_it() {
     set_df(&mut short);
     set_df(&mut long);
     t.hops.mtu = 400;
-    assert_eq!(transmitted(&mut t, &short)[20] & 0x40, 0x40);
+    assert_eq!(t.forwarded(&short)[20] & 0x40, 0x40);
     let refused = t.batch(0, std::slice::from_ref(&long), OUTSIDE).remove(0).0;
     assert_eq!(refused, Verdict::Answer(OUTSIDE, DropReason::TooBig));
 
     t.tune("pmtu_disc", 0);
-    assert_eq!(transmitted(&mut t, &short)[20] & 0x40, 0, "DF is not copied");
+    assert_eq!(t.forwarded(&short)[20] & 0x40, 0, "DF is not copied");
     for room in [0, 20] {
         let frame = with_room(&long, room);
-        let mut pieces = vec![transmitted(&mut t, &frame)];
+        let mut pieces = vec![t.forwarded(&frame)];
         pieces.extend(t.made.drain(..).map(|(port, frame)| {
             assert_eq!(port, INSIDE);
             frame

@@ -2,19 +2,11 @@
 //! is told and counted, is the same as without room, which goes the way of all others.
 
 use xvs::director::engine::Verdict;
-use xvs::director::service::{Method, Protocol, Tunnel, TunnelChecksum};
+use xvs::director::service::{Method, Protocol, Tunnel};
 
 use crate::table::*;
 
 const VIP: &str = "10.0.0.100:53";
-const NONE: TunnelChecksum = TunnelChecksum::None;
-const TUNNELS: [Tunnel; 5] = [
-    Tunnel::Ipip,
-    Tunnel::Gue { port: 6080, checksum: NONE },
-    Tunnel::Gre { checksum: NONE },
-    Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Full },
-    Tunnel::Gre { checksum: TunnelChecksum::Full },
-];
 
 fn table(tunnel: Tunnel) -> Table {
     Table::new(&[service(
@@ -29,9 +21,7 @@ fn table(tunnel: Tunnel) -> Table {
 fn datagram(client: &str, len: usize, class: u8, ttl: u8, df: bool) -> Vec<u8> {
     let mut frame = udp(client, VIP, &vec![7; len]);
     (frame[15], frame[20], frame[22]) = (class, if df { 0x40 } else { 0 }, ttl);
-    frame[24..26].fill(0);
-    let sum = xvs::packet::checksum::of(&frame[14..34]);
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    mend_ip(&mut frame);
     frame
 }
 

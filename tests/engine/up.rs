@@ -7,6 +7,7 @@ use xvs::director::forward::hops::PASS;
 use xvs::director::service::{Method, Pool, Protocol};
 use xvs::packet::encap::Tunnel;
 
+use crate::pieces::{cut, numbered};
 use crate::table::*;
 
 const C: &str = "192.0.2.7:40000";
@@ -89,19 +90,7 @@ fn errors_about_the_hosts_own_packets_go_up() {
 
 /// A datagram of 24 bytes in three pieces, of which the first has the ports.
 fn pieces(to: &str) -> Vec<Vec<u8>> {
-    let whole = udp(C, to, &[5; 16]);
-    let piece = |n: usize| {
-        let mut piece = [&whole[..34], &whole[34 + 8 * n..42 + 8 * n]].concat();
-        piece[16..18].copy_from_slice(&28u16.to_be_bytes());
-        piece[18..20].copy_from_slice(&7u16.to_be_bytes());
-        let more = if n < 2 { 0x2000 } else { 0 };
-        piece[20..22].copy_from_slice(&(more | u16::try_from(n).unwrap()).to_be_bytes());
-        piece[24..26].fill(0);
-        let sum = xvs::packet::checksum::of(&piece[14..34]);
-        piece[24..26].copy_from_slice(&sum.to_be_bytes());
-        piece
-    };
-    (0..3).map(piece).collect()
+    cut(&numbered(udp(C, to, &[5; 16]), 7), 8)
 }
 
 #[test]
@@ -178,9 +167,7 @@ fn a_ttl_of_any_value_is_left_as_it_was() {
     for ttl in 0..=255 {
         let mut frame = tcp(C, VIP, "S");
         frame[22] = ttl;
-        frame[24..26].fill(0);
-        let sum = xvs::packet::checksum::of(&frame[14..34]);
-        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        mend_ip(&mut frame);
         assert_eq!(to_server(&mut t, frame).ttl, ttl);
     }
 }

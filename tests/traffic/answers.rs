@@ -1,14 +1,10 @@
 //! What real clients see when xvs goes no further with a packet: what they would see behind IPVS.
 
 use std::io::ErrorKind;
-use std::net::SocketAddrV4;
 
 use crate::client::{self, connect, patiently};
-use crate::lab::{self, DR_VIP, Lab, NAT_VIP};
-use crate::xvs::{Xvs, abc, config, service};
-
-const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
-const DR: SocketAddrV4 = SocketAddrV4::new(DR_VIP, 80);
+use crate::lab::{self, DR, Lab, NAT};
+use crate::xvs::{Xvs, abc, config, nat, service};
 
 #[test]
 fn without_an_available_server_a_client_is_refused_at_once() {
@@ -31,13 +27,13 @@ fn without_an_available_server_a_client_is_refused_at_once() {
 #[test]
 fn a_connection_from_before_a_restart_is_reset_and_not_left_hanging() {
     let lab = Lab::new();
-    let nat = config(&[service(("tcp", NAT), ("rr", "nat"), &abc(8080, [1; 3]))]);
-    let xvs = Xvs::start(&lab, &nat);
+    let config = config(&[nat()]);
+    let xvs = Xvs::start(&lab, &config);
     client::run(&lab, async || {
         let mut open = connect(lab::client(0), NAT).await.expect("connected");
         patiently(open.ask("name")).await.expect("answered");
         xvs.kill();
-        let _again = Xvs::start(&lab, &nat);
+        let _again = Xvs::start(&lab, &config);
         let reset = patiently(open.ask("name")).await.map(drop).expect_err("nobody knows it any more");
         assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
     });

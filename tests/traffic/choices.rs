@@ -4,14 +4,9 @@
 //! derived from its rules, with the same servers added in the same order and
 //! the same clients: its server list has the newest first.
 
-use std::net::SocketAddrV4;
-
 use crate::client::{self, connect, patiently, servers_in_a_row};
-use crate::lab::{self, DR_VIP, FAR_CLIENTS, Lab, NAT_VIP};
+use crate::lab::{self, DR, FAR_CLIENTS, Lab, NAT};
 use crate::xvs::{Xvs, abc, config, service};
-
-const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
-const DR: SocketAddrV4 = SocketAddrV4::new(DR_VIP, 80);
 
 /// The same scheduler and weights by NAT and by DR, each a service with a state of its own.
 fn both(scheduler: &str, weights: [u16; 3]) -> String {

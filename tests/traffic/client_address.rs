@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpStream, UdpSocket};
 
 use crate::client::{self, connect, many, patiently, within};
+use crate::file::File;
 use crate::lab::{self, FAR_CLIENTS, Lab, NAT_VIP, SERVERS, alone, rip};
 use crate::netns::{self, succeed};
 use crate::real_server::{Manners, Server};
@@ -267,20 +268,12 @@ fn the_segment_that_ends_the_handshake_has_the_option() {
     let observer = observe(&lab, "a", 80, done);
     let servers = [(SocketAddrV4::new(rip("a"), 80), 1)];
     let _xvs = Xvs::start(&lab, &config(&[told("tcp", 80, "toa", &servers)]));
-    let file: Vec<u8> = (0..FILE_LEN).map(|_| fastrand::u8(..)).collect();
+    let file = File::new(&lab, FILE_LEN, TRANSFER_LIMIT);
     client::run(&lab, async || {
-        let mut wire = connect(lab::client(4), VIP).await.expect("connected");
-        assert_eq!(patiently(wire.ask("name")).await.expect("name"), "a");
-        let upload = async {
-            wire.write(format!("take {FILE_LEN}\n").as_bytes()).await?;
-            wire.write(&file).await?;
-            wire.line().await
-        };
-        assert_eq!(within(TRANSFER_LIMIT, upload).await.expect("sent").as_deref(), Some("taken"));
+        assert_eq!(file.up_by(lab::client(4), VIP).await.0, "a");
     });
     finish.send(()).expect("observed");
     let seen = observer.join().expect("observed");
-    assert!(std::fs::read(lab.dir().join("a.taken")).expect("taken") == file);
     let has_option = |segment: &Vec<u8>| {
         let [a, b, c, d] = lab::client(4).octets();
         matches!(segment[1..], [254, 8, _, _, w, x, y, z, ..] if [w, x, y, z] == [a, b, c, d])

@@ -10,27 +10,17 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::client::{self, connect, patiently, within};
-use crate::lab::{self, DR_VIP, Lab, NAT_VIP, UDP_PORT};
+use crate::client::{self, patiently};
+use crate::file::File;
+use crate::lab::{self, DR, Lab, NAT, NAT_VIP, UDP_PORT};
 use crate::netns::succeed;
 use crate::tunnels::{far_ends, tunnelled};
-use crate::wire::Wire;
-use crate::xvs::{Xvs, abc, command, config, ends, service, stats, until};
+use crate::xvs::{Xvs, abc, command, config, dr, ends, nat, service, stats, until};
 
-const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
-const DR: SocketAddrV4 = SocketAddrV4::new(DR_VIP, 80);
 const NEAR: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
 const LEN: usize = 256 << 10;
 /// Emulated machines are slow.
 const LIMIT: Duration = Duration::from_secs(60);
-
-fn nat() -> String {
-    service(("tcp", NAT), ("rr", "nat"), &abc(8080, [1; 3]))
-}
-
-fn dr() -> String {
-    service(("tcp", DR), ("rr", "dr"), &abc(80, [1; 3]))
-}
 
 fn load(module: &str) {
     succeed(Command::new("modprobe").arg(module));
@@ -87,32 +77,9 @@ fn tag_inside(lab: &Lab, id: u16) {
     lab.ip("clients", &[format!("link set {port} master switch")]);
 }
 
-async fn transfer(from: Ipv4Addr, vip: SocketAddrV4) -> (String, Wire) {
-    let mut wire = connect(from, vip).await.unwrap_or_else(|error| panic!("{from} to {vip}: {error}"));
-    let name = patiently(wire.ask("name")).await.expect("name");
-    again(&mut wire).await;
-    (name, wire)
-}
-
-/// A file down and another one up.
-async fn again(wire: &mut Wire) {
-    wire.write(b"send file\n").await.expect("asked");
-    assert_eq!(within(LIMIT, wire.bytes(LEN)).await.expect("the whole file").len(), LEN);
-    let upload = async {
-        wire.write(format!("take {LEN}\n").as_bytes()).await?;
-        wire.write(&vec![b'x'; LEN]).await?;
-        wire.line().await
-    };
-    assert_eq!(within(LIMIT, upload).await.expect("sent").as_deref(), Some("taken"));
-}
-
-fn prepare(lab: &Lab) {
-    std::fs::write(lab.dir().join("file"), vec![b'x'; LEN]).expect("file written");
-}
-
 /// Files and datagrams by every method.
 fn all_methods(lab: &Lab, interfaces: &str) {
-    prepare(lab);
+    let file = File::new(lab, LEN, LIMIT);
     let ends = far_ends(lab);
     let dns = SocketAddrV4::new(NAT_VIP, UDP_PORT);
     let udp = service(("udp", dns), ("rr", "nat"), &abc(UDP_PORT, [1; 3]));
@@ -124,7 +91,7 @@ fn all_methods(lab: &Lab, interfaces: &str) {
             for &vip in vips {
                 let mut names = String::new();
                 for index in 0..3 {
-                    names += &transfer(lab::client(index), vip).await.0;
+                    names += &file.both_ways(lab::client(index), vip).await.0;
                 }
                 assert_eq!(names, "cba", "{vip}");
             }
@@ -199,13 +166,6 @@ fn bonded(lab: &Lab, mode: &str) {
 
 const BOTH: &str = "\"lb0\", \"lb2\", \"lb1\"";
 
-/// Frames that a device of the clients' has received.
-fn received(lab: &Lab, device: &str) -> u64 {
-    let path = format!("/sys/class/net/{device}/statistics/rx_packets");
-    let out = succeed(lab.command("clients", "cat").arg(path)).stdout;
-    String::from_utf8_lossy(&out).trim().parse().expect("a number")
-}
-
 #[test]
 #[ignore = "needs a kernel with bonds: scripts/guest-tests.sh"]
 fn a_bond_that_spreads_flows_over_its_members() {
@@ -213,14 +173,14 @@ fn a_bond_that_spreads_flows_over_its_members() {
     let lab = Lab::new();
     bonded(&lab, "mode balance-xor xmit_hash_policy layer3+4");
     all_methods(&lab, BOTH);
-    let before = ["cl0", "cl1"].map(|device| received(&lab, device));
+    let before = ["cl0", "cl1"].map(|device| lab.received("clients", device));
     let xvs = Xvs::start(&lab, &config(&[nat()]).replace("\"lb0\", \"lb1\"", BOTH));
     client::run(&lab, async || {
         for index in 0..12 {
             client::name_of_server(lab::client(index), NAT).await.expect("served");
         }
     });
-    let after = ["cl0", "cl1"].map(|device| received(&lab, device));
+    let after = ["cl0", "cl1"].map(|device| lab.received("clients", device));
     assert!(after[0] > before[0] + 4 && after[1] > before[1] + 4, "replies by both: {before:?} {after:?}");
     drop(xvs.stop());
 }
@@ -231,11 +191,11 @@ fn a_connection_outlives_the_active_member() {
     load("bonding");
     let lab = Lab::new();
     bonded(&lab, "mode active-backup");
-    prepare(&lab);
+    let file = File::new(&lab, LEN, LIMIT);
     let xvs = Xvs::start(&lab, &config(&[nat()]).replace("\"lb0\", \"lb1\"", BOTH));
     client::run(&lab, async || {
-        let (name, mut wire) = transfer(NEAR, NAT).await;
-        let before = received(&lab, "cl1");
+        let (name, mut wire) = file.both_ways(NEAR, NAT).await;
+        let before = lab.received("clients", "cl1");
         lab.ip("clients", &["link set cl0 down"]);
         until("both ends have changed over", || {
             ["director", "clients"].iter().all(|who| {
@@ -244,9 +204,9 @@ fn a_connection_outlives_the_active_member() {
                 String::from_utf8_lossy(&out).trim() == if *who == "clients" { "cl1" } else { "lb2" }
             })
         });
-        again(&mut wire).await;
-        assert_eq!(patiently(wire.ask("name")).await.expect("name"), name, "the same connection");
-        assert!(received(&lab, "cl1") > before + 100, "by the other member");
+        file.down(&mut wire).await;
+        assert_eq!(file.up(&mut wire).await, name, "the same connection");
+        assert!(lab.received("clients", "cl1") > before + 100, "by the other member");
     });
     assert_eq!(stats(&xvs.stop(), "TCP", NAT)[0], 1);
 }

@@ -1,14 +1,10 @@
 //! Draining a server with a connection on it: nobody is cut off, nobody new comes, and in the end it is gone.
 
-use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use crate::client::{self, connect, patiently};
-use crate::lab::{self, DR_VIP, Lab, NAT_VIP};
-use crate::xvs::{Xvs, abc, config, ipvsadm, say, service, until};
-
-const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
-const DR: SocketAddrV4 = SocketAddrV4::new(DR_VIP, 80);
+use crate::lab::{self, DR, Lab, NAT};
+use crate::xvs::{Xvs, config, dr, ipvsadm, nat, say, until};
 
 /// The row of a server, if it is there.
 fn row(lab: &Lab, server: &str) -> Option<String> {
@@ -18,7 +14,7 @@ fn row(lab: &Lab, server: &str) -> Option<String> {
 #[test]
 fn a_drained_server_keeps_its_connection_gets_no_new_one_and_goes_with_it() {
     let lab = Lab::new();
-    let _xvs = Xvs::start(&lab, &config(&[service(("tcp", DR), ("rr", "dr"), &abc(80, [1; 3]))]));
+    let _xvs = Xvs::start(&lab, &config(&[dr()]));
     // By DR the director sees only the client's FIN: the connection ends a second after that.
     ipvsadm(&lab, "--set 0 1 0");
     client::run(&lab, async || {
@@ -44,7 +40,7 @@ fn a_drained_server_keeps_its_connection_gets_no_new_one_and_goes_with_it() {
 #[test]
 fn at_its_deadline_it_is_deleted_with_a_connection_open_and_a_new_weight_ends_a_drain() {
     let lab = Lab::new();
-    let _xvs = Xvs::start(&lab, &config(&[service(("tcp", NAT), ("rr", "nat"), &abc(8080, [1; 3]))]));
+    let _xvs = Xvs::start(&lab, &config(&[nat()]));
     client::run(&lab, async || {
         let mut open = Vec::new();
         for name in ["c", "b"] {

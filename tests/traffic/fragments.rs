@@ -9,8 +9,9 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::UdpSocket;
 use xvs::packet::checksum;
 
-use crate::client::{self, connect, patiently, within};
+use crate::client::{self, patiently};
 use crate::decapsulator::GUE_PORT;
+use crate::file::File;
 use crate::lab::{self, DR_VIP, Lab, NAT_VIP, SERVERS, UDP_PORT, alone};
 use crate::netns::inside;
 use crate::server::answer;
@@ -210,25 +211,10 @@ fn segments_too_long_for_the_clients_link_arrive_in_fragments() {
 
 /// A file both ways, compared byte by byte; the name of its server.
 fn transfer(lab: &Lab, vip: Ipv4Addr, forward: &str, port: u16) -> Vec<String> {
-    let file = bytes(FILE_LEN);
-    std::fs::write(lab.dir().join("file"), &file).expect("file written");
+    let file = File::new(lab, FILE_LEN, TRANSFER_LIMIT);
     let vip = SocketAddrV4::new(vip, 80);
     let xvs = Xvs::start(lab, &config(&[service(("tcp", vip), ("rr", forward), &abc(port, [1; 3]))]));
-    let name = client::run(lab, async || {
-        let mut wire = connect(lab::client(0), vip).await.expect("connected");
-        let name = patiently(wire.ask("name")).await.expect("name");
-        wire.write(b"send file\n").await.expect("asked");
-        let got = within(TRANSFER_LIMIT, wire.bytes(FILE_LEN)).await.expect("the whole file");
-        assert!(got == file, "from {name}");
-        let upload = async {
-            wire.write(format!("take {FILE_LEN}\n").as_bytes()).await?;
-            wire.write(&file).await?;
-            wire.line().await
-        };
-        assert_eq!(within(TRANSFER_LIMIT, upload).await.expect("sent").as_deref(), Some("taken"));
-        name
-    });
-    assert!(std::fs::read(lab.dir().join(format!("{name}.taken"))).expect("taken") == file, "to {name}");
+    let (name, _) = client::run(lab, async || file.both_ways(lab::client(0), vip).await);
     xvs.stop();
     vec![name]
 }

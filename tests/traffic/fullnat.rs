@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::client::{self, Resolver, connect, patiently, within};
+use crate::client::{self, Resolver, connect, patiently};
+use crate::file::File;
 use crate::lab::{self, Lab, NAT_VIP, SERVERS, UDP_PORT, alone};
 use crate::netns::inside;
 use crate::xvs::{Xvs, abc, client_command, config, ipvsadm, say, service, stats};
@@ -66,34 +67,18 @@ fn twenty_thousand_short_connections_without_one_failed() {
 fn files_and_datagrams_go_both_ways() {
     let _alone = alone();
     let lab = far_lab();
-    let file: Vec<u8> = (0..FILE_LEN).map(|_| fastrand::u8(..)).collect();
-    std::fs::write(lab.dir().join("file"), &file).expect("file written");
+    let file = File::new(&lab, FILE_LEN, TRANSFER_LIMIT);
     let dns = from_locals(&service(("udp", DNS), ("rr", "fullnat"), &abc(UDP_PORT, [1; 3])), None);
     let _xvs = Xvs::start(&lab, &config(&[web(None, [1; 3]), dns]));
-    let names = client::run(&lab, async || {
-        let mut names = Vec::new();
+    client::run(&lab, async || {
         for index in 0..3 {
-            let mut wire = connect(lab::client(index), WEB).await.expect("connected");
-            names.push(patiently(wire.ask("name")).await.expect("name"));
-            wire.write(b"send file\n").await.expect("asked");
-            let got = within(TRANSFER_LIMIT, wire.bytes(FILE_LEN)).await.expect("the whole file");
-            assert!(got == file);
-            let upload = async {
-                wire.write(format!("take {FILE_LEN}\n").as_bytes()).await?;
-                wire.write(&file).await?;
-                wire.line().await
-            };
-            assert_eq!(within(TRANSFER_LIMIT, upload).await.expect("sent").as_deref(), Some("taken"));
+            file.both_ways(lab::client(index), WEB).await;
         }
         for index in 0..60 {
             let resolver = Resolver::new(SocketAddrV4::new(lab::client(index), 20_000), DNS);
             patiently(resolver.await.expect("socket").ask(7)).await.expect("an answer");
         }
-        names
     });
-    for name in names {
-        assert!(std::fs::read(lab.dir().join(format!("{name}.taken"))).expect("taken") == file, "to {name}");
-    }
 }
 
 /// Each connection leaves its server in TIME_WAIT for a minute, and there are but 200 ports: every one of them is used

@@ -14,7 +14,7 @@
 //! Must not know xvs.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,6 +29,9 @@ use crate::server::Server;
 pub const NAT_VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 /// The VIP the tests use for DR: every server holds it on `lo`.
 pub const DR_VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 101);
+/// The service at each of them that most tests ask.
+pub const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
+pub const DR: SocketAddrV4 = SocketAddrV4::new(DR_VIP, 80);
 /// The real servers, by the name they answer with.
 pub const SERVERS: [(&str, Ipv4Addr); 3] = [
     ("a", Ipv4Addr::new(10, 1, 0, 11)),
@@ -242,6 +245,23 @@ impl Lab {
     /// A command that will run in namespace `who`.
     pub fn command(&self, who: &str, program: &str) -> Command {
         self.namespaces.command(who, program)
+    }
+
+    /// Frames that a device of `who`'s has received by the kernel's count.
+    pub fn received(&self, who: &str, device: &str) -> u64 {
+        let path = format!("/sys/class/net/{device}/statistics/rx_packets");
+        let out = succeed(self.command(who, "cat").arg(path)).stdout;
+        String::from_utf8_lossy(&out).trim().parse().expect("a number")
+    }
+
+    /// What host `who` has learnt of the way from one address to another, in bytes.
+    pub fn learnt(&self, who: &str, to: impl Into<IpAddr>, from: impl Into<IpAddr>) -> Option<u16> {
+        let (to, from) = (to.into(), from.into());
+        let words = format!("route get {to} from {from}");
+        let out = succeed(self.command(who, "ip").args(words.split(' '))).stdout;
+        let out = String::from_utf8_lossy(&out).into_owned();
+        let mut words = out.split_whitespace().skip_while(|word| *word != "mtu");
+        words.nth(1).and_then(|bytes| bytes.parse().ok())
     }
 
     /// Whether an XDP program is attached to one of the director's interfaces.

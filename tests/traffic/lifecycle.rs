@@ -7,18 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::client::{self, connect, patiently};
-use crate::lab::{self, DR_VIP, Lab, NAT_VIP, alone};
+use crate::lab::{self, DR, Lab, NAT, alone};
 use crate::netns::{signal, succeed};
-use crate::xvs::{PATIENCE, Xvs, abc, command, config, service, wait};
-
-const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
-const DR: SocketAddrV4 = SocketAddrV4::new(DR_VIP, 80);
+use crate::xvs::{PATIENCE, Xvs, command, config, dr, nat, wait};
 
 fn nat_and_dr() -> String {
-    config(&[
-        service(("tcp", NAT), ("rr", "nat"), &abc(8080, [1; 3])),
-        service(("tcp", DR), ("rr", "dr"), &abc(80, [1; 3])),
-    ])
+    config(&[nat(), dr()])
 }
 
 #[test]

@@ -4,51 +4,23 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use crate::client::{self, connect, name_of_server, patiently, within};
+use crate::client::{self, name_of_server};
 use crate::decapsulator::Decapsulator;
-use crate::lab::{self, DR_VIP, Lab, NAT_VIP, rip};
+use crate::file::File;
+use crate::lab::{self, DR, DR_VIP, Lab, NAT, rip};
 use crate::netns::{inside, succeed};
 use crate::server::Server;
-use crate::xvs::{Xvs, abc, config, service, stats};
+use crate::xvs::{Xvs, config, dr, nat, service, stats};
 
-const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
-const DR: SocketAddrV4 = SocketAddrV4::new(DR_VIP, 80);
 const NEAR: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
 /// Some thousand packets of full size.
 pub const LEN: usize = 4 << 20;
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn nat() -> String {
-    service(("tcp", NAT), ("rr", "nat"), &abc(8080, [1; 3]))
-}
-
-fn dr() -> String {
-    service(("tcp", DR), ("rr", "dr"), &abc(80, [1; 3]))
-}
-
 /// A file down and then up by one connection; the server's name.
 pub fn transfer(lab: &Lab, netns: &str, from: Ipv4Addr, vip: SocketAddrV4) -> String {
-    std::fs::write(lab.dir().join("file"), vec![b'x'; LEN]).expect("file written");
-    client::run_in(netns, async || {
-        let mut wire = connect(from, vip).await.unwrap_or_else(|error| panic!("{from} to {vip}: {error}"));
-        let name = patiently(wire.ask("name")).await.expect("name");
-        wire.write(b"send file\n").await.expect("asked");
-        assert_eq!(within(LIMIT, wire.bytes(LEN)).await.expect("the whole file").len(), LEN);
-        let upload = async {
-            wire.write(format!("take {LEN}\n").as_bytes()).await?;
-            wire.write(&vec![b'x'; LEN]).await?;
-            wire.line().await
-        };
-        assert_eq!(within(LIMIT, upload).await.expect("sent").as_deref(), Some("taken"));
-        name
-    })
-}
-
-/// Frames that a device has received by the kernel's count.
-fn received(lab: &Lab, who: &str, device: &str) -> u64 {
-    let path = format!("/sys/class/net/{device}/statistics/rx_packets");
-    let out = succeed(lab.command(who, "cat").arg(path)).stdout;
-    String::from_utf8_lossy(&out).trim().parse().expect("a number")
+    let file = File::new(lab, LEN, LIMIT);
+    client::run_in(netns, async || file.both_ways(from, vip).await.0)
 }
 
 /// Clients and servers behind one interface: by NAT the way back leads through the director all the same.
@@ -100,9 +72,9 @@ fn three_interfaces_and_replies_by_another_way_than_requests() {
 
     // The third interface's own clients, the first's, and those whose replies go by the third.
     for (netns, from) in [("mid", there), ("clients", NEAR), ("clients", far)] {
-        let before = received(&lab, "mid", "to-lb");
+        let before = lab.received("mid", "to-lb");
         assert_eq!(transfer(&lab, &lab.netns(netns), from, NAT).len(), 1);
-        let frames = received(&lab, "mid", "to-lb") - before;
+        let frames = lab.received("mid", "to-lb") - before;
         let by_third = from != NEAR;
         assert_eq!(frames > 1000, by_third, "{frames} frames to {from} by the third interface");
     }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::client::{self, Resolver};
+use crate::file::File;
 use crate::lab::{self, DR_VIP, Lab, NAT_VIP, UDP_PORT};
 use crate::netns::{inside, signal, succeed};
 use crate::server::Server;
@@ -202,18 +203,14 @@ fn serves_by_nat(address: Ipv4Addr) {
     until("both servers have their rules, and the host for them", || {
         rules(&lab).matches("lookup 7894643").count() == 3
     });
-    let file: Vec<u8> = (0..1 << 20).map(|_| fastrand::u8(..)).collect();
-    std::fs::write(lab.dir().join("file"), &file).expect("file written");
+    let file = File::new(&lab, 1 << 20, Duration::from_secs(30));
     for (n, port) in (0..3).zip(30_000..) {
         assert_eq!(name(&lab, n, tcp).expect("answered"), "host");
         assert_eq!(resolved(&lab, port, udp).expect("answered"), "host");
     }
     client::run(&lab, async || {
         let mut wire = client::connect(lab::client(0), tcp).await.expect("connected");
-        wire.write(b"send file\n").await.expect("asked");
-        let got =
-            client::within(Duration::from_secs(30), wire.bytes(file.len())).await.expect("the whole file");
-        assert!(got == file);
+        file.down(&mut wire).await;
     });
     // Nothing here goes astray: the host itself still reaches the server.
     let itself =

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 
 use crate::client::{self, Resolver, patiently};
+use crate::file::File;
 use crate::lab::{Lab, UDP_PORT};
 use crate::netns::succeed;
 use crate::server::Server;
@@ -41,16 +42,12 @@ fn a_server_at_an_own_address_of_ipv6_serves_by_nat() {
     let xvs = Xvs::start(&lab, &config(&services));
     until("each server has its rule, and the host", || rules(&lab) == 4);
 
-    let file: Vec<u8> = (0..FILE_LEN).map(|_| fastrand::u8(..)).collect();
-    std::fs::write(lab.dir().join("file"), &file).expect("file written");
+    let file = File::new(&lab, FILE_LEN, Duration::from_secs(30));
     client::run(&lab, async || {
         for (from, port) in CLIENTS.into_iter().zip(30_000..) {
             let mut wire = client::connect(from, at(NAT_VIP, 80)).await.expect("connected");
             assert_eq!(patiently(wire.ask("name")).await.expect("name"), "host");
-            wire.write(b"send file\n").await.expect("asked");
-            let got =
-                client::within(Duration::from_secs(30), wire.bytes(FILE_LEN)).await.expect("the whole file");
-            assert!(got == file);
+            file.down(&mut wire).await;
             let resolver = Resolver::new((from, port), at(NAT_VIP, UDP_PORT)).await.expect("socket");
             assert_eq!(resolver.ask(7).await.expect("answered"), "host");
         }

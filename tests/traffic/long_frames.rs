@@ -7,24 +7,15 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 
 use crate::client::{self, within};
-use crate::lab::{self, DR_VIP, Lab, NAT_VIP, UDP_PORT};
+use crate::lab::{self, DR, Lab, NAT, NAT_VIP, UDP_PORT};
 use crate::links::{LEN, set_mtu, transfer};
+use crate::offload::frames;
 use crate::server::{Server, answer};
 use crate::tunnels::{far_ends, tunnelled};
-use crate::xvs::{Xvs, abc, offloading, service, stats, until};
+use crate::xvs::{Xvs, abc, dr, nat, offloading, service, stats, until};
 
-const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
-const DR: SocketAddrV4 = SocketAddrV4::new(DR_VIP, 80);
 const ANSWERED: Duration = Duration::from_secs(2);
 const NEAR: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
-
-fn nat() -> String {
-    service(("tcp", NAT), ("rr", "nat"), &abc(8080, [1; 3]))
-}
-
-fn dr() -> String {
-    service(("tcp", DR), ("rr", "dr"), &abc(80, [1; 3]))
-}
 
 /// A lab of such links; with offloading, one whose ends take redirected frames.
 fn lab_of(mtu: u16, offload: &str) -> Lab {
@@ -34,12 +25,6 @@ fn lab_of(mtu: u16, offload: &str) -> Lab {
         lab.take_redirected();
     }
     lab
-}
-
-/// The count of an outcome in a report.
-fn frames(report: &str, outcome: &str) -> u64 {
-    let line = report.lines().find_map(|line| line.trim().strip_suffix(&format!(" {outcome}")));
-    line.map_or(0, |count| count.trim().parse().unwrap_or_else(|_| panic!("{outcome} in:\n{report}")))
 }
 
 #[test]

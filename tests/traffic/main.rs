@@ -13,6 +13,7 @@ mod decapsulator;
 mod devices;
 mod doctor;
 mod drain;
+mod file;
 mod fragments;
 mod fullnat;
 mod hostile;

@@ -13,11 +13,11 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::UdpSocket;
 use xvs::packet::checksum;
 
-use crate::client::{self, connect, patiently, within};
+use crate::client::{self, connect, patiently};
+use crate::file::File;
 use crate::lab::{Lab, SERVERS, UDP_PORT};
 use crate::netns::{inside, succeed};
 use crate::server::{Server, answer};
-use crate::wire::Wire;
 use crate::xvs::{Xvs, config, say, service, stats, until};
 
 pub const CLIENT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
@@ -248,43 +248,8 @@ fn a_segment_in_fragments_opens_a_connection() {
 
 /// Up and then down on one connection, each more than a window. Gives back the server's name.
 fn transfer(lab: &Lab, netns: &str, from: Ipv6Addr, vip: SocketAddr) -> String {
-    prepare(lab);
-    client::run_in(netns, async || {
-        let (name, wire) = upload(from, vip).await;
-        download(wire).await;
-        name
-    })
-}
-
-fn prepare(lab: &Lab) {
-    std::fs::write(lab.dir().join("file"), vec![b'x'; LEN]).expect("file written");
-}
-
-async fn download(mut wire: Wire) {
-    wire.write(b"send file\n").await.expect("asked");
-    assert_eq!(within(LIMIT, wire.bytes(LEN)).await.expect("the whole file").len(), LEN);
-}
-
-pub async fn upload(from: impl Into<IpAddr>, vip: SocketAddr) -> (String, Wire) {
-    let mut wire = connect(from, vip).await.expect("connected");
-    let name = patiently(wire.ask("name")).await.expect("name");
-    let upload = async {
-        wire.write(format!("take {LEN}\n").as_bytes()).await?;
-        wire.write(&vec![b'x'; LEN]).await?;
-        wire.line().await
-    };
-    assert_eq!(within(LIMIT, upload).await.expect("sent").as_deref(), Some("taken"));
-    (name, wire)
-}
-
-/// What host `who` has learnt of the way from one address to another, in bytes.
-pub fn learnt(lab: &Lab, who: &str, to: impl Into<IpAddr>, from: impl Into<IpAddr>) -> Option<u16> {
-    let (to, from) = (to.into(), from.into());
-    let words = format!("route get {to} from {from}");
-    let out = succeed(lab.command(who, "ip").args(words.split(' '))).stdout;
-    let out = String::from_utf8_lossy(&out).into_owned();
-    let mut words = out.split_whitespace().skip_while(|word| *word != "mtu");
-    words.nth(1).and_then(|bytes| bytes.parse().ok())
+    let file = File::new(lab, LEN, LIMIT);
+    client::run_in(netns, async || file.up_and_down(from, vip).await)
 }
 
 /// A namespace that routes.
@@ -339,8 +304,8 @@ fn a_narrow_link_before_the_director_is_learnt_by_client_and_server() {
         let name = transfer(&lab, &lab.netns("far"), FAR, end(vip, 80));
         let number = SERVERS.iter().position(|(n, _)| *n == name).expect("one of them");
         let speaks_as = if forward == "nat" { rip(number) } else { vip };
-        assert_eq!(learnt(&lab, &name, FAR, speaks_as), Some(SMALL), "{forward}: the right one of three");
-        assert_eq!(learnt(&lab, "far", vip, FAR), Some(SMALL), "{forward}");
+        assert_eq!(lab.learnt(&name, FAR, speaks_as), Some(SMALL), "{forward}: the right one of three");
+        assert_eq!(lab.learnt("far", vip, FAR), Some(SMALL), "{forward}");
         drop(xvs.stop());
     }
 }
@@ -367,8 +332,8 @@ fn by_nat_a_narrow_link_behind_the_director_is_learnt_by_client_and_server() {
     let xvs = Xvs::start(&lab, &config(&[one(NAT_VIP, "nat", at)]));
 
     assert_eq!(transfer(&lab, &lab.netns("clients"), CLIENT, end(NAT_VIP, 80)), "d");
-    assert_eq!(learnt(&lab, "clients", NAT_VIP, CLIENT), Some(SMALL));
-    assert_eq!(learnt(&lab, "d", CLIENT, BEHIND), Some(SMALL));
+    assert_eq!(lab.learnt("clients", NAT_VIP, CLIENT), Some(SMALL));
+    assert_eq!(lab.learnt("d", CLIENT, BEHIND), Some(SMALL));
     drop(xvs.stop());
 }
 
@@ -379,13 +344,13 @@ fn the_directors_own_narrow_interfaces_are_learnt_by_who_sends_too_much() {
     let (nat, dr) = (end(NAT_VIP, 80), end(DR_VIP, 80));
     let services = [one(NAT_VIP, "nat", end(rip(0), 8080)), one(DR_VIP, "dr", end(rip(1), 80))];
     let xvs = Xvs::start(&lab, &config(&services));
-    prepare(&lab);
+    let file = File::new(&lab, LEN, LIMIT);
     // One direction each: what comes in by the narrow one and is too long is lost before anybody can say so.
     let set = |device: &str, mtu: u16| lab.ip("director", &[format!("link set {device} mtu {mtu}")]);
     set("lb0", SMALL);
     until("the server has learnt the MTU of lb0", || {
-        client::run(&lab, async || download(connect(CLIENT, nat).await.expect("connected")).await);
-        learnt(&lab, "a", CLIENT, rip(0)) == Some(SMALL)
+        client::run(&lab, async || file.down(&mut connect(CLIENT, nat).await.expect("connected")).await);
+        lab.learnt("a", CLIENT, rip(0)) == Some(SMALL)
     });
     set("lb0", 1500);
     set("lb1", SMALL);
@@ -393,8 +358,8 @@ fn the_directors_own_narrow_interfaces_are_learnt_by_who_sends_too_much() {
     for (vip, server) in [(nat, "a"), (dr, "b")] {
         let IpAddr::V6(ip) = vip.ip() else { panic!("{vip}") };
         until("the client has learnt the MTU of lb1", || {
-            assert_eq!(client::run(&lab, async || upload(OTHER, vip).await.0), server);
-            learnt(&lab, "clients", ip, OTHER) == Some(SMALL)
+            assert_eq!(client::run(&lab, async || file.up_by(OTHER, vip).await.0), server);
+            lab.learnt("clients", ip, OTHER) == Some(SMALL)
         });
     }
     drop(xvs.stop());

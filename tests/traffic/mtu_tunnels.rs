@@ -9,16 +9,22 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use crate::client;
 use crate::decapsulator::{Decapsulator, GUE_PORT};
+use crate::file::File;
 use crate::lab::{self, Lab, alone};
-use crate::mtu6::{self, CLIENT, OTHER, learnt, link, speak, upload};
+use crate::mtu6::{self, CLIENT, OTHER, link, speak};
 use crate::server::Server;
 use crate::xvs::{Xvs, config};
 
 const NARROW: u16 = 1350;
 const LEAST: u16 = 1280;
+/// Some thousand packets of full size.
+const LEN: usize = 4 << 20;
+/// A black hole lasts for minutes.
+const LIMIT: Duration = Duration::from_secs(20);
 /// The director's address towards the servers.
 const DIRECTOR: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 
@@ -57,8 +63,10 @@ impl Way {
     /// Uploads, and what the client has learnt of the way by then.
     fn learns(&self, lab: &Lab, other: bool) -> Option<u16> {
         let from = self.client(other);
-        assert_eq!(client::run(lab, async || upload(from, self.vip()).await.0), "d", "{}", self.keys);
-        learnt(lab, "clients", self.vip, from)
+        let file = File::new(lab, LEN, LIMIT);
+        let name = client::run(lab, async || file.up_by(from, self.vip()).await.0);
+        assert_eq!(name, "d", "{}", self.keys);
+        lab.learnt("clients", self.vip, from)
     }
 }
 

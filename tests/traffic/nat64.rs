@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 
 use crate::client::{self, Resolver, connect, patiently, within};
+use crate::file::File;
 use crate::lab::{Lab, SERVERS, UDP_PORT, alone};
-use crate::mtu6::{self, CLIENT, FAR, SMALL, learnt};
+use crate::mtu6::{self, CLIENT, FAR, SMALL};
 use crate::netns::succeed;
 use crate::server::{Server, answer};
 use crate::xvs::{Xvs, config, ipvsadm, say, stats};
@@ -61,26 +62,9 @@ pub fn lab() -> Lab {
     lab
 }
 
-/// A file down and up, intact. The server's name comes back.
-pub async fn file_both_ways(lab: &Lab, from: Ipv6Addr, file: &[u8]) -> String {
-    let mut wire = connect(from, WEB).await.expect("connected");
-    let name = patiently(wire.ask("name")).await.expect("name");
-    wire.write(b"send file\n").await.expect("asked");
-    assert!(within(LIMIT, wire.bytes(file.len())).await.expect("the whole file") == file);
-    let upload = async {
-        wire.write(format!("take {}\n", file.len()).as_bytes()).await?;
-        wire.write(file).await?;
-        wire.line().await
-    };
-    assert_eq!(within(LIMIT, upload).await.expect("sent").as_deref(), Some("taken"));
-    assert!(std::fs::read(lab.dir().join(format!("{name}.taken"))).expect("taken") == file, "to {name}");
-    name
-}
-
-pub fn file(lab: &Lab) -> Vec<u8> {
-    let file: Vec<u8> = (0..FILE_LEN).map(|_| fastrand::u8(..)).collect();
-    std::fs::write(lab.dir().join("file"), &file).expect("file written");
-    file
+/// What is sent both ways.
+pub fn file(lab: &Lab) -> File<'_> {
+    File::new(lab, FILE_LEN, LIMIT)
 }
 
 #[test]
@@ -93,7 +77,7 @@ fn clients_of_ipv6_get_pages_files_and_datagrams_from_servers_of_ipv4() {
     let names = client::run(&lab, async || {
         let mut names = Vec::new();
         for _ in 0..3 {
-            names.push(file_both_ways(&lab, CLIENT, &file).await);
+            names.push(file.both_ways(CLIENT, WEB).await.0);
         }
         for id in 0..60 {
             let resolver = Resolver::new((CLIENT, 20_000 + id), DNS).await.expect("socket");
@@ -143,9 +127,9 @@ fn a_server_learns_what_fits_behind_a_narrow_link_of_ipv6() {
     let file = file(&lab);
     mtu6::far_client(&lab);
     let xvs = Xvs::start(&lab, &config(&[service("tcp", WEB, &abc(8080)[..1])]));
-    let name = client::run_in(&lab.netns("far"), async || file_both_ways(&lab, FAR, &file).await);
+    let name = client::run_in(&lab.netns("far"), async || file.both_ways(FAR, WEB).await.0);
     assert_eq!(name, "a");
-    assert_eq!(learnt(&lab, "a", LOCAL, SERVERS[0].1), Some(SMALL - 20));
+    assert_eq!(lab.learnt("a", LOCAL, SERVERS[0].1), Some(SMALL - 20));
     xvs.stop();
 }
 
@@ -174,8 +158,8 @@ fn a_client_learns_what_fits_behind_a_narrow_link_of_ipv4() {
     let at = SocketAddr::from((BEHIND, 8080));
     let _server = Server::start_at(&lab.netns("d"), "d", vec![at], Vec::new(), lab.dir());
     let xvs = Xvs::start(&lab, &config(&[service("tcp", WEB, &[at])]));
-    let name = client::run(&lab, async || file_both_ways(&lab, CLIENT, &file).await);
+    let name = client::run(&lab, async || file.both_ways(CLIENT, WEB).await.0);
     assert_eq!(name, "d");
-    assert_eq!(learnt(&lab, "clients", VIP, CLIENT), Some(SMALL + 20));
+    assert_eq!(lab.learnt("clients", VIP, CLIENT), Some(SMALL + 20));
     xvs.stop();
 }

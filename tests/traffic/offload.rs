@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::client::{self, connect, patiently, within};
+use crate::file::File;
 use crate::lab::{self, DR_VIP, Lab, NAT_VIP, alone};
 use crate::netns::succeed;
+use crate::wire::Wire;
 use crate::xvs::{Xvs, abc, command, ends, ipvsadm, offloading, say, service, stats, until};
 
 /// 16 MiB each way.
@@ -25,13 +27,13 @@ fn one_service(forward: &str, vip: Ipv4Addr, port: u16) -> String {
 }
 
 /// Frames of this outcome in a report.
-fn frames(report: &str, outcome: &str) -> u64 {
+pub fn frames(report: &str, outcome: &str) -> u64 {
     let line = report.lines().find_map(|line| line.trim().strip_suffix(&format!(" {outcome}")));
     line.map_or(0, |count| count.trim().parse().unwrap_or_else(|_| panic!("{outcome} in:\n{report}")))
 }
 
 /// Frames of this outcome at present.
-fn frames_now(lab: &Lab, outcome: &str) -> u64 {
+pub fn frames_now(lab: &Lab, outcome: &str) -> u64 {
     let counters: Value = serde_json::from_str(&say(lab, &["show", "counters", "--json"])).expect("JSON");
     let outcomes = counters["steering"].as_array().expect("outcomes");
     let of = |pair: &Value| (pair[0] == outcome).then(|| pair[1].as_u64().expect("a count"));
@@ -41,6 +43,16 @@ fn frames_now(lab: &Lab, outcome: &str) -> u64 {
 fn is_offloaded(lab: &Lab) -> bool {
     say(lab, &["show", "connections"]).contains("ESTABLISHED")
         && say(lab, &["show", "connections"]).contains("offloaded")
+}
+
+/// Asks on a connection until it is offloaded, and until it goes by the program.
+pub async fn ask_until_offloaded(lab: &Lab, wire: &mut Wire) {
+    let (start, before) = (Instant::now(), frames_now(lab, "offloaded"));
+    while !is_offloaded(lab) || frames_now(lab, "offloaded") == before {
+        assert!(start.elapsed() < LIMIT, "never offloaded:\n{}", say(lab, &["show", "connections"]));
+        patiently(wire.ask("name")).await.expect("name");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
 }
 
 #[test]
@@ -68,32 +80,17 @@ fn dr_is_offloaded_and_counted_to_the_last_packet() {
 fn a_file_both_ways(forward: &str, vip: Ipv4Addr, port: u16) -> String {
     let _alone = alone();
     let lab = lab_that_takes_redirected();
-    let file: Vec<u8> = (0..LEN).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect();
-    std::fs::write(lab.dir().join("file"), &file).expect("file written");
+    let file = File::new(&lab, LEN, LIMIT);
     let xvs = Xvs::start(&lab, &one_service(forward, vip, port));
     client::run(&lab, async || {
         let mut wire = connect(lab::client(0), SocketAddrV4::new(vip, 80)).await.expect("connected");
-        for _ in 0..40 {
-            patiently(wire.ask("name")).await.expect("name");
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
-        assert!(is_offloaded(&lab), "{}", say(&lab, &["show", "connections"]));
-        wire.write(b"send file\n").await.expect("asked");
-        assert!(within(LIMIT, wire.bytes(LEN)).await.expect("the whole file") == file, "another file");
-        let upload = async {
-            wire.write(format!("take {LEN}\n").as_bytes()).await?;
-            wire.write(&file).await?;
-            wire.line().await
-        };
-        assert_eq!(within(LIMIT, upload).await.expect("sent").as_deref(), Some("taken"));
+        ask_until_offloaded(&lab, &mut wire).await;
+        file.down(&mut wire).await;
+        file.up(&mut wire).await;
     });
     // Closed by FIN, which the workers see.
     until("it is closed", || !say(&lab, &["show", "connections"]).contains("ESTABLISHED"));
-    let report = xvs.stop();
-    let taken =
-        lab::SERVERS.iter().find_map(|(name, _)| std::fs::read(lab.dir().join(format!("{name}.taken"))).ok());
-    assert!(taken.expect("taken") == file, "another file");
-    report
+    xvs.stop()
 }
 
 #[test]
@@ -144,11 +141,7 @@ fn a_server_that_is_deleted_gets_no_packet_more() {
     let xvs = Xvs::start(&lab, &one_service("nat", NAT_VIP, 8080));
     client::run(&lab, async || {
         let mut wire = connect(lab::client(0), SocketAddrV4::new(NAT_VIP, 80)).await.expect("connected");
-        for _ in 0..40 {
-            patiently(wire.ask("name")).await.expect("name");
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
-        assert!(is_offloaded(&lab));
+        ask_until_offloaded(&lab, &mut wire).await;
         for (_, rip) in lab::SERVERS {
             ipvsadm(&lab, &format!("-d -t {NAT_VIP}:80 -r {rip}:8080"));
         }
@@ -194,6 +187,7 @@ fn where_redirected_frames_are_not_taken_on_is_refused_and_auto_does_without() {
     until("it is noticed", || xvs.log().contains("offload: lb1 takes redirected frames now"));
     client::run(&lab, async || {
         let mut wire = talk().await;
+        ask_until_offloaded(&lab, &mut wire).await;
         assert!(frames_now(&lab, "offloaded") > 0);
         off("to-lb");
         until("that is noticed", || xvs.log().contains("offload: lb1 takes redirected frames no more"));

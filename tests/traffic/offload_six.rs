@@ -3,17 +3,14 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::client::{self, connect, patiently, within};
+use crate::client::{self, connect};
+use crate::file::File;
 use crate::lab::alone;
+use crate::offload::{ask_until_offloaded, frames};
 use crate::six::{CLIENTS, NAT_VIP, SHARED_VIP, lab, rip, services};
 use crate::xvs::{Xvs, say, stats, until};
 
 const LEN: usize = 1 << 20;
-
-fn frames(report: &str, outcome: &str) -> u64 {
-    let line = report.lines().find_map(|line| line.trim().strip_suffix(&format!(" {outcome}")));
-    line.map_or(0, |count| count.trim().parse().expect("a number"))
-}
 
 /// Asks for a while, and for a file then, on one connection; what was counted in and out, and the frames that came up and
 /// that did not.
@@ -21,22 +18,14 @@ fn a_file(vip: Ipv6Addr, forward: &str, port: u16) -> ([u64; 2], [u64; 2]) {
     let _alone = alone();
     let (lab, _servers) = lab();
     lab.take_redirected();
-    let file: Vec<u8> = (0..LEN).map(|_| fastrand::u8(..)).collect();
-    std::fs::write(lab.dir().join("file"), &file).expect("file written");
+    let file = File::new(&lab, LEN, Duration::from_secs(60));
     let config = services(vip, forward, port, |place| rip(place).into());
     let config = config.replace("offload = \"auto\"", "offload = \"on\"");
     let xvs = Xvs::start(&lab, &config);
     client::run(&lab, async || {
         let mut wire = connect(CLIENTS[0], SocketAddr::from((vip, 80))).await.expect("connected");
-        let mut asked = 0;
-        while asked < 12 || !say(&lab, &["show", "connections"]).contains("offloaded") {
-            patiently(wire.ask("name")).await.expect("name");
-            tokio::time::sleep(Duration::from_millis(30)).await;
-            asked += 1;
-            assert!(asked < 400, "never offloaded:\n{}", say(&lab, &["show", "connections"]));
-        }
-        wire.write(b"send file\n").await.expect("asked");
-        assert!(within(Duration::from_secs(60), wire.bytes(LEN)).await.expect("the file") == file);
+        ask_until_offloaded(&lab, &mut wire).await;
+        file.down(&mut wire).await;
     });
     until("it is closed", || !say(&lab, &["show", "connections"]).contains("ESTABLISHED"));
     let counters = say(&lab, &["show", "counters"]);

@@ -3,22 +3,17 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::client;
-use crate::lab::{self, DR_VIP, Lab, NAT_VIP};
+use crate::lab::{self, DR_VIP, Lab, NAT, NAT_VIP};
 use crate::netns::succeed;
 use crate::server::Server;
-use crate::xvs::{Xvs, abc, config, service};
+use crate::xvs::{Xvs, abc, config, nat};
 
 const DIRECTOR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
-
-fn nat() -> String {
-    config(&[service(("tcp", NAT), ("rr", "nat"), &abc(8080, [1; 3]))])
-}
 
 #[test]
 fn ping_to_a_vip_is_answered_by_the_directors_kernel() {
     let lab = Lab::new();
-    let _xvs = Xvs::start(&lab, &nat());
+    let _xvs = Xvs::start(&lab, &config(&[nat()]));
     for address in [NAT_VIP, DR_VIP, DIRECTOR] {
         succeed(lab.command("clients", "ping").args([
             "-n",
@@ -36,7 +31,7 @@ fn the_directors_own_services_stay_reachable_on_its_address_and_on_the_vip() {
     let lab = Lab::new();
     let ports = [SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 22)];
     let _sshd = Server::start(&lab.netns("director"), "director", &ports, &[], lab.dir());
-    let _xvs = Xvs::start(&lab, &nat());
+    let _xvs = Xvs::start(&lab, &config(&[nat()]));
     for address in [DIRECTOR, NAT_VIP] {
         let ssh = SocketAddrV4::new(address, 22);
         let name = client::run(&lab, async || client::name_of_server(lab::client(0), ssh).await);
@@ -50,7 +45,7 @@ fn the_directors_own_services_stay_reachable_on_its_address_and_on_the_vip() {
 #[test]
 fn the_director_itself_reaches_the_servers_as_a_health_check_does() {
     let lab = Lab::new();
-    let _xvs = Xvs::start(&lab, &nat());
+    let _xvs = Xvs::start(&lab, &config(&[nat()]));
     for (server, _) in abc(8080, [1; 3]) {
         let from = Ipv4Addr::new(10, 1, 0, 1);
         let name =
@@ -64,7 +59,7 @@ fn the_director_itself_reaches_the_servers_as_a_health_check_does() {
 #[test]
 fn a_nat_server_is_reached_directly_through_the_director() {
     let lab = Lab::new();
-    let xvs = Xvs::start(&lab, &nat());
+    let xvs = Xvs::start(&lab, &config(&[nat()]));
     for (server, _) in abc(8080, [1; 3]) {
         let name = client::run(&lab, async || client::name_of_server(lab::client(3), server).await);
         assert!(name.is_ok(), "{server}: {name:?}");

@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 
-use crate::client::{self, connect, patiently, within};
+use crate::client::{self, connect, patiently};
+use crate::file::File;
 use crate::lab::{self, DR_VIP, Lab, NAT_VIP, UDP_PORT, rip};
-use crate::netns::succeed;
 use crate::server::Server;
-use crate::wire::Wire;
 use crate::xvs::{Xvs, abc, config, service, stats, until};
 
 const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
@@ -29,42 +28,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// Up and then down on one connection, each more than a window. Gives back the server's name.
 fn transfer(lab: &Lab, netns: &str, from: Ipv4Addr, vip: SocketAddrV4) -> String {
-    prepare(lab);
-    client::run_in(netns, async || {
-        let (name, wire) = upload(from, vip).await;
-        download(wire).await;
-        name
-    })
-}
-
-fn prepare(lab: &Lab) {
-    std::fs::write(lab.dir().join("file"), vec![b'x'; LEN]).expect("file written");
-}
-
-async fn download(mut wire: Wire) {
-    wire.write(b"send file\n").await.expect("asked");
-    assert_eq!(within(LIMIT, wire.bytes(LEN)).await.expect("the whole file").len(), LEN);
-}
-
-async fn upload(from: Ipv4Addr, vip: SocketAddrV4) -> (String, Wire) {
-    let mut wire = connect(from, vip).await.expect("connected");
-    let name = patiently(wire.ask("name")).await.expect("name");
-    let upload = async {
-        wire.write(format!("take {LEN}\n").as_bytes()).await?;
-        wire.write(&vec![b'x'; LEN]).await?;
-        wire.line().await
-    };
-    assert_eq!(within(LIMIT, upload).await.expect("sent").as_deref(), Some("taken"));
-    (name, wire)
-}
-
-/// What host `who` has learnt of the way from one address to another, in bytes.
-fn learnt(lab: &Lab, who: &str, to: Ipv4Addr, from: Ipv4Addr) -> Option<u16> {
-    let words = format!("route get {to} from {from}");
-    let out = succeed(lab.command(who, "ip").args(words.split(' '))).stdout;
-    let out = String::from_utf8_lossy(&out).into_owned();
-    let mut words = out.split_whitespace().skip_while(|word| *word != "mtu");
-    words.nth(1).and_then(|bytes| bytes.parse().ok())
+    let file = File::new(lab, LEN, LIMIT);
+    client::run_in(netns, async || file.up_and_down(from, vip).await)
 }
 
 /// A namespace that routes.
@@ -108,8 +73,8 @@ fn by_nat_a_narrow_link_before_the_director_is_learnt_by_client_and_server() {
     let vip = SocketAddrV4::new(NAT_VIP, 80);
     let xvs = Xvs::start(&lab, &config(&[one(NAT_VIP, "nat", SocketAddrV4::new(rip("a"), 8080))]));
     assert_eq!(transfer(&lab, &lab.netns("far"), FAR, vip), "a");
-    assert_eq!(learnt(&lab, "a", FAR, rip("a")), Some(SMALL));
-    assert_eq!(learnt(&lab, "far", NAT_VIP, FAR), Some(SMALL));
+    assert_eq!(lab.learnt("a", FAR, rip("a")), Some(SMALL));
+    assert_eq!(lab.learnt("far", NAT_VIP, FAR), Some(SMALL));
     drop(xvs.stop());
 }
 
@@ -120,8 +85,8 @@ fn by_dr_a_narrow_link_before_the_director_is_learnt_by_client_and_server() {
     let vip = SocketAddrV4::new(DR_VIP, 80);
     let xvs = Xvs::start(&lab, &config(&[service(("tcp", vip), ("rr", "dr"), &abc(80, [1; 3]))]));
     let name = transfer(&lab, &lab.netns("far"), FAR, vip);
-    assert_eq!(learnt(&lab, &name, FAR, DR_VIP), Some(SMALL), "the right one of three servers");
-    assert_eq!(learnt(&lab, "far", DR_VIP, FAR), Some(SMALL));
+    assert_eq!(lab.learnt(&name, FAR, DR_VIP), Some(SMALL), "the right one of three servers");
+    assert_eq!(lab.learnt("far", DR_VIP, FAR), Some(SMALL));
     drop(xvs.stop());
 }
 
@@ -147,8 +112,8 @@ fn by_nat_a_narrow_link_behind_the_director_is_learnt_by_client_and_server() {
 
     let vip = SocketAddrV4::new(NAT_VIP, 80);
     assert_eq!(transfer(&lab, &lab.netns("clients"), NEAR, vip), "d");
-    assert_eq!(learnt(&lab, "clients", NAT_VIP, NEAR), Some(SMALL));
-    assert_eq!(learnt(&lab, "d", NEAR, BEHIND), Some(SMALL));
+    assert_eq!(lab.learnt("clients", NAT_VIP, NEAR), Some(SMALL));
+    assert_eq!(lab.learnt("d", NEAR, BEHIND), Some(SMALL));
 
     // As traceroute sees it: the router behind the director speaks in the VIP's name.
     let (error, who) = hop_limited(&lab, vip);
@@ -184,13 +149,13 @@ fn the_directors_own_narrow_interfaces_are_learnt_by_who_sends_too_much() {
         one(DR_VIP, "dr", SocketAddrV4::new(rip("b"), 80)),
     ];
     let xvs = Xvs::start(&lab, &config(&services));
-    prepare(&lab);
+    let file = File::new(&lab, LEN, LIMIT);
     // One direction each: what comes in by the narrow one and is too long is lost before anybody can say so.
     let set = |device: &str, mtu: u16| lab.ip("director", &[format!("link set {device} mtu {mtu}")]);
     set("lb0", SMALL);
     until("the server has learnt the MTU of lb0", || {
-        client::run(&lab, async || download(connect(NEAR, nat).await.expect("connected")).await);
-        learnt(&lab, "a", NEAR, rip("a")) == Some(SMALL)
+        client::run(&lab, async || file.down(&mut connect(NEAR, nat).await.expect("connected")).await);
+        lab.learnt("a", NEAR, rip("a")) == Some(SMALL)
     });
     set("lb0", 1500);
     set("lb1", SMALL);
@@ -198,8 +163,8 @@ fn the_directors_own_narrow_interfaces_are_learnt_by_who_sends_too_much() {
     let other = lab::client(1);
     for (vip, server) in [(nat, "a"), (dr, "b")] {
         until("the client has learnt the MTU of lb1", || {
-            assert_eq!(client::run(&lab, async || upload(other, vip).await.0), server);
-            learnt(&lab, "clients", *vip.ip(), other) == Some(SMALL)
+            assert_eq!(client::run(&lab, async || file.up_by(other, vip).await.0), server);
+            lab.learnt("clients", *vip.ip(), other) == Some(SMALL)
         });
     }
     drop(xvs.stop());

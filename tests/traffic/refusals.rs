@@ -1,18 +1,11 @@
 //! Wrong starts: an exit status that is not 0, one clear message, nothing left attached.
 
-use std::net::SocketAddrV4;
 use std::process::Command;
 
 use crate::client;
-use crate::lab::{self, Lab, NAT_VIP};
+use crate::lab::{self, Lab, NAT};
 use crate::netns::succeed;
-use crate::xvs::{self, Xvs, abc, command, config, ends, service};
-
-const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
-
-fn nat() -> String {
-    config(&[service(("tcp", NAT), ("rr", "nat"), &abc(8080, [1; 3]))])
-}
+use crate::xvs::{self, Xvs, command, config, ends, nat};
 
 /// Runs `xvs`, which must refuse, and say each of `words`.
 fn refuses(command: &mut Command, words: &[&str]) -> String {
@@ -32,7 +25,7 @@ fn refuses(command: &mut Command, words: &[&str]) -> String {
 #[test]
 fn an_interface_that_does_not_exist() {
     let lab = Lab::new();
-    refuses(&mut command(&lab, &[], &nat().replace("lb1", "nope0")), &["nope0"]);
+    refuses(&mut command(&lab, &[], &config(&[nat()]).replace("lb1", "nope0")), &["nope0"]);
     assert!(!lab.xdp_attached());
 }
 
@@ -40,7 +33,7 @@ fn an_interface_that_does_not_exist() {
 fn an_mtu_whose_frames_would_be_lost() {
     let lab = Lab::new();
     succeed(lab.command("director", "ip").args(["link", "set", "lb1", "mtu", "9217"]));
-    refuses(&mut command(&lab, &[], &nat()), &["lb1", "9217", "ip link set dev lb1 mtu 9216"]);
+    refuses(&mut command(&lab, &[], &config(&[nat()])), &["lb1", "9217", "ip link set dev lb1 mtu 9216"]);
     assert!(!lab.xdp_attached());
 }
 
@@ -48,17 +41,17 @@ fn an_mtu_whose_frames_would_be_lost() {
 #[test]
 fn who_comes_second_is_told_who_holds_it_and_the_first_goes_on() {
     let lab = Lab::new();
-    let first = Xvs::start(&lab, &nat());
+    let first = Xvs::start(&lab, &config(&[nat()]));
     let served = || client::run(&lab, async || client::name_of_server(lab::client(0), NAT).await);
     let holder = format!("is held by process {} (`", first.pid());
     let socket = xvs::socket(&lab);
-    let said = refuses(&mut command(&lab, &[], &nat()), &[&holder, "[api] socket"]);
+    let said = refuses(&mut command(&lab, &[], &config(&[nat()])), &[&holder, "[api] socket"]);
     assert!(said.contains(&format!("socket {} {holder}", socket.display())), "{said}");
     assert_eq!(served().expect("still served"), "c");
 
     let other = lab.dir().join("other.sock");
     let second = lab.dir().join("second.toml");
-    std::fs::write(&second, format!("{}\n[api]\nsocket = {other:?}\n", nat())).unwrap();
+    std::fs::write(&second, format!("{}\n[api]\nsocket = {other:?}\n", config(&[nat()]))).unwrap();
     let run = &mut lab.command("director", env!("CARGO_BIN_EXE_xvs"));
     refuses(run.args(["run", "--config"]).arg(second), &[&format!("lb0 {holder}")]);
     assert!(!other.exists(), "its socket is left over");
@@ -71,7 +64,7 @@ fn who_comes_second_is_told_who_holds_it_and_the_first_goes_on() {
 fn missing_privileges() {
     let lab = Lab::new();
     let unprivileged = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
-    let said = refuses(&mut command(&lab, &unprivileged, &nat()), &[]).to_lowercase();
+    let said = refuses(&mut command(&lab, &unprivileged, &config(&[nat()])), &[]).to_lowercase();
     assert!(["privilege", "permission", "root", "cap_"].iter().any(|word| said.contains(word)), "{said}");
     assert!(!lab.xdp_attached());
 }
@@ -87,7 +80,7 @@ fn too_little_locked_memory() {
         "prlimit",
         "--memlock=65536:65536",
     ];
-    let said = refuses(&mut command(&lab, &limited, &nat()), &[]).to_lowercase();
+    let said = refuses(&mut command(&lab, &limited, &config(&[nat()])), &[]).to_lowercase();
     assert!(["memlock", "locked memory", "lock memory"].iter().any(|word| said.contains(word)), "{said}");
     assert!(!lab.xdp_attached());
 }
@@ -98,7 +91,8 @@ fn a_bad_configuration_says_what_and_where() {
     for (right, wrong) in
         [("\"rr\"", "\"rrr\""), ("\"nat\"", "\"fax\""), ("8080\"", "80800\""), ("weight", "wait")]
     {
-        let said = refuses(&mut command(&lab, &[], &nat().replacen(right, wrong, 1)), &["xvs.toml"]);
+        let said =
+            refuses(&mut command(&lab, &[], &config(&[nat()]).replacen(right, wrong, 1)), &["xvs.toml"]);
         assert!(said.contains(wrong.trim_matches('"')), "does not quote {wrong}:\n{said}");
         assert!(!lab.xdp_attached());
     }
@@ -107,7 +101,7 @@ fn a_bad_configuration_says_what_and_where() {
 #[test]
 fn check_judges_a_configuration_without_starting() {
     let lab = Lab::new();
-    for (text, good) in [(nat(), true), (nat().replace("\"rr\"", "\"rrr\""), false)] {
+    for (text, good) in [(config(&[nat()]), true), (config(&[nat()]).replace("\"rr\"", "\"rrr\""), false)] {
         let file = lab.dir().join("checked.toml");
         std::fs::write(&file, text).unwrap();
         let xvs = &mut lab.command("director", env!("CARGO_BIN_EXE_xvs"));

@@ -16,11 +16,10 @@ use xvs::control::view::{
 use xvs::director::marks::MarkRule;
 
 use crate::client::{self, Resolver, connect, patiently};
-use crate::lab::{self, DR_VIP, Lab, NAT_VIP, UDP_PORT};
+use crate::lab::{self, DR_VIP, Lab, NAT, UDP_PORT};
 use crate::netns::signal;
 use crate::xvs::{Xvs, abc, client_command, config, ends, ipvsadm, say, service, wait};
 
-const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
 const DNS: SocketAddrV4 = SocketAddrV4::new(DR_VIP, UDP_PORT);
 
 fn loaded(lab: &Lab) -> Xvs {

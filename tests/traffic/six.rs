@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::client::{self, Resolver, connect, patiently, within};
+use crate::client::{self, Resolver, patiently, within};
 use crate::decapsulator::{Decapsulator, GUE_PORT};
+use crate::file::File;
 use crate::lab::{Lab, SERVERS, TCP_PORTS, UDP_PORT, alone};
 use crate::netns::succeed;
 use crate::server::Server;
@@ -102,25 +103,13 @@ pub fn services(vip: Ipv6Addr, forward: &str, tcp_port: u16, server: impl Fn(u16
 
 /// Names, files both ways and datagrams, from a near client and a far one. The report comes back.
 fn carries(lab: &Lab, vip: Ipv6Addr, config: &str) -> String {
-    let file: Vec<u8> = (0..FILE_LEN).map(|_| fastrand::u8(..)).collect();
-    std::fs::write(lab.dir().join("file"), &file).expect("file written");
+    let file = File::new(lab, FILE_LEN, TRANSFER_LIMIT);
     let xvs = Xvs::start(lab, config);
-    let names = client::run(lab, async || {
+    let mut names = client::run(lab, async || {
         let mut names = Vec::new();
         for index in 0..3 {
             let from = CLIENTS[index % 2];
-            let mut wire = connect(from, SocketAddr::from((vip, 80))).await.expect("connected");
-            let name = patiently(wire.ask("name")).await.expect("name");
-            wire.write(b"send file\n").await.expect("asked");
-            let got = within(TRANSFER_LIMIT, wire.bytes(FILE_LEN)).await.expect("the whole file");
-            assert!(got == file, "from {name}");
-            let upload = async {
-                wire.write(format!("take {FILE_LEN}\n").as_bytes()).await?;
-                wire.write(&file).await?;
-                wire.line().await
-            };
-            let taken = within(TRANSFER_LIMIT, upload).await.expect("taken");
-            assert_eq!(taken.as_deref(), Some("taken"), "by {name}");
+            let (name, _) = file.both_ways(from, (vip, 80)).await;
             let resolver = Resolver::new((from, 20_000), (vip, UDP_PORT)).await.expect("socket");
             for id in 0..5 {
                 patiently(resolver.ask(id)).await.expect("an answer");
@@ -129,12 +118,8 @@ fn carries(lab: &Lab, vip: Ipv6Addr, config: &str) -> String {
         }
         names
     });
-    let mut sorted = names.clone();
-    sorted.sort();
-    assert_eq!(sorted, ["a", "b", "c"], "each in its turn");
-    for name in names {
-        assert!(std::fs::read(lab.dir().join(format!("{name}.taken"))).expect("taken") == file, "to {name}");
-    }
+    names.sort();
+    assert_eq!(names, ["a", "b", "c"], "each in its turn");
     // HTTP, by somebody else's client.
     let url = format!("http://[{vip}]/");
     let page = succeed(lab.command("clients", "curl").args(["-sS", "--max-time", "10", &url]));

@@ -5,11 +5,10 @@ use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use crate::client::{self, Resolver, connect, name_of_server, patiently, within};
-use crate::lab::{self, Lab, NAT_VIP, UDP_PORT, alone};
+use crate::lab::{self, Lab, NAT, NAT_VIP, UDP_PORT, alone};
 use crate::netns::succeed;
 use crate::xvs::{Xvs, abc, config, config_path, ipvsadm, say, service, until};
 
-const NAT: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, 80);
 const DNS: SocketAddrV4 = SocketAddrV4::new(NAT_VIP, UDP_PORT);
 const WEB: &str = "tcp:10.0.0.100:80";
 /// Well below the second after which a client's TCP repeats a lost packet for the first time.

@@ -11,7 +11,7 @@ use crate::client::{self, connect, patiently};
 use crate::client_address::{Nginx, PORT, observe};
 use crate::lab::{Lab, alone, rip};
 use crate::mtu6::{CLIENT, NAT_VIP};
-use crate::nat64::{file, file_both_ways, lab, service};
+use crate::nat64::{file, lab, service};
 use crate::netns::succeed;
 use crate::real_server::{Manners, Server};
 use crate::xvs::{Xvs, config};
@@ -35,7 +35,7 @@ fn nginx_of_ipv4_knows_its_clients_of_ipv6() {
     let _nginx = Nginx::start(&lab, "a");
     let file = file(&lab);
     let path = lab.dir().join("nginx-a/file");
-    std::fs::write(&path, &file).expect("file written");
+    std::fs::write(&path, file.bytes()).expect("file written");
     let _xvs = Xvs::start(&lab, &config(&[told("tcp", WEB, "proxy", ("a", PORT))]));
     let page = format!("http://{WEB}/");
     // The second request comes on the same connection.
@@ -45,10 +45,10 @@ fn nginx_of_ipv4_knows_its_clients_of_ipv6() {
     let [first, port, second, again] = lines[..] else { panic!("{said}") };
     assert_eq!((first, port), (second, again), "one header for one connection");
     assert_eq!(first, format!("{CLIENT}:{port} to {NAT_VIP}:80"));
-    assert!(curl(&lab, &[&format!("{page}file")]) == file, "the whole file, and nothing else");
+    assert!(curl(&lab, &[&format!("{page}file")]) == file.bytes(), "the whole file, and nothing else");
     let upload = format!("@{}", path.display());
     let counted = curl(&lab, &["--data-binary", &upload, &format!("{page}echo")]);
-    assert_eq!(String::from_utf8_lossy(&counted), format!("{}\n", file.len()));
+    assert_eq!(String::from_utf8_lossy(&counted), format!("{}\n", file.bytes().len()));
 }
 
 /// Says whom a header in front of a datagram names.
@@ -104,7 +104,7 @@ fn the_segment_that_ends_the_handshake_has_the_option_of_ipv6() {
     let file = file(&lab);
     client::run(&lab, async || {
         drop(connect(CLIENT, WEB).await.expect("connected"));
-        assert_eq!(file_both_ways(&lab, CLIENT, &file).await, "a");
+        assert_eq!(file.both_ways(CLIENT, WEB).await.0, "a");
     });
     finish.send(()).expect("observed");
     let seen = observer.join().expect("observed");

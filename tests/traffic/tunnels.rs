@@ -4,9 +4,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::client::{self, Resolver, connect, patiently, within};
+use crate::client::{self, Resolver, patiently};
 use crate::decapsulator::{Decapsulator, GUE_PORT};
-use crate::lab::{self, DR_VIP, Lab, SERVERS, UDP_PORT, alone};
+use crate::file::File;
+use crate::lab::{self, DR, DR_VIP, Lab, SERVERS, UDP_PORT, alone};
 use crate::xvs::{Xvs, abc, config, service, stats};
 
 /// 4 MiB.
@@ -59,37 +60,19 @@ fn carries(keys: &[&str]) {
     let _alone = alone();
     let lab = Lab::new();
     let ends = far_ends(&lab);
-    let file: Vec<u8> = (0..FILE_LEN).map(|_| fastrand::u8(..)).collect();
-    std::fs::write(lab.dir().join("file"), &file).expect("file written");
+    let file = File::new(&lab, FILE_LEN, TRANSFER_LIMIT);
     let text = config(&[tunnelled("tcp", 80, keys), tunnelled("udp", UDP_PORT, keys)]);
     let xvs = Xvs::start(&lab, &text);
-    let names = client::run(&lab, async || {
-        let mut names = Vec::new();
+    client::run(&lab, async || {
         for index in 0..3 {
-            let mut wire =
-                connect(lab::client(index), SocketAddrV4::new(DR_VIP, 80)).await.expect("connected");
-            let name = patiently(wire.ask("name")).await.expect("name");
-            wire.write(b"send file\n").await.expect("asked");
-            let got = within(TRANSFER_LIMIT, wire.bytes(FILE_LEN)).await.expect("the whole file");
-            assert!(got == file, "from {name}");
             // Full segments do not fit the tunnel: the client has to be told, and to listen.
-            let upload = async {
-                wire.write(format!("take {FILE_LEN}\n").as_bytes()).await?;
-                wire.write(&file).await?;
-                wire.line().await
-            };
-            assert_eq!(within(TRANSFER_LIMIT, upload).await.expect("sent").as_deref(), Some("taken"));
-            names.push(name);
+            file.both_ways(lab::client(index), DR).await;
         }
         let resolver =
             Resolver::new(SocketAddrV4::new(lab::client(3), 20_000), SocketAddrV4::new(DR_VIP, UDP_PORT));
         patiently(resolver.await.expect("socket").ask(7)).await.expect("an answer");
-        names
     });
-    for name in names {
-        assert!(std::fs::read(lab.dir().join(format!("{name}.taken"))).expect("taken") == file, "to {name}");
-    }
-    let [conns, in_packets, out_packets, ..] = stats(&xvs.stop(), "TCP", SocketAddrV4::new(DR_VIP, 80));
+    let [conns, in_packets, out_packets, ..] = stats(&xvs.stop(), "TCP", DR);
     assert_eq!((conns, out_packets), (3, 0), "replies pass the director by");
     let carried: u64 = ends.iter().map(|end| end.seen.packets.load(Relaxed)).sum();
     assert!(carried > in_packets / 2 && carried > 3 * FILE_LEN as u64 / 1500, "{carried} of {in_packets}");

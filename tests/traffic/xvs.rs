@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::lab::{Lab, SERVERS, offloads};
+use crate::lab::{DR, Lab, NAT, SERVERS, offloads};
 use crate::netns::succeed;
 pub use crate::process::{PATIENCE, Xvs, ends, wait};
 
@@ -52,6 +52,16 @@ pub fn abc(port: u16, weights: [u16; 3]) -> Vec<(SocketAddrV4, u16)> {
     SERVERS.iter().zip(weights).map(|((_, rip), weight)| (SocketAddrV4::new(*rip, port), weight)).collect()
 }
 
+/// [`NAT`] over all three servers.
+pub fn nat() -> String {
+    service(("tcp", NAT), ("rr", "nat"), &abc(8080, [1; 3]))
+}
+
+/// [`DR`] over all three servers.
+pub fn dr() -> String {
+    service(("tcp", DR), ("rr", "dr"), &abc(80, [1; 3]))
+}
+
 /// The command that runs xvs in the director's namespace with `config`; `wrapper` goes before it.
 pub fn command(lab: &Lab, wrapper: &[&str], config: &str) -> Command {
     let path = write_config(lab, config);
@@ -74,9 +84,19 @@ pub fn socket(lab: &Lab) -> PathBuf {
 /// Writes the configuration, with the lab's own socket; its path comes back.
 pub fn write_config(lab: &Lab, config: &str) -> PathBuf {
     let path = config_path(lab);
-    let text = format!("{config}\n[api]\nsocket = {:?}\n", socket(lab));
-    std::fs::write(&path, text).expect("configuration written");
+    std::fs::write(&path, whole(lab, config)).expect("configuration written");
     path
+}
+
+/// Puts another file in the configuration's place, as editors and configuration management do: nobody reads half of it.
+pub fn replace_config(lab: &Lab, config: &str) {
+    let beside = lab.dir().join("xvs.toml.new");
+    std::fs::write(&beside, whole(lab, config)).expect("configuration written");
+    std::fs::rename(&beside, config_path(lab)).expect("configuration replaced");
+}
+
+fn whole(lab: &Lab, config: &str) -> String {
+    format!("{config}\n[api]\nsocket = {:?}\n", socket(lab))
 }
 
 /// A command that asks the lab's director.
@@ -114,10 +134,15 @@ pub fn ipvsadm(lab: &Lab, words: &str) -> String {
 }
 
 /// Waits until it is so.
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn until(what: &str, is_so: impl FnMut() -> bool) {
+    until_within(PATIENCE, what, is_so);
+}
+
+/// As [`until`], with a patience of its own.
+pub fn until_within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -3,7 +3,7 @@
 use super::table::Table;
 use crate::cli::client::json as as_json;
 use crate::control::client::Client;
-use crate::control::view::{OffloadView, TrafficView};
+use crate::control::view::{InterfaceView, OffloadView, TrafficView};
 
 pub(super) fn info(client: &mut Client, json: bool) -> anyhow::Result<String> {
     let info = client.info()?;
@@ -141,23 +141,26 @@ pub(super) fn interfaces(client: &mut Client, json: bool) -> anyhow::Result<Stri
         }
     }
     let mut text = table.finish("no interfaces");
-    let mut notes = String::new();
-    for interface in &interfaces {
-        let why = match &*interface.offload {
-            "no" => {
-                "its driver takes no redirected frames at present; a veth does once its other end has GRO"
-            }
-            "unknown" => {
-                "this kernel does not tell whether its driver takes redirected frames (Linux 6.3 does)"
-            }
-            _ => continue,
-        };
-        notes.push_str(&format!("no offload to {}: {why}\n", interface.name));
-    }
+    let notes = no_offload_to(&interfaces);
     if !notes.is_empty() {
         text.push_str(&format!("\n{notes}"));
     }
     Ok(text)
+}
+
+/// Why packets of offloaded connections do not leave by some interfaces, a line each.
+fn no_offload_to(interfaces: &[InterfaceView]) -> String {
+    let why = |offload: &str| match offload {
+        "no" => {
+            Some("its driver takes no redirected frames at present; a veth does once its other end has GRO")
+        }
+        "unknown" => {
+            Some("this kernel does not tell whether its driver takes redirected frames (Linux 6.3 does)")
+        }
+        _ => None,
+    };
+    let line = |i: &InterfaceView| why(&i.offload).map(|why| format!("no offload to {}: {why}\n", i.name));
+    interfaces.iter().filter_map(line).collect()
 }
 
 pub(super) fn tunables(client: &mut Client, json: bool) -> anyhow::Result<String> {
@@ -219,4 +222,24 @@ pub(super) fn drift(client: &mut Client, json: bool) -> anyhow::Result<String> {
     }
     let lines: String = drift.changes.iter().map(|line| format!("{line}\n")).collect();
     Ok(format!("a reload of {} would change:\n{lines}", drift.file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_that_nothing_is_offloaded_to_has_a_line_that_says_why() {
+        let one = |name: &str, offload: &str| InterfaceView {
+            name: name.to_owned(),
+            offload: offload.to_owned(),
+            ..InterfaceView::default()
+        };
+        assert_eq!(no_offload_to(&[one("lb0", "yes"), one("lb1", "off")]), "");
+        let said = no_offload_to(&[one("lb0", "no"), one("lb1", "yes"), one("lb2", "unknown")]);
+        let lines: Vec<&str> = said.lines().collect();
+        let [no, unknown] = lines[..] else { panic!("{said}") };
+        assert!(no.starts_with("no offload to lb0: its driver takes no redirected frames at present"));
+        assert!(unknown.starts_with("no offload to lb2: this kernel does not tell"), "{unknown}");
+    }
 }

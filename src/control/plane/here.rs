@@ -13,14 +13,20 @@ use crate::director::services::VirtualService;
 impl ControlPlane {
     /// Says of which servers that cannot be served it has not been said yet.
     pub(super) fn warn_of_servers_here(&mut self) {
-        let here = self.full_nat_here();
-        for (service, server) in here.difference(&self.here) {
+        for (service, server) in self.unsaid_here() {
             tracing::warn!(
                 "server {server} of service {service} is this host, and FULLNAT does not reach it: what it answers stays on \
                  the host; set forward = \"nat\" for it"
             );
         }
-        self.here = here;
+    }
+
+    /// Those of them that have not been given yet since they became so.
+    pub(super) fn unsaid_here(&mut self) -> Vec<(ServiceKey, SocketAddr)> {
+        let now = self.full_nat_here();
+        let unsaid = now.difference(&self.here).copied().collect();
+        self.here = now;
+        unsaid
     }
 
     /// Servers that have FULLNAT and are this host.

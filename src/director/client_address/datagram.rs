@@ -5,11 +5,11 @@
 //! dropped and counted. Nothing goes without the header before that: what cannot be done is refused before the header is
 //! taken for done, so of two workers with a datagram each one takes it, and what the other one has is not the first.
 
-use super::{Introduction, is_fragment};
-use crate::director::conn::{Direction, Slot};
+use super::{Introduction, Outcome, Way, is_fragment};
+use crate::director::conn::Direction;
 use crate::director::drops::DropReason;
 use crate::director::engine::{Packet, Work};
-use crate::director::forward::hops::{Hop, NextHops, PASS, PortId};
+use crate::director::forward::hops::{Hop, NextHops, PASS};
 use crate::director::forward::recipe::Rewrite;
 use crate::director::refusal::Refusal;
 use crate::director::server::ServerId;
@@ -28,21 +28,20 @@ impl<'a, H: NextHops> Work<'a, H> {
         &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
-        (slot, direction): (&'a Slot, Direction),
-        hop: Result<Hop, DropReason>,
-    ) -> Result<PortId, Refusal> {
-        let way = (slot, direction);
+        way: Way<'a>,
+    ) -> Outcome {
+        let Way { slot, direction, hop } = way;
         if direction == Direction::Out {
-            return self.send_on(packet, parsed, way, hop);
+            return self.send_on(packet, parsed, way);
         }
         let is_translated = slot.recipe(direction).rewrite == Rewrite::Translate;
         let Some(header) = self.header_that_fits(packet, parsed, hop, is_translated)? else {
-            return self.send_on(packet, parsed, way, hop);
+            return self.send_on(packet, parsed, way);
         };
         if !slot.clear_aside() {
-            return self.send_on(packet, parsed, way, hop);
+            return self.send_on(packet, parsed, way);
         }
-        let sent = put_in(packet, parsed, &header).and_then(|parsed| self.send_on(packet, &parsed, way, hop));
+        let sent = put_in(packet, parsed, &header).and_then(|parsed| self.send_on(packet, &parsed, way));
         if sent.is_err() {
             // All of it has been seen to; if not, the next one has it.
             slot.set_aside(Introduction::Datagram.mark());

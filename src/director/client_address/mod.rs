@@ -102,31 +102,47 @@ impl<'a, H: NextHops> Work<'a, H> {
         (slot, found): (&'a Slot, Found),
         hop: Result<Hop, DropReason>,
     ) -> Result<PortId, Refusal> {
-        let direction = found.direction;
         // What is in another fragment could neither be changed nor looked at.
         if introduction != Introduction::Datagram && !segment::has_header(packet.frame(), parsed) {
             return Err(DropReason::ClientAddress.into());
         }
+        let way = Way { slot, direction: found.direction, hop };
         match introduction {
-            Introduction::Stream => self.send_in_stream(packet, parsed, (slot, direction), hop),
-            Introduction::Datagram => self.send_datagram(packet, parsed, (slot, direction), hop),
-            Introduction::Toa => self.send_with_option(packet, parsed, (slot, direction), hop),
+            Introduction::Stream => self.send_in_stream(packet, parsed, way),
+            Introduction::Datagram => self.send_datagram(packet, parsed, way),
+            Introduction::Toa => self.send_with_option(packet, parsed, way),
         }
     }
 
     /// Sends a packet of the connection as it is now.
-    fn send_on(
-        &mut self,
-        packet: &mut Packet<'_>,
-        parsed: &Parsed,
-        (slot, direction): (&'a Slot, Direction),
-        hop: Result<Hop, DropReason>,
-    ) -> Result<PortId, Refusal> {
+    fn send_on(&mut self, packet: &mut Packet<'_>, parsed: &Parsed, way: Way<'a>) -> Outcome {
+        let Way { slot, direction, hop } = way;
         let recipe = slot.recipe(direction);
         if recipe.rewrite.changes_headers() {
             return self.send_otherwise(packet, parsed, direction, hop, slot);
         }
         self.send(packet, parsed, direction, hop, recipe, || slot.key(direction.opposite()))
+    }
+}
+
+/// Where a packet went, or why not.
+type Outcome = Result<PortId, Refusal>;
+
+/// The way of a packet: the connection that it belongs to, its direction, and where it goes next if there is a way.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    slot: &'a Slot,
+    direction: Direction,
+    hop: Result<Hop, DropReason>,
+}
+
+impl Way<'_> {
+    /// True if the client's packet may go on in one piece when it is `more` bytes longer.
+    fn fits(&self, parsed: &Parsed, more: usize) -> bool {
+        let is_translated = self.slot.recipe(Direction::In).rewrite == Rewrite::Translate;
+        let len = if is_translated { translate::len(parsed) } else { usize::from(parsed.ip_len) };
+        let Ok(ip_len) = u16::try_from(len + more) else { return false };
+        self.hop.is_ok_and(|hop| forward::may_go(&Parsed { ip_len, ..*parsed }, &hop).is_ok())
     }
 }
 
@@ -202,14 +218,6 @@ impl Kept {
             header.copy_from_slice(&self.0);
         }
     }
-}
-
-/// True if the client's packet may go on to its next hop in one piece when it is `more` bytes longer.
-fn fits(slot: &Slot, way_out: Result<Hop, DropReason>, parsed: &Parsed, more: usize) -> bool {
-    let is_translated = slot.recipe(Direction::In).rewrite == Rewrite::Translate;
-    let len = if is_translated { translate::len(parsed) } else { usize::from(parsed.ip_len) };
-    let Ok(ip_len) = u16::try_from(len + more) else { return false };
-    way_out.is_ok_and(|hop| forward::may_go(&Parsed { ip_len, ..*parsed }, &hop).is_ok())
 }
 
 /// True for a first fragment: nothing can be put into it, since the others would have to move.

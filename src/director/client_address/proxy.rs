@@ -17,12 +17,11 @@
 //! could be taken out of the stream by it.
 
 use super::stream::Stream;
-use super::{Beside, Kept, fits, is_fragment};
-use crate::director::conn::{Direction, Slot};
+use super::{Beside, Kept, Outcome, Way, is_fragment};
+use crate::director::conn::Direction;
 use crate::director::drops::DropReason;
 use crate::director::engine::{Packet, Work};
-use crate::director::forward::hops::{Hop, NextHops, PortId};
-use crate::director::refusal::Refusal;
+use crate::director::forward::hops::{Hop, NextHops};
 use crate::packet::parse::{Parsed, TcpFlags};
 use crate::packet::proxy::{self, Header};
 use crate::packet::{insert, segment};
@@ -42,43 +41,36 @@ impl<'a, H: NextHops> Work<'a, H> {
         &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
-        (slot, direction): (&'a Slot, Direction),
-        hop: Result<Hop, DropReason>,
-    ) -> Result<PortId, Refusal> {
-        let header = proxy::header(&slot.key(Direction::In)).ok_or(DropReason::ClientAddress)?;
+        way: Way<'a>,
+    ) -> Outcome {
+        let header = proxy::header(&way.slot.key(Direction::In)).ok_or(DropReason::ClientAddress)?;
         let len = u32::try_from(header.len()).unwrap_or(0);
         let head = Head { header, len };
-        match direction {
-            Direction::In if parsed.flags.has(TcpFlags::SYN) => self.send_syn(packet, parsed, slot, hop),
-            Direction::In => self.send_to_server(packet, parsed, slot, hop, &head),
-            Direction::Out => self.send_to_client(packet, parsed, slot, hop, &head),
+        match way.direction {
+            Direction::In if parsed.flags.has(TcpFlags::SYN) => self.send_syn(packet, parsed, way),
+            Direction::In => self.send_to_server(packet, parsed, way, &head),
+            Direction::Out => self.send_to_client(packet, parsed, way, &head),
         }
     }
 
     /// A client's SYN, without its text.
-    fn send_syn(
-        &mut self,
-        packet: &mut Packet<'_>,
-        parsed: &Parsed,
-        slot: &'a Slot,
-        hop: Result<Hop, DropReason>,
-    ) -> Result<PortId, Refusal> {
+    fn send_syn(&mut self, packet: &mut Packet<'_>, parsed: &Parsed, way: Way<'a>) -> Outcome {
         let frame = packet.frame();
         if is_fragment(frame) {
             return Err(DropReason::ClientAddress.into());
         }
         let text = segment::text(frame, parsed);
         if text.is_empty() {
-            return self.let_by(packet, parsed, slot, hop);
+            return self.send_on(packet, parsed, way);
         }
         let bare = Parsed { ip_len: parsed.ip_len - u16::try_from(text.len()).unwrap_or(0), ..*parsed };
-        if !fits(slot, hop, &bare, 0) {
+        if !way.fits(&bare, 0) {
             // Refused, for whatever reason there is.
-            return self.let_by(packet, parsed, slot, hop);
+            return self.send_on(packet, parsed, way);
         }
         let (parsed, len) = insert::cut(frame, parsed, text.start).ok_or(DropReason::ClientAddress)?;
         packet.len = len;
-        self.let_by(packet, &parsed, slot, hop)
+        self.send_on(packet, &parsed, way)
     }
 
     /// Any other segment of the client's.
@@ -86,10 +78,10 @@ impl<'a, H: NextHops> Work<'a, H> {
         &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
-        slot: &'a Slot,
-        hop: Result<Hop, DropReason>,
+        way: Way<'a>,
         head: &Head,
-    ) -> Result<PortId, Refusal> {
+    ) -> Outcome {
+        let Way { slot, hop, .. } = way;
         let (frame, word) = (packet.frame(), slot.told());
         let (stream, is_reset) = (Stream::from_word(word), parsed.flags.has(TcpFlags::RST));
         let is_piece = is_fragment(frame);
@@ -97,7 +89,7 @@ impl<'a, H: NextHops> Work<'a, H> {
             // Before its server has answered, a client may only give up.
             let gives_up = is_reset && segment::text(frame, parsed).is_empty() && !is_piece;
             return if gives_up {
-                self.let_by(packet, parsed, slot, hop)
+                self.send_on(packet, parsed, way)
             } else {
                 Err(DropReason::ClientAddress.into())
             };
@@ -113,13 +105,13 @@ impl<'a, H: NextHops> Work<'a, H> {
         if is_reset || !stream.wants_header(number) {
             // Where nothing is known to have arrived, the server waits for the first byte still.
             let is_first = is_reset && stream.begins_at(number) && !stream.is_sent() && !stream.is_acked();
-            return self.send_shifted(packet, parsed, slot, hop, if is_first { 0 } else { head.len });
+            return self.send_shifted(packet, parsed, way, if is_first { 0 } else { head.len });
         }
 
         let size = segment::options_len(frame, parsed) + text.len() + head.header.len();
         let may_share = !has_text
             || (!stream.is_sent() && size <= usize::from(stream.mss()) && !parsed.flags.has(TcpFlags::URG));
-        if may_share && !is_piece && fits(slot, hop, parsed, head.header.len()) {
+        if may_share && !is_piece && way.fits(parsed, head.header.len()) {
             let end = parsed.l3 + usize::from(parsed.ip_len);
             if end + head.header.len() > packet.room.len() {
                 return Err(DropReason::ClientAddress.into());
@@ -129,14 +121,14 @@ impl<'a, H: NextHops> Work<'a, H> {
                 .ok_or(DropReason::ClientAddress)?;
             packet.len = len;
             slot.change_told(word, stream.sent(has_text).to_word());
-            return self.let_by(packet, &parsed, slot, hop);
+            return self.send_on(packet, &parsed, way);
         }
         if !has_text {
             // Refused, for whatever reason there is; with none there is no room.
-            return if fits(slot, hop, parsed, 0) {
+            return if way.fits(parsed, 0) {
                 Err(DropReason::ClientAddress.into())
             } else {
-                self.let_by(packet, parsed, slot, hop)
+                self.send_on(packet, parsed, way)
             };
         }
         if is_piece {
@@ -147,9 +139,9 @@ impl<'a, H: NextHops> Work<'a, H> {
         } else if (!stream.is_sent() || stream.is_followed())
             && let Ok(hop) = hop
         {
-            self.send_header(packet, parsed, slot, hop, head)?;
+            self.send_header(packet, parsed, way, hop, head)?;
         }
-        let port = self.send_shifted(packet, parsed, slot, hop, head.len)?;
+        let port = self.send_shifted(packet, parsed, way, head.len)?;
         slot.change_told(word, stream.sent(true).to_word());
         Ok(port)
     }
@@ -159,18 +151,18 @@ impl<'a, H: NextHops> Work<'a, H> {
         &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
-        slot: &'a Slot,
+        way: Way<'a>,
         hop: Hop,
         head: &Head,
     ) -> Result<(), DropReason> {
         let frame = &*packet.frame();
         let text = segment::text(frame, parsed);
         let bare = Parsed { ip_len: parsed.ip_len - u16::try_from(text.len()).unwrap_or(0), ..*parsed };
-        if !fits(slot, Ok(hop), &bare, head.header.len()) {
+        if !way.fits(&bare, head.header.len()) {
             // The text will not get there either: it is refused for the same reason.
             return Ok(());
         }
-        let beside = Beside { slot, hop, identification: self.identifications.next_v4() };
+        let beside = Beside { slot: way.slot, hop, identification: self.identifications.next_v4() };
         if self.outbox.free() == 0 {
             return Err(DropReason::OutboxFull);
         }
@@ -185,21 +177,14 @@ impl<'a, H: NextHops> Work<'a, H> {
     }
 
     /// Sends a segment of the client's under the numbers that the server knows, `by` so many more.
-    fn send_shifted(
-        &mut self,
-        packet: &mut Packet<'_>,
-        parsed: &Parsed,
-        slot: &'a Slot,
-        hop: Result<Hop, DropReason>,
-        by: u32,
-    ) -> Result<PortId, Refusal> {
-        let stream = Stream::from_word(slot.told());
+    fn send_shifted(&mut self, packet: &mut Packet<'_>, parsed: &Parsed, way: Way<'a>, by: u32) -> Outcome {
+        let stream = Stream::from_word(way.slot.told());
         let kept = Kept::of(packet.frame(), parsed);
         segment::renumber(packet.frame(), parsed, |n| stream.to_server(n, by), |n| n);
         if !stream.is_acked() && parsed.flags.has(TcpFlags::URG) {
             segment::clear_flags(packet.frame(), parsed, TcpFlags::URG);
         }
-        let sent = self.let_by(packet, parsed, slot, hop);
+        let sent = self.send_on(packet, parsed, way);
         if sent.is_err() {
             kept.put_back(packet.frame(), parsed);
         }
@@ -211,10 +196,10 @@ impl<'a, H: NextHops> Work<'a, H> {
         &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
-        slot: &'a Slot,
-        hop: Result<Hop, DropReason>,
+        way: Way<'a>,
         head: &Head,
-    ) -> Result<PortId, Refusal> {
+    ) -> Outcome {
+        let slot = way.slot;
         let (frame, word) = (packet.frame(), slot.told());
         let mut stream = Stream::from_word(word);
         let acknowledged = segment::acknowledged(frame, parsed);
@@ -244,21 +229,10 @@ impl<'a, H: NextHops> Work<'a, H> {
             }
             _ => {}
         }
-        let sent = self.send_on(packet, parsed, (slot, Direction::Out), hop);
+        let sent = self.send_on(packet, parsed, way);
         if sent.is_err() {
             kept.put_back(packet.frame(), parsed);
         }
         sent
-    }
-
-    /// Sends a segment of the client's as it is now.
-    pub(super) fn let_by(
-        &mut self,
-        packet: &mut Packet<'_>,
-        parsed: &Parsed,
-        slot: &'a Slot,
-        hop: Result<Hop, DropReason>,
-    ) -> Result<PortId, Refusal> {
-        self.send_on(packet, parsed, (slot, Direction::In), hop)
     }
 }

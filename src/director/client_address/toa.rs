@@ -8,12 +8,10 @@
 //! server is not told. What the client sends of this kind itself is blanked all that time.
 
 use super::stream::Stream;
-use super::{Beside, fits, is_fragment};
+use super::{Beside, Outcome, Way, is_fragment};
 use crate::director::conn::{Direction, Slot};
-use crate::director::drops::DropReason;
 use crate::director::engine::{Packet, Work};
-use crate::director::forward::hops::{Hop, NextHops, PASS, PortId};
-use crate::director::refusal::Refusal;
+use crate::director::forward::hops::{Hop, NextHops, PASS};
 use crate::director::server::ServerId;
 use crate::director::terms::Told;
 use crate::packet::parse::{Parsed, TcpFlags};
@@ -32,26 +30,26 @@ impl<'a, H: NextHops> Work<'a, H> {
         &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
-        (slot, direction): (&'a Slot, Direction),
-        hop: Result<Hop, DropReason>,
-    ) -> Result<PortId, Refusal> {
+        way: Way<'a>,
+    ) -> Outcome {
+        let Way { slot, direction, hop } = way;
         if direction == Direction::Out {
             self.note_server(packet, parsed, slot);
-            return self.send_on(packet, parsed, (slot, direction), hop);
+            return self.send_on(packet, parsed, way);
         }
         // Its service may have changed since.
         let Told::Toa(kind) = self.services.terms.of(ServerId(slot.server_id())).told else {
-            return self.let_by(packet, parsed, slot, hop);
+            return self.send_on(packet, parsed, way);
         };
         // Whatever becomes of it: what the client says in our place is never believed.
         toa::blank(packet.frame(), parsed, kind);
         if !hop.is_ok_and(|hop| parsed.ttl > 1 || hop.port == PASS) {
             // Refused as it is.
-            return self.let_by(packet, parsed, slot, hop);
+            return self.send_on(packet, parsed, way);
         }
         let never = TcpFlags::SYN | TcpFlags::RST;
         if parsed.flags.has(never) || is_fragment(packet.frame()) {
-            return self.let_by(packet, parsed, slot, hop);
+            return self.send_on(packet, parsed, way);
         }
         let option = toa::option(kind, &slot.key(Direction::In));
         let (word, text) = (slot.told(), segment::text(packet.frame(), parsed));
@@ -60,20 +58,20 @@ impl<'a, H: NextHops> Work<'a, H> {
         let may_share = !has_text || is_small || !stream.is_followed();
         let mut sent = stream;
         let mut parsed = *parsed;
-        if may_share && fits(slot, hop, &parsed, option.len()) {
+        if may_share && way.fits(&parsed, option.len()) {
             if let Some((longer, len)) = toa::add(packet.room, &parsed, &option) {
                 (parsed, packet.len) = (longer, len);
                 sent = stream.sent(has_text);
             }
         } else if !stream.is_sent()
             && let Ok(hop) = hop
-            && self.send_ahead(packet, &parsed, slot, hop, &option)
+            && self.send_ahead(packet, &parsed, way, hop, &option)
         {
             slot.change_told(word, stream.sent(true).to_word());
             return Ok(hop.port);
         }
         slot.change_told(word, sent.to_word());
-        self.let_by(packet, &parsed, slot, hop)
+        self.send_on(packet, &parsed, way)
     }
 
     /// Learns from a segment of the server's whether the server has a connection, and so knows the client. An
@@ -104,7 +102,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         &mut self,
         packet: &mut Packet<'_>,
         parsed: &Parsed,
-        slot: &'a Slot,
+        way: Way<'a>,
         hop: Hop,
         option: &Toa,
     ) -> bool {
@@ -112,11 +110,11 @@ impl<'a, H: NextHops> Work<'a, H> {
         let text = segment::text(frame, parsed);
         let has_room = segment::options_len(frame, parsed) + option.len() <= 40
             && text.start + option.len() + GROWS_MAX <= packet.room.len();
-        if text.is_empty() || !has_room || !fits(slot, Ok(hop), parsed, 0) {
+        if text.is_empty() || !has_room || !way.fits(parsed, 0) {
             return false;
         }
         let frame = &*packet.frame();
-        let beside = Beside { slot, hop, identification: self.identifications.next_v4() };
+        let beside = Beside { slot: way.slot, hop, identification: self.identifications.next_v4() };
         let is_written = self.outbox.write(hop.port, |to| {
             to.get_mut(..text.end)?.copy_from_slice(frame.get(..text.end)?);
             beside.address(to, (parsed, text.end))

@@ -14,6 +14,7 @@ use xvs::director::switches::ClientAddress;
 use xvs::director::time::Time;
 use xvs::packet::parse::{Reject, parse};
 
+use super::drive::Driven;
 use super::sight::Sight;
 use super::table::{INSIDE_MAC, OUTSIDE, OUTSIDE_MAC, Table, read_answer};
 
@@ -46,43 +47,6 @@ impl Forwarded {
         let mut forwarded = Self { table, services, drops: HashMap::new(), kept: 0 };
         forwarded.table.hops.local = vec!["10.1.0.1".parse().expect("an address")];
         forwarded
-    }
-
-    /// One batch, and all that must be true of its frames.
-    pub fn send(&mut self, worker: usize, port: PortId, frames: &[Vec<u8>]) {
-        let verdicts = self.table.batch(worker, frames, port);
-        assert_eq!(verdicts.len(), frames.len(), "a verdict for each frame, and each frame back");
-        for (before, (verdict, after)) in frames.iter().zip(&verdicts) {
-            let parsed = parse(before);
-            let is_fragment = matches!(parsed, Err(Reject::Fragment));
-            match verdict {
-                Verdict::Keep => {
-                    assert!(is_fragment && before == after, "only fragments are kept, and left alone");
-                    self.kept += 1;
-                }
-                Verdict::Drop(reason) => {
-                    // But for the segment size, with its checksum, that a SYN of a service with `mss_max` would have left with.
-                    let changed = before.iter().zip(after).filter(|(before, after)| before != after).count();
-                    let is_same = before.len() == after.len() && changed <= 4;
-                    assert!(is_same, "a dropped frame is unchanged: {reason:?}, {before:02x?}, {after:02x?}");
-                    *self.drops.entry(*reason).or_default() += 1;
-                }
-                Verdict::Answer(back, reason) => {
-                    assert_eq!(*back, port, "answered where it came from");
-                    read_answer(after);
-                    *self.drops.entry(*reason).or_default() += 1;
-                }
-                Verdict::Transmit(port) => {
-                    assert!(*port < 2 || *port == PASS);
-                    self.check_sent(*port, before, after);
-                }
-            }
-        }
-        for (port, frame) in std::mem::take(&mut self.table.made) {
-            assert!(port < 2 || port == PASS);
-            self.check_made(port, &frame);
-        }
-        self.check();
     }
 
     /// What a frame has become that is sent.
@@ -171,19 +135,85 @@ impl Forwarded {
         }
     }
 
+    /// What must be true at any time.
+    fn check(&mut self) {
+        let director = &self.table.director;
+        let drops: HashMap<_, _> = director.drops().into_iter().collect();
+        let is_counted = self.drops.iter().all(|(reason, n)| drops.get(reason) >= Some(n));
+        assert!(is_counted, "every drop is counted, by its reason: {drops:?}, not {:?}", self.drops);
+        let [counted, told] = [&drops, &self.drops].map(|drops| drops.values().sum::<u64>());
+        assert!(counted - told <= self.kept, "{counted} drops, of {told} frames and {} kept", self.kept);
+        let mut counts: HashMap<u32, (u32, u32)> = HashMap::new();
+        let mut live = 0;
+        director.table.list(|slot| {
+            live += 1;
+            let key = slot.key(Direction::In);
+            let found = director.table.find(director.table.hash(&key), &key);
+            assert!(found.is_some_and(|f| std::ptr::eq(director.table.slot(f.slot), slot)), "{key:?}");
+            if !slot.row(self.table.now.tick()).template {
+                let (active, inactive) = counts.entry(slot.server_id()).or_default();
+                *(if slot.status().inactive { inactive } else { active }) += 1;
+            }
+        });
+        assert_eq!(director.table.len(), live);
+        for id in 0..64 {
+            let counted = counts.get(&id).copied().unwrap_or_default();
+            assert_eq!(self.table.counts(id), counted, "active and inactive connections of server {id}");
+        }
+    }
+}
+
+impl Driven for Forwarded {
+    /// One batch, and all that must be true of its frames.
+    fn send(&mut self, worker: usize, port: PortId, frames: &[Vec<u8>]) {
+        let verdicts = self.table.batch(worker, frames, port);
+        assert_eq!(verdicts.len(), frames.len(), "a verdict for each frame, and each frame back");
+        for (before, (verdict, after)) in frames.iter().zip(&verdicts) {
+            let parsed = parse(before);
+            let is_fragment = matches!(parsed, Err(Reject::Fragment));
+            match verdict {
+                Verdict::Keep => {
+                    assert!(is_fragment && before == after, "only fragments are kept, and left alone");
+                    self.kept += 1;
+                }
+                Verdict::Drop(reason) => {
+                    // But for the segment size, with its checksum, that a SYN of a service with `mss_max` would have left with.
+                    let changed = before.iter().zip(after).filter(|(before, after)| before != after).count();
+                    let is_same = before.len() == after.len() && changed <= 4;
+                    assert!(is_same, "a dropped frame is unchanged: {reason:?}, {before:02x?}, {after:02x?}");
+                    *self.drops.entry(*reason).or_default() += 1;
+                }
+                Verdict::Answer(back, reason) => {
+                    assert_eq!(*back, port, "answered where it came from");
+                    read_answer(after);
+                    *self.drops.entry(*reason).or_default() += 1;
+                }
+                Verdict::Transmit(port) => {
+                    assert!(*port < 2 || *port == PASS);
+                    self.check_sent(*port, before, after);
+                }
+            }
+        }
+        for (port, frame) in std::mem::take(&mut self.table.made) {
+            assert!(port < 2 || port == PASS);
+            self.check_made(port, &frame);
+        }
+        self.check();
+    }
+
     /// Lets `ticks` pass at once and the workers look at their timers.
-    pub fn wait(&mut self, ticks: u64) {
+    fn wait(&mut self, ticks: u64, _: bool) {
         self.table.now.0 += ticks * Time::TICK_MS;
         self.table.expire();
         self.check();
     }
 
-    pub fn rest(&mut self, worker: usize) {
+    fn rest(&mut self, worker: usize) {
         self.table.engines[worker].rest();
     }
 
     /// The world around changes, or the services.
-    pub fn change(&mut self, how: u8) {
+    fn change(&mut self, how: u8) {
         let hops = &mut self.table.hops;
         let routes = [Route::Via(HopId(0)), Route::Unknown, Route::Unreachable];
         match how {
@@ -221,37 +251,10 @@ impl Forwarded {
         self.table.hops.generation = self.table.hops.generation.wrapping_add(1);
     }
 
-    /// What must be true at any time.
-    fn check(&mut self) {
-        let director = &self.table.director;
-        let drops: HashMap<_, _> = director.drops().into_iter().collect();
-        let is_counted = self.drops.iter().all(|(reason, n)| drops.get(reason) >= Some(n));
-        assert!(is_counted, "every drop is counted, by its reason: {drops:?}, not {:?}", self.drops);
-        let [counted, told] = [&drops, &self.drops].map(|drops| drops.values().sum::<u64>());
-        assert!(counted - told <= self.kept, "{counted} drops, of {told} frames and {} kept", self.kept);
-        let mut counts: HashMap<u32, (u32, u32)> = HashMap::new();
-        let mut live = 0;
-        director.table.list(|slot| {
-            live += 1;
-            let key = slot.key(Direction::In);
-            let found = director.table.find(director.table.hash(&key), &key);
-            assert!(found.is_some_and(|f| std::ptr::eq(director.table.slot(f.slot), slot)), "{key:?}");
-            if !slot.row(self.table.now.tick()).template {
-                let (active, inactive) = counts.entry(slot.server_id()).or_default();
-                *(if slot.status().inactive { inactive } else { active }) += 1;
-            }
-        });
-        assert_eq!(director.table.len(), live);
-        for id in 0..64 {
-            let counted = counts.get(&id).copied().unwrap_or_default();
-            assert_eq!(self.table.counts(id), counted, "active and inactive connections of server {id}");
-        }
-    }
-
     /// Lets 2000 s pass, after which nothing is left.
-    pub fn end(mut self) {
+    fn end(mut self) {
         for _ in 0..40 {
-            self.wait(50 * 1000 / Time::TICK_MS);
+            self.wait(50 * 1000 / Time::TICK_MS, false);
         }
         assert!(
             self.table.director.table.is_empty(),

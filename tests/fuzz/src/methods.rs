@@ -5,45 +5,16 @@
 use std::net::SocketAddr;
 
 use etherparse::PacketBuilder;
-use xvs::director::engine::BATCH;
 use xvs::director::local::Locals;
 use xvs::director::service::{Method, Pool, Protocol, Tunnel, TunnelChecksum};
 
+use super::drive::drive;
 use super::forwarded::Forwarded;
-use super::script::{MAX_ORDERS, Order, Script, dress};
+use super::script::{Script, dress};
 use super::table::{CLIENT_MAC, OUTSIDE_MAC, persistent, sctp, service, udp};
 
 pub fn run(input: &[u8]) {
-    let mut director = Forwarded::new(services());
-    let mut batch = Vec::new();
-    let mut flooded = 0;
-    for order in Script(input, frame).take(MAX_ORDERS) {
-        match order {
-            Order::Frame(frame) => batch.push(frame),
-            Order::Flood { service, count } => {
-                for _ in 0..count {
-                    batch.push(flood(service, flooded));
-                    flooded += 1;
-                }
-            }
-            Order::Send { worker, port, rest } => {
-                send(&mut director, worker, port, &mut batch);
-                if rest {
-                    director.rest(worker);
-                }
-            }
-            Order::Wait { steps, leap: true, .. } => director.wait(steps * steps),
-            Order::Wait { steps, leap: false, .. } => (0..steps).for_each(|_| director.wait(steps)),
-            Order::Change(how) => director.change(how),
-        }
-    }
-    send(&mut director, 0, 0, &mut batch);
-    director.end();
-}
-
-fn send(director: &mut Forwarded, worker: usize, port: u16, batch: &mut Vec<Vec<u8>>) {
-    batch.chunks(BATCH).for_each(|frames| director.send(worker, port, frames));
-    batch.clear();
+    drive(Forwarded::new(services()), input, frame, flood);
 }
 
 /// Protocol, virtual address, method, servers, and what else there is to it: a switch with its value, or persistence.

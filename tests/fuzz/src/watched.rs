@@ -16,6 +16,7 @@ use xvs::packet::checksum;
 use xvs::packet::flow::FlowKey;
 use xvs::packet::parse::{Reject, parse};
 
+use super::drive::Driven;
 use super::table::{Table, read_answer};
 use super::wire::{check_relayed, check_sent};
 
@@ -98,63 +99,6 @@ impl Watched {
         watched
     }
 
-    /// One batch, and all that must be true of its frames.
-    pub fn send(&mut self, worker: usize, port: u16, frames: &[Vec<u8>]) {
-        let verdicts = self.table.batch(worker, frames, port);
-        assert_eq!(verdicts.len(), frames.len(), "a verdict for each frame, and each frame back");
-        for (before, (verdict, after)) in frames.iter().zip(&verdicts) {
-            let parsed = parse(before);
-            if let Err(Reject::Fragment) = parsed {
-                self.fragment(before, verdict, after, port);
-                continue;
-            }
-            if let Ok(parsed) = &parsed {
-                self.seen.insert(parsed.key);
-            }
-            match verdict {
-                Verdict::Keep => panic!("only fragments are kept"),
-                // In pieces: the engine's own tests put them together.
-                Verdict::Transmit(_) if after.len() < before.len() && is_fragment(after) => {
-                    assert!(parsed.is_ok_and(|parsed| parsed.key.is_v4()), "nobody splits IPv6");
-                    assert!(before.len() > usize::from(self.table.hops.mtu));
-                    self.counted += 1;
-                }
-                Verdict::Transmit(port) => {
-                    assert!(*port < 2);
-                    let tag = |frame: &[u8]| if frame[12..14] == [0x81, 0] { 4 } else { 0 };
-                    assert_eq!(before.len() - tag(before), after.len() - tag(after), "length");
-                    match parsed {
-                        Err(reject) => {
-                            assert_eq!(reject, Reject::Icmp, "of what is no packet only errors are relayed");
-                            check_relayed(after);
-                        }
-                        Ok(_) => check_sent((before, after), *port, &self.services, &self.table.hops),
-                    }
-                    self.counted += 1;
-                }
-                Verdict::Drop(reason) | Verdict::Answer(_, reason) => {
-                    if let Verdict::Answer(back, _) = verdict {
-                        assert!(*back == port && parsed.is_ok());
-                        read_answer(after);
-                    } else {
-                        assert_eq!(before, after, "a dropped frame is unchanged");
-                    }
-                    if let Err(reject) = parsed
-                        && reject != Reject::Icmp
-                    {
-                        assert_eq!(*reason, reject.into(), "the parser's reason");
-                    }
-                    *self.drops.entry(*reason).or_default() += 1;
-                    self.counted += u64::from(LATE.contains(reason));
-                }
-            }
-        }
-        for (port, frame) in std::mem::take(&mut self.table.made) {
-            assert!(port < 2 && is_fragment(&frame), "only fragments are made");
-        }
-        self.check();
-    }
-
     /// A fragment: forwarded, kept or dropped, and its header right.
     fn fragment(&mut self, before: &[u8], verdict: &Verdict, after: &[u8], port: u16) {
         // The packet is counted with its first fragment.
@@ -180,25 +124,6 @@ impl Watched {
         self.fragments = true;
     }
 
-    /// Lets `ticks` pass at once and the workers look at their timers, the second one unless it is `asleep`.
-    pub fn wait(&mut self, ticks: u64, asleep: bool) {
-        self.table.now.0 += ticks * Time::TICK_MS;
-        let tick = self.table.now.tick();
-        let awake = if asleep { 0..1 } else { 0..WORKERS };
-        if asleep {
-            self.table.engines[1].rest();
-        }
-        let mut stay = self.deadlines();
-        stay.retain(|_, (owner, deadline)| *deadline > tick || !awake.contains(owner));
-        awake.for_each(|worker| self.look(worker));
-        assert_eq!(self.deadlines(), stay, "gone are those whose time was up, and no others");
-        self.check();
-    }
-
-    pub fn rest(&mut self, worker: usize) {
-        self.table.engines[worker].rest();
-    }
-
     fn look(&mut self, worker: usize) {
         let now = self.table.now;
         let ticks = (now.0 - self.looked[worker].0) / Time::TICK_MS;
@@ -206,31 +131,6 @@ impl Watched {
             while self.table.engines[worker].expire(now) {}
         }
         self.looked[worker] = now;
-    }
-
-    /// Routes and neighbours change.
-    pub fn change(&mut self, how: u8) {
-        let hops = &mut self.table.hops;
-        match how & 7 {
-            0..=2 => {
-                hops.client_route =
-                    [Route::Via(HopId(0)), Route::Unknown, Route::Unreachable][usize::from(how & 7)];
-                hops.generation = hops.generation.wrapping_add(1);
-            }
-            3 => drop(hops.macs.remove(&11)),
-            4 => drop(hops.macs.insert(11, [2, 9, 9, 9, 9, 9])),
-            5 => hops.mtu = if hops.mtu == 1500 { 60 } else { 1500 },
-            6 => {
-                hops.vlans = match hops.vlans {
-                    [None, None] => [Some(7); 2],
-                    [Some(7), Some(7)] => [Some(7), Some(8)],
-                    [Some(_), Some(_)] => [Some(7), None],
-                    [Some(_), None] => [None, Some(8)],
-                    [None, Some(_)] => [None; 2],
-                }
-            }
-            _ => hops.client_route = Route::Via(HopId(0)), // unannounced
-        }
     }
 
     /// When each connection ends if nothing comes, and in whose hands that is, by the client's key.
@@ -300,9 +200,112 @@ impl Watched {
         assert_eq!(all, self.counted, "every packet of a connection, or routed on, is counted");
         assert!(connections >= live);
     }
+}
+
+impl Driven for Watched {
+    /// One batch, and all that must be true of its frames.
+    fn send(&mut self, worker: usize, port: u16, frames: &[Vec<u8>]) {
+        let verdicts = self.table.batch(worker, frames, port);
+        assert_eq!(verdicts.len(), frames.len(), "a verdict for each frame, and each frame back");
+        for (before, (verdict, after)) in frames.iter().zip(&verdicts) {
+            let parsed = parse(before);
+            if let Err(Reject::Fragment) = parsed {
+                self.fragment(before, verdict, after, port);
+                continue;
+            }
+            if let Ok(parsed) = &parsed {
+                self.seen.insert(parsed.key);
+            }
+            match verdict {
+                Verdict::Keep => panic!("only fragments are kept"),
+                // In pieces: the engine's own tests put them together.
+                Verdict::Transmit(_) if after.len() < before.len() && is_fragment(after) => {
+                    assert!(parsed.is_ok_and(|parsed| parsed.key.is_v4()), "nobody splits IPv6");
+                    assert!(before.len() > usize::from(self.table.hops.mtu));
+                    self.counted += 1;
+                }
+                Verdict::Transmit(port) => {
+                    assert!(*port < 2);
+                    let tag = |frame: &[u8]| if frame[12..14] == [0x81, 0] { 4 } else { 0 };
+                    assert_eq!(before.len() - tag(before), after.len() - tag(after), "length");
+                    match parsed {
+                        Err(reject) => {
+                            assert_eq!(reject, Reject::Icmp, "of what is no packet only errors are relayed");
+                            check_relayed(after);
+                        }
+                        Ok(_) => check_sent((before, after), *port, &self.services, &self.table.hops),
+                    }
+                    self.counted += 1;
+                }
+                Verdict::Drop(reason) | Verdict::Answer(_, reason) => {
+                    if let Verdict::Answer(back, _) = verdict {
+                        assert!(*back == port && parsed.is_ok());
+                        read_answer(after);
+                    } else {
+                        assert_eq!(before, after, "a dropped frame is unchanged");
+                    }
+                    if let Err(reject) = parsed
+                        && reject != Reject::Icmp
+                    {
+                        assert_eq!(*reason, reject.into(), "the parser's reason");
+                    }
+                    *self.drops.entry(*reason).or_default() += 1;
+                    self.counted += u64::from(LATE.contains(reason));
+                }
+            }
+        }
+        for (port, frame) in std::mem::take(&mut self.table.made) {
+            assert!(port < 2 && is_fragment(&frame), "only fragments are made");
+        }
+        self.check();
+    }
+
+    /// Lets `ticks` pass at once and the workers look at their timers, the second one unless it is `asleep`.
+    fn wait(&mut self, ticks: u64, asleep: bool) {
+        self.table.now.0 += ticks * Time::TICK_MS;
+        let tick = self.table.now.tick();
+        let awake = if asleep { 0..1 } else { 0..WORKERS };
+        if asleep {
+            self.table.engines[1].rest();
+        }
+        let mut stay = self.deadlines();
+        stay.retain(|_, (owner, deadline)| *deadline > tick || !awake.contains(owner));
+        awake.for_each(|worker| self.look(worker));
+        assert_eq!(self.deadlines(), stay, "gone are those whose time was up, and no others");
+        self.check();
+    }
+
+    fn rest(&mut self, worker: usize) {
+        self.table.engines[worker].rest();
+    }
+
+    /// Routes and neighbours change.
+    fn change(&mut self, how: u8) {
+        let hops = &mut self.table.hops;
+        match how & 7 {
+            0..=2 => {
+                hops.client_route =
+                    [Route::Via(HopId(0)), Route::Unknown, Route::Unreachable][usize::from(how & 7)];
+                hops.generation = hops.generation.wrapping_add(1);
+            }
+            3 => drop(hops.macs.remove(&11)),
+            4 => drop(hops.macs.insert(11, [2, 9, 9, 9, 9, 9])),
+            5 => hops.mtu = if hops.mtu == 1500 { 60 } else { 1500 },
+            6 => {
+                hops.vlans = match hops.vlans {
+                    [None, None] => [Some(7); 2],
+                    [Some(7), Some(7)] => [Some(7), Some(8)],
+                    [Some(_), Some(_)] => [Some(7), None],
+                    [Some(_), None] => [None, Some(8)],
+                    [None, Some(_)] => [None; 2],
+                }
+            }
+            _ => hops.client_route = Route::Via(HopId(0)), // unannounced
+        }
+    }
 
     /// Lets 1000 s pass, after which nothing is left.
-    pub fn end(mut self) {
+    fn end(mut self) {
         for _ in 0..40 {
             self.wait(25 * 1000 / Time::TICK_MS, false);
         }
