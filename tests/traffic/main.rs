@@ -53,6 +53,7 @@ mod told_across;
 mod transfer;
 mod tunnels;
 mod udp;
+mod unit_file;
 #[path = "../common/wire.rs"]
 mod wire;
 mod xvs;
