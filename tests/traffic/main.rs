@@ -13,6 +13,7 @@ mod decapsulator;
 mod devices;
 mod doctor;
 mod drain;
+mod failover;
 mod file;
 mod fragments;
 mod fullnat;
