@@ -337,7 +337,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         let outer_source = if is_wrapped { self.source_to(server, parsed) } else { None };
         // Of another generation: looked up by the first reply. Many floods never get one.
         let later = Way { route: Route::Unknown, generation: to_server.generation.wrapping_sub(1) };
-        // Inactive until its first packet has been counted, like the kernel's.
+        // Inactive until its first packet has been counted, like the kernel's; a SYN's is counted below.
         let mut status = Status {
             state: State::None,
             inactive: true,
@@ -348,7 +348,7 @@ impl<'a, H: NextHops> Work<'a, H> {
         let protocol = parsed.key.protocol();
         let after = status.after(self.tables, protocol, Direction::In, parsed.flags);
         if protocol == Protocol::Tcp as u8 && parsed.flags.only_opens() {
-            // It changes nothing a second time, and nothing follows from it but the count: a step saved.
+            // It changes nothing a second time, and of a new connection nothing follows from it but the count: a step saved.
             status = after;
         }
         NewConnection {

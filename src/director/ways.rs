@@ -12,8 +12,10 @@ use super::forward::hops::{HopId, NextHops, Route};
 use super::forward::recipe::Way;
 use crate::packet::parse::Parsed;
 
-/// Servers whose ways are remembered: 64 KiB. Those whose addresses share a place take it from each other.
+/// Servers whose ways are remembered: 48 KiB. Those whose addresses share a place take it from each other.
 const PLACES: usize = 1024;
+
+const _: () = assert!(size_of::<Option<Known>>() == 48, "as said at PLACES");
 
 #[derive(Clone, Debug)]
 struct Known {
@@ -51,6 +53,10 @@ impl Ways {
     }
 }
 
+const fn via(hop: HopId, generation: u32) -> Way {
+    Way { route: Route::Via(hop), generation }
+}
+
 impl<H: NextHops> Work<'_, H> {
     /// The way of a packet's flow to a server by the routes of this moment.
     pub(super) fn way_to(&mut self, server: IpAddr, parsed: &Parsed) -> Way {
@@ -59,15 +65,16 @@ impl<H: NextHops> Work<'_, H> {
             Some(known) => known.hop,
             None => {
                 let hop = self.hops.common_hop(server);
+                let way = hop.map_or_else(|| self.way(server, parsed), |hop| via(hop, generation));
                 // What is not known yet is asked for again.
-                if hop.is_some() || matches!(self.way(server, parsed).route, Route::Via(_)) {
+                if matches!(way.route, Route::Via(_)) {
                     let known = Known { server, generation, hop, source: OnceCell::new() };
                     self.ways.0[Ways::place(server)] = Some(known);
                 }
-                hop
+                return way;
             }
         };
-        hop.map_or_else(|| self.way(server, parsed), |hop| Way { route: Route::Via(hop), generation })
+        hop.map_or_else(|| self.way(server, parsed), |hop| via(hop, generation))
     }
 
     /// The address that a packet's flow to a server behind a tunnel is sent from; `None` if there is none.

@@ -80,7 +80,8 @@ pub enum XdpError {
     /// Zero-copy was required and the driver has none.
     #[error(
         "zero-copy is required, but {interface} (queue {queue}) cannot do it; set zero_copy = \"auto\" to accept \
-         copy mode, or use an interface whose driver supports zero-copy (`ethtool -i {interface}` names the driver)"
+         copy mode, or use an interface whose driver supports zero-copy (`ethtool -i {interface}` names the driver); many do \
+         so only for frames of one buffer, which is an MTU of 3758 at most with frame_bytes = 4096"
     )]
     NoZeroCopy {
         /// The interface.

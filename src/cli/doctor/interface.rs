@@ -1,7 +1,6 @@
 //! Findings about one interface: link, driver, queues, XDP, MTU, rp_filter; and the counts of several.
 
 use crate::net::links::{Link, XdpMode};
-use crate::net::xdp_features::XdpFeatures;
 use crate::xdp::options::{LONG_MTU_MAX, mtu_max};
 
 use super::facts::{HostFacts, InterfaceFacts};
@@ -66,11 +65,11 @@ pub(super) fn judge(facts: &InterfaceFacts, host: &HostFacts, chunk_len: u32) ->
     }));
     findings.extend(rss(facts));
     findings.push(xdp_mode(facts, &native));
-    findings.push(zero_copy(facts, &native));
+    findings.push(zero_copy(facts, &native, link.mtu > mtu_max(chunk_len)));
     findings.push(redirected(facts, &native));
     findings.push(attached(link));
     findings.extend(offload::judge(facts, native.possible));
-    findings.push(mtu(link, facts.xdp, chunk_len, host.long_frames));
+    findings.push(mtu(facts, link, chunk_len, host));
     findings.extend(facts.above.iter().map(|above| other_mac(link, above)));
     findings.extend(rp_filter(name, facts.rp_filter, host.rp_filter_all));
     findings
@@ -173,8 +172,11 @@ fn xdp_mode(facts: &InterfaceFacts, native: &Judged) -> Finding {
     }
 }
 
-fn zero_copy(facts: &InterfaceFacts, native: &Judged) -> Finding {
+fn zero_copy(facts: &InterfaceFacts, native: &Judged, has_long_frames: bool) -> Finding {
     let (possible, how) = match (facts.xdp, facts.driver.as_deref()) {
+        (Some(xdp), _) if xdp.zero_copy && has_long_frames && xdp.zero_copy_segments < 2 => {
+            (false, "the driver has it for frames of one buffer, and this MTU takes several")
+        }
         (Some(xdp), _) => (xdp.zero_copy, "says the kernel"),
         (None, driver) => {
             (driver.is_some_and(|d| ZERO_COPY_DRIVERS.contains(&d)), "judged by the driver's name")
@@ -225,12 +227,12 @@ fn attached(link: &Link) -> Finding {
         .cure(format!("ip link set dev {} {word} off", link.name))
 }
 
-fn mtu(link: &Link, xdp: Option<XdpFeatures>, chunk_len: u32, long_frames: Option<bool>) -> Finding {
+fn mtu(facts: &InterfaceFacts, link: &Link, chunk_len: u32, host: &HostFacts) -> Finding {
     let most = mtu_max(chunk_len);
     let finding = |severity, found| Finding::new(severity, &link.name, "MTU", found);
     let cure = |mtu| format!("ip link set dev {} mtu {mtu}", link.name);
-    let no_native = || xdp.is_some_and(|xdp| xdp.native && !xdp.several_buffers);
-    match long_frames {
+    let no_native = || facts.xdp.is_some_and(|xdp| xdp.native && !xdp.several_buffers);
+    match host.long_frames {
         _ if link.mtu <= NATIVE_MTU_MAX.min(most) => finding(Severity::Ok, link.mtu.to_string()),
         _ if link.mtu <= most => finding(Severity::Warn, format!("{}, above {NATIVE_MTU_MAX}", link.mtu))
             .why("drivers may refuse native XDP")
@@ -244,11 +246,17 @@ fn mtu(link: &Link, xdp: Option<XdpFeatures>, chunk_len: u32, long_frames: Optio
                 .cure(cure(LONG_MTU_MAX))
         }
         None => finding(Severity::Warn, format!("{}, above {most}", link.mtu))
-            .why("that takes Linux 6.6, which cannot be tried without CAP_NET_RAW")
+            .why("that takes an AF_XDP of Linux 6.6, which could not be tried (CAP_NET_RAW?)")
             .cure("run `xvs doctor` as root"),
         Some(true) if no_native() => finding(Severity::Warn, format!("{}, above {most}", link.mtu))
             .why("longer frames are of several buffers, which the driver has for generic XDP only")
             .cure(cure(most)),
+        // Its headers are in other buffers than the first, where the steering program does not find them.
+        Some(true) if facts.driver.as_deref() == Some("mlx5_core") => {
+            finding(Severity::Warn, format!("{}, above {most}", link.mtu))
+                .why("a striding receive queue may leave a frame's first buffer empty: its packets are the kernel's then")
+                .cure(format!("ethtool --set-priv-flags {} rx_striding_rq off", link.name))
+        }
         Some(true) => finding(
             Severity::Ok,
             format!("{}: frames above {most} are put together from several buffers", link.mtu),
@@ -293,6 +301,7 @@ mod tests {
     use super::*;
     use crate::net::links::AttachedXdp;
     use crate::net::queues::Queues;
+    use crate::net::xdp_features::XdpFeatures;
 
     fn nic(name: &str) -> InterfaceFacts {
         InterfaceFacts {
@@ -384,10 +393,13 @@ mod tests {
     #[test]
     fn longer_frames_take_a_kernel_and_for_native_mode_a_driver_that_have_them() {
         let link = |mtu| Link { name: "eth0".to_owned(), mtu, ..Link::default() };
-        let told = |mtu_of, xdp, long_frames| {
-            let finding = mtu(&link(mtu_of), xdp, 4096, long_frames);
+        let by = |driver: &str, mtu_of, xdp, long_frames| {
+            let facts = InterfaceFacts { xdp, driver: Some(driver.to_owned()), ..nic("eth0") };
+            let host = HostFacts { long_frames, ..HostFacts::default() };
+            let finding = mtu(&facts, &link(mtu_of), 4096, &host);
             (finding.severity, finding.cure.unwrap_or_default())
         };
+        let told = |mtu_of, xdp, long_frames| by("ice", mtu_of, xdp, long_frames);
         let to = |mtu| format!("ip link set dev eth0 mtu {mtu}");
         let driver =
             |several_buffers| Some(XdpFeatures { native: true, several_buffers, ..XdpFeatures::default() });
@@ -399,6 +411,19 @@ mod tests {
         assert_eq!(told(9000, driver(true), None).0, Severity::Warn);
         assert_eq!(told(9217, driver(true), None), (Severity::Fail, to(9216)));
         assert_eq!(told(1500, driver(false), Some(false)), (Severity::Ok, String::new()));
+        let striding = "ethtool --set-priv-flags eth0 rx_striding_rq off".to_owned();
+        assert_eq!(by("mlx5_core", 9000, driver(true), Some(true)), (Severity::Warn, striding));
+        assert_eq!(by("mlx5_core", 1500, driver(true), Some(true)), (Severity::Ok, String::new()));
+    }
+
+    #[test]
+    fn zero_copy_of_frames_in_several_buffers_takes_a_driver_that_has_it() {
+        let told = |zero_copy_segments, has_long_frames| {
+            let mut facts = nic("eth0");
+            facts.xdp = facts.xdp.map(|xdp| XdpFeatures { zero_copy_segments, ..xdp });
+            zero_copy(&facts, &native(&facts), has_long_frames).found.starts_with("possible")
+        };
+        assert_eq!([told(1, false), told(1, true), told(2, true)], [true, false, true]);
     }
 
     #[test]
@@ -422,9 +447,12 @@ mod tests {
 
     #[test]
     fn smaller_chunks_allow_a_smaller_mtu() {
-        let jumbo = Link { mtu: 1711, ..Link::default() };
-        assert_eq!(mtu(&jumbo, None, 4096, Some(false)).severity, Severity::Ok);
-        let finding = mtu(&jumbo, None, 2048, Some(false));
+        let (jumbo, host) = (
+            Link { mtu: 1711, ..Link::default() },
+            HostFacts { long_frames: Some(false), ..HostFacts::default() },
+        );
+        assert_eq!(mtu(&nic("eth0"), &jumbo, 4096, &host).severity, Severity::Ok);
+        let finding = mtu(&nic("eth0"), &jumbo, 2048, &host);
         assert_eq!((finding.severity, finding.found.as_str()), (Severity::Fail, "1711, 1710 is the most"));
     }
 

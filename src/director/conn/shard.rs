@@ -74,6 +74,7 @@ impl Shard {
         slot.set_side(Direction::In, key, *recipe, *way);
         slot.set_side(Direction::Out, reply_key, *reply_recipe, *reply_way);
         if recipe.rewrite == Rewrite::Wrap {
+            debug_assert!(new.aside == 0, "it would be written into the outer source");
             slot.set_outer_source(new.outer_source);
         }
         slot.set_server_id(new.server_id);
