@@ -98,3 +98,25 @@ fn a_lookup_never_misses_what_is_there() {
         assert!(index.find(0, |e| e.slot() == 8).is_none());
     });
 }
+
+/// A bucket's count of what is in its overflow is in the word that locks it: none is lost while others wait for the lock.
+#[test]
+fn what_is_in_the_overflow_is_counted() {
+    let mut bounded = loom::model::Builder::new();
+    bounded.preemption_bound = Some(3);
+    bounded.check(|| {
+        let index = Arc::new(small_index());
+        // As many as a bucket takes while the other is empty.
+        (0..).take(index::COMFORTABLE).for_each(|slot| index.insert(0, slot, false, |_| false).unwrap());
+        let other = {
+            let index = index.clone();
+            thread::spawn(move || {
+                index.insert(0, 20, false, |_| false).unwrap();
+                assert!(index.remove(0, 20, false));
+            })
+        };
+        index.insert(0, 21, false, |_| false).unwrap();
+        other.join().unwrap();
+        assert!(index.find(0, |e| e.slot() == 21).is_some(), "looked for in the first bucket alone");
+    });
+}

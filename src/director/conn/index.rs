@@ -23,7 +23,7 @@ pub const PLACES: usize = 7;
 
 /// Entries up to which a key's first bucket takes it without a look at the second. Of keys entered at
 /// [`FILL_PERCENT`], about 6 % are in their second bucket, and in 10^6 simulated none found both full.
-const COMFORTABLE: usize = 5;
+pub const COMFORTABLE: usize = 5;
 
 /// How full of keys an index may be planned to get.
 pub const FILL_PERCENT: usize = 50;
