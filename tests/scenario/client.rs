@@ -127,7 +127,12 @@ impl Client {
             let name = read_name(&mut stream)?;
             Ok((stream, name))
         };
-        connected().map_err(|error: io::Error| match error.kind() {
+        // Seldom a socket has no reason for why its attempt is over, by the time that it is asked: another one has.
+        let has_no_reason =
+            |error: &io::Error| error.raw_os_error().is_none() && error.kind() == ErrorKind::Other;
+        let attempt =
+            connected().or_else(|error| if has_no_reason(&error) { connected() } else { Err(error) });
+        attempt.map_err(|error: io::Error| match error.kind() {
             ErrorKind::ConnectionRefused => "refused".to_owned(),
             ErrorKind::ConnectionReset => "reset".to_owned(),
             _ => words(&error),
