@@ -28,6 +28,8 @@ case " $* " in
     find_cargo
     say "building"
     cargo build --release --locked --quiet --bins --example flood --example bare_forwarder
+    clang -O2 -g -target bpf -mcpu=v3 "-I/usr/include/$(uname -m)-linux-gnu" \
+        -c benches/redirect_all.bpf.c -o target/release/sink.o
     ;;
 esac
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=benches

@@ -14,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lab.sh
 
-export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=benches
+export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=benches BENCH_PID=$$
 command -v python3 >/dev/null || fail "python3 is missing: install it (apt-get install python3)"
 case " $* " in
 *" --help "* | *" -h "* | *" --report"*) exec python3 -m compare.peers "$@" ;;

@@ -54,7 +54,7 @@ class Lab:
             ip neigh add {RIP} lladdr {mac('server', 'out1')} dev in1 nud permanent
             ip neigh add 10.71.0.1 lladdr {mac('client', 'out0')} dev in0 nud permanent
             ip route add {CLIENT_NET} via 10.71.0.1""")
-        # The server counts what arrives and does no more with it.
+        # The server counts what arrives and does no more with it: socket buffers so, and frames by XDP (`sink_frames`).
         inside("server", "tc qdisc add dev out1 clsact; tc filter add dev out1 ingress matchall action drop")
         self.director_mac = mac("director", "in0")
         self.client_mac, self.server_mac = mac("client", "out0"), mac("server", "out1")
@@ -145,6 +145,11 @@ class Lab:
             if time.monotonic() > until:
                 raise RuntimeError("the interfaces of the last director do not go away")
             time.sleep(0.1)
+
+    def sink_frames(self, program=None):
+        """Lets this program drop what arrives at the server, which is the least that a driver's frame can cost there; or
+        none, as for socket buffers."""
+        inside("server", f"ip link set dev out1 xdpdrv {f'obj {program} program drop_all' if program else 'off'}")
 
     # ---- counters
 

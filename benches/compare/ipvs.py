@@ -28,6 +28,8 @@ DIRECTORS = ["ipvs", "bare-xdp", "bare-xsk", "xvs-off", "xvs-on"]
 # What a flow count costs where instructions are counted: each must be opened first, at some 10,000 a minute.
 MOST_FLOWS_COUNTED = 1000
 GUEST_MEMORY_MB = 4096
+# How often a guest is started that dies.
+ATTEMPTS = 3
 # Upper bounds, seconds of this machine: to start a guest, to make and remove a director, to take one measurement.
 BOOT_S, DIRECTOR_S, MEASURE_S = 60, 40, 20
 
@@ -74,23 +76,24 @@ def choose(what, wanted, there):
 
 
 def plans(chosen, directors):
-    """What each guest is told to do: one mode, since a guest may die after many directors (see README.md)."""
+    """What each guest is told to do: a round of a mode, since one may die after many directors (see README.md)."""
     base = dict(FULL if chosen.full else QUICK)
     base.update({key: value for key in ("modes", "flows", "sizes", "seconds") if (value := getattr(chosen, key))})
     examples = f"{ROOT}/target/release/examples"
-    base.update(rounds=chosen.rounds, directors=directors, kinds=choose("kind", chosen.kinds, KINDS),
+    base.update(directors=directors, kinds=choose("kind", chosen.kinds, KINDS),
                 ipvs_tab_bits=IPVS_TAB_BITS, xvs=os.path.abspath(chosen.xvs), flood=f"{examples}/flood",
-                bare=f"{examples}/bare_forwarder")
+                bare=f"{examples}/bare_forwarder", sink=f"{ROOT}/target/release/sink.o")
     speed = {**base, "guest": "speed", "count": 0, "cpus": chosen.cpus}
     few = [flows for flows in base["flows"] if flows <= MOST_FLOWS_COUNTED] or [MOST_FLOWS_COUNTED]
     counted = {**base, "guest": "instructions", "flows": few, "cpus": 1}
-    return [{**plan, "modes": [mode]} for plan in (speed, counted) if plan["guest"] in chosen.guests.split(",")
-            for mode in plan["modes"]]
+    return [{**plan, "modes": [mode], "round": number} for plan in (speed, counted)
+            if plan["guest"] in chosen.guests.split(",")
+            for mode in plan["modes"] for number in range(1, chosen.rounds + 1)]
 
 
 def bound_s(plan):
     """Seconds within which a guest is done, or is ended."""
-    directors = plan["rounds"] * len(plan["modes"]) * len(plan["directors"])
+    directors = len(plan["modes"]) * len(plan["directors"])
     measurements = directors * len(plan["kinds"]) * len(plan["flows"]) * len(plan["sizes"])
     warm_ups = directors * sum(plan["flows"]) / 500
     slow = 3 if plan["guest"] == "instructions" else 1
@@ -98,12 +101,25 @@ def bound_s(plan):
 
 
 def run_guest(plan, file):
-    """Runs one guest to its end; its measurements go to the results as they come."""
+    """Runs one guest to its end, another one in its place if it dies; the measurements of one that did not go to the
+    results."""
+    for _ in range(ATTEMPTS):
+        status, lines = try_guest(plan)
+        if status == 0:
+            for line in lines:
+                file.write(json.loads(line))
+            break
+        print("what it has measured does not count", flush=True)
+    return status
+
+
+def try_guest(plan):
     with tempfile.TemporaryDirectory(prefix="xvs-bench-ipvs-") as out:
         Path(out, "plan.json").write_text(json.dumps(plan))
         instructions = ["-i"] if plan["guest"] == "instructions" else ["-c", str(plan["cpus"])]
         limit = bound_s(plan)
-        print(f"\nguest `{plan['guest']}`, {' '.join(plan['modes'])}: {plan['cpus']} processors, ends within {limit // 60 + 1} minutes", flush=True)
+        print(f"\nguest `{plan['guest']}`, {' '.join(plan['modes'])}, round {plan['round']}: {plan['cpus']} processors, ends "
+              f"within {limit // 60 + 1} minutes", flush=True)
         command = [f"{ROOT}/scripts/guest.sh", "-m", str(GUEST_MEMORY_MB), "-t", str(limit), *instructions, "-o", out,
                    "env", "PYTHONDONTWRITEBYTECODE=1", f"PYTHONPATH={ROOT}/benches",
                    "python3", "-m", "compare.ipvs_guest", "/out/plan.json", "/out/measurements"]
@@ -113,9 +129,7 @@ def run_guest(plan, file):
         finally:
             end_tree(guest)
         measured = Path(out, "measurements")
-        for line in measured.read_text().splitlines() if measured.exists() else []:
-            file.write(json.loads(line))
-        return status
+        return status, measured.read_text().splitlines() if measured.exists() else []
 
 
 def end_tree(process):
@@ -152,7 +166,7 @@ def report(head, measurements):
         which = {"mode": mode, "what": what, "flows": flows or None, "size": size}
         def of(measured, director, figure):
             return results.by_round(measured, figure, director=director, **which)
-        for director in directors:
+        for director in (d for d in directors if any(results.by_round(measurements, lambda one: 1, director=d, **which))):
             pps = [of(speed, d, lambda one: one["received_per_s"]) for d in (director, "ipvs")]
             cpu = [of(speed, d, per_cpu_s) for d in (director, "ipvs")]
             cost = [of(counted, d, lambda one: one["director_ns_per_packet"] or None) for d in (director, "ipvs")]
@@ -195,7 +209,7 @@ def main():
     todo = plans(chosen, directors)
     print(f"done within {sum(map(bound_s, todo)) // 60 + 1} minutes at most, as a rule in a quarter of that", flush=True)
     head = {**machine.describe(ROOT), "bench": "ipvs", "emulated": True, "before": before,
-            "plans": [{key: value for key, value in plan.items() if key not in ("xvs", "flood", "bare")} for plan in todo]}
+            "plans": [{key: value for key, value in plan.items() if key not in ("xvs", "flood", "bare", "sink")} for plan in todo]}
     file = results.Results(results.new_path(ROOT, "ipvs", head["commit"]), head)
     start, statuses = time.monotonic(), []
     with machine.Watch() as watch:

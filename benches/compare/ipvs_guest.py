@@ -16,6 +16,8 @@ from . import guest_lab, pktgen
 # Flows of which none comes twice: 65,521 addresses (a prime number) with 50,000 ports each.
 NEW_FLOWS = 65_521 * 50_000
 ESTABLISHED_NET, NEW_NET, SYN_NET = (ipaddress.IPv4Address(a) for a in ("10.64.0.1", "10.66.0.1", "10.68.0.1"))
+# Directors whose established packets come to the server as frames of a driver, not in socket buffers.
+SEND_FRAMES = ("bare-xdp", "xvs-on")
 # As pktgen has it, whose frame lengths are with FCS.
 FCS_LEN = 4
 # How long a counted run may take, seconds of the guest.
@@ -39,10 +41,9 @@ class Bench:
         subprocess.run(["modprobe", "-a", "veth", "pktgen", "act_gact", "cls_matchall", "sch_ingress"], check=True)
         # As operators do: a table that is not the bottleneck with 100,000 connections.
         subprocess.run(["modprobe", "ip_vs", f"conn_tab_bits={self.plan['ipvs_tab_bits']}"], check=True)
-        for number in range(1, self.plan["rounds"] + 1):
-            for mode in self.plan["modes"]:
-                for director in self.plan["directors"]:
-                    self.director(number, mode, director)
+        for mode in self.plan["modes"]:
+            for director in self.plan["directors"]:
+                self.director(self.plan["round"], mode, director)
 
     def director(self, number, mode, director):
         """All traffic through one director."""
@@ -65,10 +66,15 @@ class Bench:
                 new = self.kinds(**{"new-udp": self.new_udp, "new-syn": self.new_syn})
             for flows in self.plan["flows"] if kept else []:
                 self.open(lab, generator, flows)
+                sends_frames = director in SEND_FRAMES
+                if sends_frames:
+                    lab.sink_frames(self.plan["sink"])
                 for size in self.plan["sizes"]:
                     for what, measure in kept.items():
                         self.tell({**known, "what": what, "flows": flows, "size": size,
                                    **measure(lab, generator, flows, size)})
+                if sends_frames:
+                    lab.sink_frames()
             # Last, since they fill the director's table.
             for what, measure in new.items():
                 self.tell({**known, "what": what, "flows": None, "size": 64, **measure(lab, generator)})

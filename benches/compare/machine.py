@@ -1,6 +1,6 @@
 """What machine this is, and whether somebody else is using it.
 
-Foreign load is the processor time of processes that are neither kernel threads nor descendants of the benchmark:
+Foreign load is the processor time of processes that are neither kernel threads nor descendants of the benchmark's script:
 that of a benchmark's own traffic in the kernel is nobody's, and a machine's own housekeeping is far below the limit.
 """
 
@@ -74,6 +74,11 @@ def processes():
     return found
 
 
+def bench_pid():
+    """The script's process, which has started servers beside this one, if it tells; else this one."""
+    return int(os.environ.get("BENCH_PID", os.getpid()))
+
+
 def foreign(found, own):
     """Ticks, own and of children, by pid, of those that are neither kernel threads nor `own` nor below it nor above it.
     Those above wait for the benchmark, and what it has used is added to theirs as soon as it is reaped."""
@@ -128,8 +133,8 @@ class Sample:
 
 
 def look(seconds=1.0):
-    """Who uses this machine now, other than this process and its children."""
-    own = os.getpid()
+    """Who uses this machine now, other than the bench."""
+    own = bench_pid()
     before, stat, start = foreign(processes(), own), first_line(), time.monotonic()
     time.sleep(seconds)
     cores, most = used_cores(before, foreign(processes(), own), time.monotonic() - start)
@@ -177,7 +182,7 @@ class Watch:
         self._thread.join()
 
     def _run(self):
-        own = os.getpid()
+        own = bench_pid()
         before, start = foreign(processes(), own), time.monotonic()
         while not self._stop.wait(self.STRETCH_S):
             after, now = foreign(processes(), own), time.monotonic()
