@@ -1,11 +1,13 @@
-//! The unit file for systemd: the capabilities that it grants are enough to balance, and to offload.
+//! The unit file for systemd: the capabilities that it grants are enough to balance, to offload, and to let a group in.
 
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt;
 
 use crate::client::{self, connect};
 use crate::lab::{self, Lab, NAT};
 use crate::offload::{ask_until_offloaded, frames};
-use crate::xvs::{Xvs, command, nat, offloading};
+use crate::xvs::{Xvs, command, config_path, nat, offloading, socket};
 
 /// The value of a key of `config/xvs.service`.
 fn value(key: &str) -> String {
@@ -23,7 +25,12 @@ fn its_capabilities_are_enough() {
     let set = value("CapabilityBoundingSet").replace("CAP_", "+").replace(' ', ",").to_lowercase();
     let set = format!("-all,{set}");
     let unit = ["setpriv", "--bounding-set", &set, "--inh-caps", &set, "--no-new-privs"];
-    let xvs = Xvs::spawn(&mut command(&lab, &unit, &offloading("on", &[nat()])));
+    let mut command = command(&lab, &unit, &offloading("on", &[nat()]));
+    // The first group but root's, to which the socket is given: `[api]` is the file's end.
+    let mut file = fs::OpenOptions::new().append(true).open(config_path(&lab)).expect("the configuration");
+    writeln!(file, "group = \"daemon\"").expect("written");
+    let xvs = Xvs::spawn(&mut command);
+    assert_eq!(fs::metadata(socket(&lab)).expect("the socket").gid(), 1);
     client::run(&lab, async || {
         let mut wire = connect(lab::client(1), NAT).await.expect("connected");
         ask_until_offloaded(&lab, &mut wire).await;
