@@ -42,7 +42,7 @@ impl Director for Pretender {
 fn check(director: &Pretender, expected: &str) {
     let commands: Vec<_> = expected.lines().filter_map(|line| line.strip_prefix("> ")).collect();
     let script = parse(&commands.join("\n")).expect("understood");
-    let got = play(&mut Lab::new(), director, &script, PATIENCE);
+    let got = play(&mut Lab::new(&script), director, &script, PATIENCE);
     compare(expected, &got, &[]).unwrap_or_else(|difference| panic!("{difference}"));
 }
 

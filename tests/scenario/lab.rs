@@ -27,7 +27,7 @@ use tempfile::TempDir;
 use crate::decapsulator::{Decapsulator, GUE_PORT};
 use crate::netns::{Namespaces, inside, run, succeed};
 use crate::real_server::Server;
-use crate::script::Tunnel;
+use crate::script::{Line, Tunnel};
 use crate::server::Named;
 
 /// The real servers, by the name they answer with.
@@ -109,8 +109,10 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// The lab with all servers up, and every neighbour known so that ARP never decides an outcome.
-    pub fn new() -> Self {
+    /// The lab for `script`: all servers up, every neighbour known so that ARP never decides an outcome, and addresses
+    /// of IPv6 if the script names any. All of it is there before a director starts, who could otherwise be asked to
+    /// forward to what it has not seen yet.
+    pub fn new(script: &[Line]) -> Self {
         let namespaces = Namespaces::new();
         let dir = tempfile::Builder::new().prefix(namespaces.prefix()).tempdir();
         let mut lab = Self {
@@ -133,11 +135,14 @@ impl Lab {
         for (name, _) in SERVERS {
             lab.resolve(name, "eth0", [Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 1, 0, 254)]);
         }
+        if script.iter().any(|line| line.text.contains("fd00:")) {
+            lab.add_ipv6();
+        }
         lab
     }
 
     /// Gives everybody addresses of IPv6 besides, and has all servers listen there; every neighbour is known.
-    pub fn add_ipv6(&mut self) {
+    fn add_ipv6(&mut self) {
         self.has_ipv6 = true;
         let hosts = [("cl", &["cl0", "cl1"][..]), ("lb", &["lb0", "lb1"])];
         for (who, devices) in hosts.into_iter().chain(SERVERS.map(|(name, _)| (name, &["eth0"][..]))) {

@@ -208,7 +208,7 @@ fn play(file: &str, offloads: bool) {
     let script = script::parse(&read("scenarios", file)).unwrap_or_else(|error| panic!("{file}, {error}"));
     let plays = MOMENTS.iter().find(|(name, _)| *name == file).map_or(1, |(_, plays)| *plays);
     for play in 1..=plays {
-        let mut lab = lab::Lab::new();
+        let mut lab = lab::Lab::new(&script);
         let xvs = xvs::Director::start(&lab, Path::new(env!("CARGO_BIN_EXE_xvs")), offloads);
         let got = player::play(&mut lab, &xvs, &script, player::PATIENCE);
         let deliberate: Vec<_> = DELIBERATE.iter().filter(|it| it.scenario == file).collect();
@@ -262,10 +262,10 @@ fn every_scenario_has_a_test_and_a_transcript() {
 #[test]
 fn random_scenarios_are_played_without_refusals() {
     for seed in [1, 2] {
-        let text = random::scenario(seed);
-        let mut lab = lab::Lab::new();
+        let script = script::parse(&random::scenario(seed)).expect("understood");
+        let mut lab = lab::Lab::new(&script);
         let xvs = xvs::Director::start(&lab, Path::new(env!("CARGO_BIN_EXE_xvs")), seed == 2);
-        let got = player::play(&mut lab, &xvs, &script::parse(&text).expect("understood"), player::PATIENCE);
+        let got = player::play(&mut lab, &xvs, &script, player::PATIENCE);
         let steps = got.strip_prefix("> ").expect("a command first").split("\n> ");
         for step in steps {
             let refused = step.contains("\n  exit ") || step.contains("\n  failed: ");

@@ -22,9 +22,6 @@ const STATS: &str = "-Ln --nosort --stats --exact";
 
 /// Plays `script` against a director that runs in `lab`; the transcript.
 pub fn play(lab: &mut Lab, director: &dyn Director, script: &[Line], patience: Duration) -> String {
-    if script.iter().any(|line| line.text.contains("fd00:")) {
-        lab.add_ipv6();
-    }
     let client = Client::new(&lab.netns("cl"), patience);
     let ears = Ears::new(lab.ends());
     let mut player = Player { lab, director, client, ears, patience };

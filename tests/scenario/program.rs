@@ -91,7 +91,7 @@ impl Arguments {
         let result = match self.director {
             None => text.to_owned(),
             Some(director) => {
-                let mut lab = lab::Lab::new();
+                let mut lab = lab::Lab::new(&script);
                 let director: Box<dyn director::Director> = match director {
                     Director::Ipvs => Box::new(ipvs::Ipvs::start(&lab)),
                     Director::Xvs => Box::new(xvs::Director::start(&lab, &self.xvs, self.offload)),
