@@ -2,14 +2,18 @@
 //!
 //! Taken into each test binary by `#[path]`. Must not know what is said on a connection.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::stat::fstat;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 
@@ -21,6 +25,9 @@ const BACKLOG: u32 = 4096;
 /// What a UDP socket may hold, in bytes as the kernel counts them: 4 KiB for a datagram of any size. A burst of a thousand is
 /// no failure of the director either.
 const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// How long a socket may take to go.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a server says.
 pub trait Manners: Send + Sync + 'static {
@@ -48,21 +55,27 @@ impl Server {
             netns::enter(&there);
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-            runtime.block_on(async move {
+            let sockets = runtime.block_on(async move {
+                let mut sockets = BTreeSet::new();
                 for address in tcp {
                     let listener = once_free(|| listen(address)).await;
                     let listener = listener.unwrap_or_else(|error| panic!("listen on {address}: {error}"));
+                    sockets.insert(inode(&listener));
                     tokio::spawn(accept(listener, Arc::clone(&manners)));
                 }
                 for address in udp {
                     let bind = || std::net::UdpSocket::bind(address).and_then(asynchronous);
                     let socket = once_free(bind).await;
                     let socket = socket.unwrap_or_else(|error| panic!("UDP on {address}: {error}"));
+                    sockets.insert(inode(&socket));
                     tokio::spawn(answer_datagrams(socket, Arc::clone(&manners)));
                 }
                 ready.send(()).expect("the starter waits");
                 let _ = stopped.await;
+                sockets
             });
+            drop(runtime);
+            wait_until_gone(&sockets);
         });
         is_ready.recv().unwrap_or_else(|_| panic!("the server in {netns} did not start"));
         Self { stop: Some(stop), thread: Some(thread) }
@@ -78,10 +91,29 @@ impl Drop for Server {
     }
 }
 
-/// Binds, as soon as whoever had the address lets go of it: a program that another thread is just starting holds all sockets
-/// of this process for a moment, those that were closed meanwhile too.
+/// How a socket is named in `/proc/net`.
+fn inode(socket: &impl AsFd) -> u64 {
+    fstat(socket).expect("an open socket").st_ino
+}
+
+/// Waits until the kernel has none of `sockets` any more. They are closed, but a program that another thread is just
+/// starting holds all sockets of this process for a moment: what comes in meanwhile is taken, and answered by nobody.
+fn wait_until_gone(sockets: &BTreeSet<u64>) {
+    const INODE_COLUMN: usize = 9;
+    let is_held = |table: &str| {
+        let table = fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default();
+        let inodes = table.lines().filter_map(|line| line.split_whitespace().nth(INODE_COLUMN)?.parse().ok());
+        inodes.into_iter().any(|inode| sockets.contains(&inode))
+    };
+    let start = Instant::now();
+    while ["tcp", "udp", "tcp6", "udp6"].into_iter().any(is_held) && start.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Binds, as soon as whoever had the address lets go of it: somebody else's socket may be held as ours are, see
+/// [`wait_until_gone`].
 async fn once_free<S>(bind: impl Fn() -> io::Result<S>) -> io::Result<S> {
-    const PATIENCE: Duration = Duration::from_secs(5);
     let start = Instant::now();
     loop {
         match bind() {
