@@ -13,6 +13,7 @@ mod api;
 mod holder;
 mod host;
 mod machine;
+mod missing;
 mod offload;
 mod pass;
 mod report;

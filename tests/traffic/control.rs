@@ -134,6 +134,19 @@ fn a_file_that_is_watched_is_reloaded_when_it_changes() {
     assert_eq!(refused() - refused_before, 1, "once, not at every look");
 }
 
+/// A script brings a VIP and its service in one breath.
+#[test]
+fn a_vip_that_never_comes_is_missed_and_one_that_just_came_is_not() {
+    let lab = Lab::new();
+    let xvs = Xvs::start(&lab, &config(&[]));
+    lab.ip("director", &["address add 10.0.0.150/32 dev lb0"]);
+    ipvsadm(&lab, "-A -t 10.0.0.150:80 -s rr");
+    ipvsadm(&lab, "-A -t 10.0.0.151:80 -s rr");
+    let missed = |vip: &str| xvs.log().contains(&format!("VIP {vip} is not on this host"));
+    until("the VIP that is nowhere is missed", || missed("10.0.0.151"));
+    assert!(!missed("10.0.0.150"), "{}", xvs.log());
+}
+
 #[test]
 fn what_was_changed_at_run_time_drifts_is_saved_and_survives_a_restart() {
     let lab = Lab::new();

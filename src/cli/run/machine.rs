@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use super::missing::{Missing, Use};
 use super::pass::Up;
 use super::report::Interface;
 use super::rules;
@@ -32,6 +34,7 @@ pub(super) struct Machine {
     pub(super) counters: Vec<Arc<WorkerCounters>>,
     pub(super) clock: Clock,
     host_addresses: BTreeSet<IpAddr>,
+    missing: Missing,
     steered: Steered,
     /// The steering program could not be told of new addresses.
     is_behind: bool,
@@ -60,13 +63,14 @@ impl Machine {
             counters,
             clock,
             host_addresses,
+            missing: Missing::default(),
             steered,
             is_behind: false,
             is_torn: false,
         }
     }
 
-    /// Tells the steering program when the host's own addresses or MACs have changed. What it could not be told
+    /// Tells the steering program when the host's own addresses or MACs have changed, and the operator which are missed. What it could not be told
     /// it is told at the next look: until then it works by what it knew before.
     pub(super) fn follow_host(&mut self) {
         let snapshot = self.mirror.snapshots().load_full();
@@ -77,6 +81,7 @@ impl Machine {
             tracing::warn!("the steering program works by old addresses of this host, trying again: {error}");
         }
         self.is_behind = told.is_err();
+        self.missing.warn(snapshot.host_addresses(), Instant::now());
         if let Some(up) = &self.up {
             up.keep();
         }
@@ -131,26 +136,6 @@ impl Machine {
     pub(super) fn now(&self) -> Time {
         Time(u64::try_from(self.clock.read().as_millis()).unwrap_or(u64::MAX))
     }
-
-    /// A VIP that is not on this host gets no ARP answer from it: said, not refused, since keepalived or a routing
-    /// daemon may bring it later.
-    fn warn_of_missing(&self, wanted: &Steered) {
-        for vip in wanted.vips.difference(&self.steered.vips).filter(|vip| !self.host_addresses.contains(vip))
-        {
-            let bits = if vip.is_ipv4() { 32 } else { 128 };
-            tracing::warn!(
-                "VIP {vip} is not on this host: `ip addr add {vip}/{bits} dev INTERFACE` if clients are to find it"
-            );
-        }
-        let is_new = |local: &&IpAddr| {
-            !self.steered.local_addresses.contains_key(local) && !self.host_addresses.contains(local)
-        };
-        for local in wanted.local_addresses.keys().filter(is_new) {
-            tracing::warn!(
-                "local address {local} is not on this host: `ip addr add {local} dev INTERFACE` if servers are to find it"
-            );
-        }
-    }
 }
 
 /// A machine that the control plane and the main loop share; both are on one thread.
@@ -188,7 +173,9 @@ impl Host for Shared {
             }
             return Err(error.to_string());
         }
-        machine.warn_of_missing(wanted);
+        let vips = wanted.vips.iter().map(|vip| (*vip, Use::Vip));
+        let locals = wanted.local_addresses.keys().map(|local| (*local, Use::Local));
+        machine.missing.want(vips.chain(locals), Instant::now());
         machine.steered = wanted.clone();
         machine.follow_local_servers();
         Ok(())
