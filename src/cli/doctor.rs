@@ -15,9 +15,11 @@ pub mod facts;
 pub mod findings;
 mod host;
 mod interface;
+mod mtu;
 mod offload;
 mod power;
 mod report;
+mod xdp;
 
 pub use findings::{Finding, Severity};
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::facts::Facts;
+use super::mtu::Frames;
 use super::{host, interface, power};
 
 /// How bad a finding is.
@@ -62,8 +63,9 @@ impl Finding {
 /// `chunk_len` is the configuration's `frame_bytes`, `busy_poll` its key of that name.
 pub fn judge(facts: &Facts, vips: &[IpAddr], chunk_len: u32, busy_poll: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let frames = Frames::of(facts, chunk_len);
     for one in &facts.interfaces {
-        findings.extend(interface::judge(one, &facts.host, chunk_len));
+        findings.extend(interface::judge(one, &facts.host, &frames));
         findings.extend(busy_poll.then(|| power::interrupts(one)).flatten());
     }
     findings.extend(interface::queues_agree(&facts.interfaces));

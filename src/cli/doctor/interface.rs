@@ -1,52 +1,13 @@
-//! Findings about one interface: link, driver, queues, XDP, MTU, rp_filter; and the counts of several.
+//! Findings about one interface: link, driver, queues, rp_filter, devices above it; and the counts of several.
 
-use crate::net::links::{Link, XdpMode};
-use crate::xdp::options::{LONG_MTU_MAX, mtu_max};
+use crate::net::links::Link;
 
 use super::facts::{HostFacts, InterfaceFacts};
 use super::findings::{Finding, Severity};
-use super::offload;
+use super::mtu::{self, Frames};
+use super::{offload, xdp};
 
-/// Longest MTU, in bytes, with which drivers of a page for each packet run XDP natively (veth, virtio_net): of 4,096 are
-/// taken off XDP's 256 of headroom, the kernel's 320 at the end and the Ethernet header.
-const NATIVE_MTU_MAX: u32 = 3506;
-
-/// Drivers known to run XDP natively, for kernels that do not tell.
-const NATIVE_DRIVERS: [&str; 21] = [
-    "atlantic",
-    "bnxt_en",
-    "ena",
-    "fsl_dpaa2_eth",
-    "gve",
-    "hv_netvsc",
-    "i40e",
-    "ice",
-    "igb",
-    "igc",
-    "ixgbe",
-    "ixgbevf",
-    "mlx4_en",
-    "mlx5_core",
-    "mvneta",
-    "nfp",
-    "sfc",
-    "st_gmac",
-    "tun",
-    "veth",
-    "virtio_net",
-];
-
-/// Of these, the ones known for AF_XDP without a copy.
-const ZERO_COPY_DRIVERS: [&str; 9] =
-    ["fsl_dpaa2_eth", "gve", "i40e", "ice", "igc", "ixgbe", "mlx5_core", "nfp", "st_gmac"];
-
-/// Whether something is possible, and how that is known.
-struct Judged {
-    possible: bool,
-    how: &'static str,
-}
-
-pub(super) fn judge(facts: &InterfaceFacts, host: &HostFacts, chunk_len: u32) -> Vec<Finding> {
+pub(super) fn judge(facts: &InterfaceFacts, host: &HostFacts, frames: &Frames) -> Vec<Finding> {
     let name = facts.name.as_str();
     let Some(link) = &facts.link else {
         let finding = Finding::new(Severity::Fail, name, "link", "there is no such interface");
@@ -54,7 +15,7 @@ pub(super) fn judge(facts: &InterfaceFacts, host: &HostFacts, chunk_len: u32) ->
             finding.why("the name must be one of this network namespace").cure("ip -brief link show"),
         ];
     };
-    let native = native(facts);
+    let native = xdp::native(facts);
     let mut findings = vec![carrier(link), driver(facts, link)];
     findings.extend(facts.queues.map(|queues| {
         let found = match queues.adjustable {
@@ -64,12 +25,9 @@ pub(super) fn judge(facts: &InterfaceFacts, host: &HostFacts, chunk_len: u32) ->
         Finding::new(Severity::Ok, name, "receive queues", found)
     }));
     findings.extend(rss(facts));
-    findings.push(xdp_mode(facts, &native));
-    findings.push(zero_copy(facts, &native, link.mtu > mtu_max(chunk_len)));
-    findings.push(redirected(facts, &native));
-    findings.push(attached(link));
+    findings.extend(xdp::judge(facts, link, &native, frames));
     findings.extend(offload::judge(facts, native.possible));
-    findings.push(mtu(facts, link, chunk_len, host));
+    findings.push(mtu::judge(facts, link, frames));
     findings.extend(facts.above.iter().map(|above| other_mac(link, above)));
     findings.extend(rp_filter(name, facts.rp_filter, host.rp_filter_all));
     findings
@@ -142,128 +100,6 @@ fn driver(facts: &InterfaceFacts, link: &Link) -> Finding {
     }
 }
 
-fn native(facts: &InterfaceFacts) -> Judged {
-    match (facts.xdp, facts.driver.as_deref()) {
-        (Some(xdp), _) => Judged { possible: xdp.native, how: "says the kernel" },
-        (None, Some(driver)) => {
-            Judged { possible: NATIVE_DRIVERS.contains(&driver), how: "judged by the driver's name" }
-        }
-        (None, None) => Judged { possible: false, how: "the driver is not known" },
-    }
-}
-
-fn xdp_mode(facts: &InterfaceFacts, native: &Judged) -> Finding {
-    let (name, how) = (facts.name.as_str(), native.how);
-    if native.possible {
-        return Finding::new(Severity::Ok, name, "XDP mode", format!("native is possible ({how})"));
-    }
-    let finding = Finding::new(Severity::Warn, name, "XDP mode", format!("only generic ({how})"));
-    match (facts.driver.as_deref(), facts.queues) {
-        (Some("veth"), Some(queues)) => {
-            let peer = facts.peer.as_ref().map_or("PEER", |peer| &peer.name);
-            let there = if facts.peer.is_some() { "" } else { "    (in the other namespace)" };
-            finding
-                .why("native on a veth needs as many receive queues as the other end has transmit queues")
-                .cure(format!("ethtool -L {peer} tx {}{there}", queues.receive))
-        }
-        _ => finding.why(
-            "the kernel builds its own packet first and XDP comes after: works, but several times slower",
-        ),
-    }
-}
-
-fn zero_copy(facts: &InterfaceFacts, native: &Judged, has_long_frames: bool) -> Finding {
-    let (possible, how) = match (facts.xdp, facts.driver.as_deref()) {
-        (Some(xdp), _) if xdp.zero_copy && has_long_frames && xdp.zero_copy_segments < 2 => {
-            (false, "the driver has it for frames of one buffer, and this MTU takes several")
-        }
-        (Some(xdp), _) => (xdp.zero_copy, "says the kernel"),
-        (None, driver) => {
-            (driver.is_some_and(|d| ZERO_COPY_DRIVERS.contains(&d)), "judged by the driver's name")
-        }
-    };
-    let found = if possible && native.possible { "possible" } else { "not possible, frames are copied once" };
-    Finding::new(Severity::Ok, &facts.name, "zero-copy", format!("{found} ({how})"))
-}
-
-/// Whether connections can be offloaded to it. Without it xvs runs as well, so nothing is wrong.
-fn redirected(facts: &InterfaceFacts, native: &Judged) -> Finding {
-    let finding =
-        |found: &str| Finding::new(Severity::Ok, &facts.name, "redirected frames", found.to_owned());
-    match facts.xdp {
-        Some(xdp) if xdp.takes_redirected => finding("taken: connections can be offloaded"),
-        // In the kernel's stack, the generic program sends like any other part of that.
-        _ if !native.possible => finding("taken only while all interfaces are generic"),
-        None => finding("this kernel does not tell (Linux 6.3 does): no offload unless it is \"on\""),
-        Some(_) => {
-            let finding = finding("not taken: connections to it are not offloaded");
-            if facts.driver.as_deref() != Some("veth") {
-                return finding;
-            }
-            let (peer, there) = match &facts.peer {
-                Some(peer) => (peer.name.as_str(), "if wanted"),
-                None => ("PEER", "there, if wanted"),
-            };
-            finding
-                .why("a veth takes them once its other end has GRO or an XDP program")
-                .cure(format!("ethtool -K {peer} gro on    ({there})"))
-        }
-    }
-}
-
-fn attached(link: &Link) -> Finding {
-    let Some(xdp) = link.xdp else {
-        return Finding::new(Severity::Ok, &link.name, "XDP program", "none attached");
-    };
-    let (mode, word) = match xdp.mode {
-        XdpMode::Native => ("native", "xdpdrv"),
-        XdpMode::Generic => ("generic", "xdpgeneric"),
-        XdpMode::Offloaded => ("offloaded", "xdpoffload"),
-        XdpMode::Multiple => ("several", "xdp"),
-    };
-    let id = xdp.program_id.map_or_else(String::new, |id| format!(", program id {id}"));
-    Finding::new(Severity::Fail, &link.name, "XDP program", format!("another one is attached ({mode}{id})"))
-        .why("an interface takes one program; if it is a running xvs's, stop that first")
-        .cure(format!("ip link set dev {} {word} off", link.name))
-}
-
-fn mtu(facts: &InterfaceFacts, link: &Link, chunk_len: u32, host: &HostFacts) -> Finding {
-    let most = mtu_max(chunk_len);
-    let finding = |severity, found| Finding::new(severity, &link.name, "MTU", found);
-    let cure = |mtu| format!("ip link set dev {} mtu {mtu}", link.name);
-    let no_native = || facts.xdp.is_some_and(|xdp| xdp.native && !xdp.several_buffers);
-    match host.long_frames {
-        _ if link.mtu <= NATIVE_MTU_MAX.min(most) => finding(Severity::Ok, link.mtu.to_string()),
-        _ if link.mtu <= most => finding(Severity::Warn, format!("{}, above {NATIVE_MTU_MAX}", link.mtu))
-            .why("drivers may refuse native XDP")
-            .cure(cure(NATIVE_MTU_MAX)),
-        Some(false) => finding(Severity::Fail, format!("{}, {most} is the most", link.mtu))
-            .why("a frame must fit one packet buffer before Linux 6.6: `xvs run` refuses to start")
-            .cure(cure(most)),
-        _ if link.mtu > LONG_MTU_MAX => {
-            finding(Severity::Fail, format!("{}, {LONG_MTU_MAX} is the most", link.mtu))
-                .why("longer frames are not put together: `xvs run` refuses to start")
-                .cure(cure(LONG_MTU_MAX))
-        }
-        None => finding(Severity::Warn, format!("{}, above {most}", link.mtu))
-            .why("that takes an AF_XDP of Linux 6.6, which could not be tried (CAP_NET_RAW?)")
-            .cure("run `xvs doctor` as root"),
-        Some(true) if no_native() => finding(Severity::Warn, format!("{}, above {most}", link.mtu))
-            .why("longer frames are of several buffers, which the driver has for generic XDP only")
-            .cure(cure(most)),
-        // Its headers are in other buffers than the first, where the steering program does not find them.
-        Some(true) if facts.driver.as_deref() == Some("mlx5_core") => {
-            finding(Severity::Warn, format!("{}, above {most}", link.mtu))
-                .why("a striding receive queue may leave a frame's first buffer empty: its packets are the kernel's then")
-                .cure(format!("ethtool --set-priv-flags {} rx_striding_rq off", link.name))
-        }
-        Some(true) => finding(
-            Severity::Ok,
-            format!("{}: frames above {most} are put together from several buffers", link.mtu),
-        ),
-    }
-}
-
 /// The steering program takes only what is sent to the interface's own MAC.
 fn other_mac(link: &Link, above: &Link) -> Finding {
     let kind = above.kind.as_deref().unwrap_or("device");
@@ -297,13 +133,14 @@ fn rp_filter(name: &str, own: Option<u8>, all: Option<u8>) -> Option<Finding> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::facts::Facts;
     use super::*;
-    use crate::net::links::AttachedXdp;
+    use crate::net::links::{AttachedXdp, XdpMode};
     use crate::net::queues::Queues;
     use crate::net::xdp_features::XdpFeatures;
 
-    fn nic(name: &str) -> InterfaceFacts {
+    pub fn nic(name: &str) -> InterfaceFacts {
         InterfaceFacts {
             name: name.to_owned(),
             link: Some(Link {
@@ -328,18 +165,21 @@ mod tests {
         }
     }
 
-    fn link(facts: &mut InterfaceFacts) -> &mut Link {
+    pub fn link(facts: &mut InterfaceFacts) -> &mut Link {
         facts.link.as_mut().unwrap()
     }
 
     /// What is not as it should be.
-    fn complaints(facts: &InterfaceFacts) -> Vec<(&'static str, Severity, String)> {
+    pub fn complaints(facts: &InterfaceFacts) -> Vec<(&'static str, Severity, String)> {
         let host = HostFacts { rp_filter_all: Some(0), long_frames: Some(true), ..HostFacts::default() };
-        let bad = judge(facts, &host, 4096).into_iter().filter(|finding| finding.severity != Severity::Ok);
+        let all = Facts { host, interfaces: vec![facts.clone()] };
+        let bad = judge(facts, &all.host, &Frames::of(&all, 4096))
+            .into_iter()
+            .filter(|finding| finding.severity != Severity::Ok);
         bad.map(|finding| (finding.check, finding.severity, finding.cure.unwrap_or_default())).collect()
     }
 
-    fn complaint(
+    pub fn complaint(
         check: &'static str,
         severity: Severity,
         cure: &str,
@@ -377,86 +217,6 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_mtu_is_that_of_run_and_a_shorter_one_is_what_drivers_take() {
-        let of = |mtu| {
-            let mut facts = nic("eth0");
-            link(&mut facts).mtu = mtu;
-            complaints(&facts)
-        };
-        assert_eq!(of(3506), []);
-        let warning = complaint("MTU", Severity::Warn, "ip link set dev eth0 mtu 3506");
-        assert_eq!((of(3507), of(3758)), (warning.clone(), warning));
-        assert_eq!((of(3759), of(9216)), (vec![], vec![]));
-        assert_eq!(of(9217), complaint("MTU", Severity::Fail, "ip link set dev eth0 mtu 9216"));
-    }
-
-    #[test]
-    fn longer_frames_take_a_kernel_and_for_native_mode_a_driver_that_have_them() {
-        let link = |mtu| Link { name: "eth0".to_owned(), mtu, ..Link::default() };
-        let by = |driver: &str, mtu_of, xdp, long_frames| {
-            let facts = InterfaceFacts { xdp, driver: Some(driver.to_owned()), ..nic("eth0") };
-            let host = HostFacts { long_frames, ..HostFacts::default() };
-            let finding = mtu(&facts, &link(mtu_of), 4096, &host);
-            (finding.severity, finding.cure.unwrap_or_default())
-        };
-        let told = |mtu_of, xdp, long_frames| by("ice", mtu_of, xdp, long_frames);
-        let to = |mtu| format!("ip link set dev eth0 mtu {mtu}");
-        let driver =
-            |several_buffers| Some(XdpFeatures { native: true, several_buffers, ..XdpFeatures::default() });
-        assert_eq!(told(9000, driver(true), Some(true)), (Severity::Ok, String::new()));
-        assert_eq!(told(9000, None, Some(true)), (Severity::Ok, String::new()));
-        assert_eq!(told(9000, driver(false), Some(true)), (Severity::Warn, to(3758)));
-        assert_eq!(told(9000, driver(true), Some(false)), (Severity::Fail, to(3758)));
-        assert_eq!(told(9217, driver(true), Some(false)), (Severity::Fail, to(3758)));
-        assert_eq!(told(9000, driver(true), None).0, Severity::Warn);
-        assert_eq!(told(9217, driver(true), None), (Severity::Fail, to(9216)));
-        assert_eq!(told(1500, driver(false), Some(false)), (Severity::Ok, String::new()));
-        let striding = "ethtool --set-priv-flags eth0 rx_striding_rq off".to_owned();
-        assert_eq!(by("mlx5_core", 9000, driver(true), Some(true)), (Severity::Warn, striding));
-        assert_eq!(by("mlx5_core", 1500, driver(true), Some(true)), (Severity::Ok, String::new()));
-    }
-
-    #[test]
-    fn zero_copy_of_frames_in_several_buffers_takes_a_driver_that_has_it() {
-        let told = |zero_copy_segments, has_long_frames| {
-            let mut facts = nic("eth0");
-            facts.xdp = facts.xdp.map(|xdp| XdpFeatures { zero_copy_segments, ..xdp });
-            zero_copy(&facts, &native(&facts), has_long_frames).found.starts_with("possible")
-        };
-        assert_eq!([told(1, false), told(1, true), told(2, true)], [true, false, true]);
-    }
-
-    #[test]
-    fn what_takes_redirected_frames_is_told_and_a_veth_how_it_does() {
-        let told = |facts: &InterfaceFacts| {
-            let finding = redirected(facts, &native(facts));
-            (finding.severity, finding.found.split(':').next().unwrap().to_owned(), finding.cure)
-        };
-        let ok = |found: &str, cure: Option<&str>| (Severity::Ok, found.to_owned(), cure.map(str::to_owned));
-        let mut facts = nic("eth0");
-        assert_eq!(told(&facts), ok("taken", None));
-        facts.xdp = Some(XdpFeatures { native: true, ..XdpFeatures::default() });
-        assert_eq!(told(&facts), ok("not taken", None));
-        facts.driver = Some("veth".to_owned());
-        assert_eq!(told(&facts), ok("not taken", Some("ethtool -K PEER gro on    (there, if wanted)")));
-        facts.xdp = None;
-        assert_eq!(told(&facts), ok("this kernel does not tell (Linux 6.3 does)", None));
-        facts.xdp = Some(XdpFeatures::default());
-        assert_eq!(told(&facts), ok("taken only while all interfaces are generic", None));
-    }
-
-    #[test]
-    fn smaller_chunks_allow_a_smaller_mtu() {
-        let (jumbo, host) = (
-            Link { mtu: 1711, ..Link::default() },
-            HostFacts { long_frames: Some(false), ..HostFacts::default() },
-        );
-        assert_eq!(mtu(&nic("eth0"), &jumbo, 4096, &host).severity, Severity::Ok);
-        let finding = mtu(&nic("eth0"), &jumbo, 2048, &host);
-        assert_eq!((finding.severity, finding.found.as_str()), (Severity::Fail, "1711, 1710 is the most"));
-    }
-
-    #[test]
     fn devices_above_with_a_mac_of_their_own_are_warned_of() {
         let mut facts = nic("eth0");
         let above =
@@ -466,25 +226,6 @@ mod tests {
         assert_eq!(complaints(&facts), complaint("MAC", Severity::Warn, cure));
         facts.above = vec![above("vrrp.51", "macvlan")];
         assert!(complaints(&facts)[0].2.starts_with("ip addr add VIP dev eth0 "));
-    }
-
-    #[test]
-    fn the_kernel_s_word_counts_more_than_the_driver_s_name() {
-        let mut facts = nic("eth0");
-        facts.xdp = Some(XdpFeatures::default());
-        assert_eq!(complaints(&facts), complaint("XDP mode", Severity::Warn, ""));
-        facts.xdp = None;
-        assert_eq!(complaints(&facts), []);
-        facts.driver = Some("e1000e".to_owned());
-        assert_eq!(complaints(&facts), complaint("XDP mode", Severity::Warn, ""));
-    }
-
-    #[test]
-    fn a_veth_with_too_few_queues_for_its_peer_is_told_the_line_for_the_peer() {
-        let mut facts = nic("v0");
-        (facts.driver, facts.xdp) = (Some("veth".to_owned()), Some(XdpFeatures::default()));
-        let cure = "ethtool -L PEER tx 4    (in the other namespace)";
-        assert_eq!(complaints(&facts), complaint("XDP mode", Severity::Warn, cure));
     }
 
     #[test]
