@@ -3,6 +3,7 @@
 use super::Director;
 use super::app::Apps;
 use super::client_address;
+use super::conn::state::{State, Status};
 use super::conn::{Direction, Found, NewConnection, Shard, Slot, SlotId};
 use super::engine::{Engine, Packet, Work};
 use super::server::ServerId;
@@ -45,7 +46,7 @@ impl<H> Work<'_, H> {
         let (protocol, mut old) = (slot.key(Direction::In).protocol(), slot.status());
         let new = loop {
             let new = old.after(self.tables, protocol, found.direction, flags);
-            if old.removed || new == old {
+            if old.removed || new == old || is_of_the_port_before(slot, old, found.direction, flags) {
                 return;
             }
             match slot.change_status(old, new) {
@@ -99,6 +100,17 @@ impl<H> Work<'_, H> {
             }
         }
     }
+}
+
+/// True for what a server with FULLNAT says of the connection that had the local port before: its last acknowledgement or
+/// its FIN once more, which were on their way still, or an acknowledgement in answer to a SYN that it does not take from
+/// TIME_WAIT (RFC 9293, 3.10.7.4). The client resets that, and none of both has opened or closed anything: a server that
+/// takes a SYN says so by one of its own.
+fn is_of_the_port_before(slot: &Slot, status: Status, direction: Direction, flags: TcpFlags) -> bool {
+    status.state == State::SynRecv
+        && direction == Direction::Out
+        && !flags.has(TcpFlags::SYN | TcpFlags::RST)
+        && slot.local().is_some()
 }
 
 impl Director {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use proptest::prelude::*;
+use xvs::director::conn::state::State;
 use xvs::director::draft::Refused;
 use xvs::director::drops::DropReason;
 use xvs::director::engine::Verdict;
@@ -181,7 +182,7 @@ fn a_connection_that_is_over_makes_room_behind_a_reset_of_it() {
     let (port, syn) = t.made.pop().unwrap();
     let second = read(&syn, port);
     assert_eq!((second.from, second.to, second.port, second.ttl), (way.0, way.1, INSIDE, 63));
-    assert_eq!(t.states(), [(C.to_owned(), xvs::director::conn::state::State::SynRecv)]);
+    assert_eq!(t.states(), [(C.to_owned(), State::SynRecv)]);
     assert_eq!(t.tcp(S, "10.1.0.2:5000", "SA").unwrap().to, C);
     assert!(t.made.is_empty());
     // One that was reset is over for its server too: nothing goes ahead.
@@ -189,6 +190,31 @@ fn a_connection_that_is_over_makes_room_behind_a_reset_of_it() {
     t.tcp(S, "10.1.0.2:5000", "R").unwrap();
     assert_eq!(t.tcp("192.0.2.8:2", VIP, "S").unwrap().from, "10.1.0.2:5000");
     assert!(t.made.is_empty());
+}
+
+#[test]
+fn what_a_server_says_of_the_connection_before_opens_nothing() {
+    let mut t = table("5000");
+    let client = |n| format!("192.0.2.8:{n}");
+    t.tcp(&client(1), VIP, "S").unwrap();
+    let local = "10.1.0.2:5000";
+    t.tcp(S, local, "SA").unwrap();
+    t.tcp(&client(1), VIP, "A").unwrap();
+    t.tcp(S, local, "FA").unwrap();
+    t.tcp(&client(1), VIP, "FA").unwrap();
+    // Its FIN comes once more, and its last acknowledgement late: the port is another one's, who resets what it does
+    // not know.
+    t.tcp(&client(2), VIP, "S").unwrap();
+    for (from, to, flags) in [(S, local, "FA"), (S, local, "A"), (&client(2), VIP, "R"), (S, local, "SA")] {
+        t.tcp(from, to, flags).unwrap();
+        assert_eq!(t.states(), [(client(2), State::SynRecv)], "after {flags}");
+    }
+    t.tcp(&client(2), VIP, "A").unwrap();
+    assert_eq!(t.states(), [(client(2), State::Established)]);
+    // And what the server says then counts: it closes.
+    t.tcp(S, local, "FA").unwrap();
+    assert_eq!(t.states(), [(client(2), State::FinWait)]);
+    assert_eq!(t.director.table.len(), 1);
 }
 
 #[test]

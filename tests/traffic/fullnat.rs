@@ -104,10 +104,10 @@ fn ten_thousand_connections_through_two_hundred_ports_that_the_server_has_in_tim
     let failed = visits.iter().filter(|visit| visit.is_err()).count();
     assert_eq!(failed, 0, "the first: {:?}", visits.iter().find(|visit| visit.is_err()));
     let report = xvs.stop();
-    // A client that uses its own port again frees the local port of before without a reset: a few try twice.
     let [conns, ..] = stats(&report, "TCP", WEB);
-    let twice = conns - u64::try_from(REUSED).unwrap();
-    assert!(twice < REUSED as u64 / 100, "{twice} needed another SYN");
+    let visits = u64::try_from(REUSED).unwrap();
+    // A server may still refuse a SYN at a port whose end it has not heard of; the next one is counted again.
+    assert!((visits..visits + visits / 100).contains(&conns), "{conns} connections for {visits} visits");
     assert!(!report.contains("local_ports"), "{report}");
 }
 
