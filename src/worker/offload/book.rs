@@ -106,8 +106,7 @@ impl Book {
     ) {
         let carried = director.table.slot(offer.slot).carried();
         let Some(place) = self.place() else {
-            self.refused += 1;
-            self.figures.refused += 1;
+            self.count_refused(1);
             carried.give_back(offer.serial, None);
             return;
         };
@@ -149,6 +148,17 @@ impl Book {
             }
         }
         self.entries[place as usize] = Some(entry);
+    }
+
+    /// Offers that there was no place for.
+    pub(super) fn count_refused(&mut self, offers: usize) {
+        self.refused += offers;
+        self.figures.refused += offers as u64;
+    }
+
+    /// True while there is no place for another connection.
+    pub(super) fn is_full(&self) -> bool {
+        self.free.is_empty() && self.entries.len() >= self.most
     }
 
     fn place(&mut self) -> Option<u32> {

@@ -22,6 +22,8 @@ mod paces;
 mod ways;
 
 use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -62,6 +64,11 @@ struct Shared {
     book: Mutex<Book>,
     network: Mutex<Network>,
     offers: Sender<Offer>,
+    /// There is no place for another connection: an offer would only wake the thread to be refused, and where there are
+    /// many more connections than places nearly every packet that comes up would make one.
+    is_full: AtomicBool,
+    /// Offers turned away for that, since the thread last asked.
+    turned_away: AtomicUsize,
     clock: TickClock,
 }
 
@@ -122,6 +129,8 @@ impl Offload {
             came_up,
             network: Mutex::new(Network::new(ways, exits)?),
             offers,
+            is_full: AtomicBool::new(false),
+            turned_away: AtomicUsize::new(0),
             clock: TickClock::new(clock),
         }));
         offload.follow_services(director.services.load().binding);
@@ -211,7 +220,10 @@ impl Offload {
 
     fn make_room(&self) {
         let Some(director) = self.0.director.upgrade() else { return };
-        lock(&self.0.book).make_room(&director, &self.0.tallies);
+        let mut book = lock(&self.0.book);
+        book.count_refused(self.0.turned_away.swap(0, Relaxed));
+        book.make_room(&director, &self.0.tallies);
+        self.0.is_full.store(book.is_full(), Relaxed);
     }
 
     fn take(&self, first: Offer, others: &Receiver<Offer>) {
@@ -222,11 +234,16 @@ impl Offload {
         for offer in std::iter::once(first).chain(others.try_iter().take(TAKEN_AT_ONCE)) {
             book.take(&offer, &director, &self.0.tallies, network.as_deref(), monotonic_ns());
         }
+        self.0.is_full.store(book.is_full(), Relaxed);
     }
 }
 
 impl Carrier for Offload {
     fn offer(&self, offer: Offer) -> bool {
+        if self.0.is_full.load(Relaxed) {
+            self.0.turned_away.fetch_add(1, Relaxed);
+            return false;
+        }
         self.0.offers.try_send(offer).is_ok()
     }
 
