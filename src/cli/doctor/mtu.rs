@@ -35,10 +35,11 @@ pub(super) fn judge(facts: &InterfaceFacts, link: &Link, frames: &Frames) -> Fin
     let finding = |severity, found| Finding::new(severity, &link.name, "MTU", found);
     let cure = |mtu| format!("ip link set dev {} mtu {mtu}", link.name);
     let no_native = || facts.xdp.is_some_and(|xdp| xdp.native && !xdp.several_buffers);
-    // A program for frames of several buffers has no such bound.
+    // A program for frames of several buffers has no bound of a page.
     let program_takes_several = frames.any_long && frames.several == Some(true) && !no_native();
+    let native_most = if program_takes_several { most } else { NATIVE_MTU_MAX.min(most) };
     match frames.several {
-        _ if link.mtu <= NATIVE_MTU_MAX.min(most) || program_takes_several && link.mtu <= most => finding(Severity::Ok, link.mtu.to_string()),
+        _ if link.mtu <= native_most => finding(Severity::Ok, link.mtu.to_string()),
         _ if link.mtu <= most => finding(Severity::Warn, format!("{}, above {NATIVE_MTU_MAX}", link.mtu))
             .why("drivers may refuse native XDP")
             .cure(cure(NATIVE_MTU_MAX)),
